@@ -1,0 +1,2 @@
+//! The lean node binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The cache node: synchronous node core and index, with store, HTTP front, peer transfer and log streamer.

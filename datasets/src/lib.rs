@@ -1,0 +1,19 @@
+//! The request log: the contract between nodes, trainer and predictor.
+//!
+//! A request log is Parquet in the schema of [`schema`], sorted by time. This crate reads and writes it in bounded
+//! memory, splits it in time order, describes it, converts other formats into it, and makes synthetic ones whose best
+//! achievable accuracy is known.
+//!
+//! [`RequestEvent`] is one row with its strings; [`EventChunk`] is a run of rows whose strings were replaced by small
+//! integers from [`Dictionaries`], which is what everything fast works on.
+
+mod collections;
+mod event;
+mod ids;
+mod interner;
+pub mod schema;
+
+pub use collections::{Map, Set};
+pub use event::{ByteRange, Dictionaries, EventChunk, RequestEvent, ServedFrom};
+pub use ids::{ClientId, KeyId, RegionId, SegmentId, Timestamp};
+pub use interner::Interner;

@@ -1,0 +1,1 @@
+//! Sequence, co-access, placement and gate models, their artifact format and registry.

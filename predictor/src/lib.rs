@@ -1,0 +1,1 @@
+//! The predictor: a synchronous decision engine and its gRPC server.

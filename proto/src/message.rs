@@ -1,0 +1,176 @@
+//! The domain types of the contract: what a predictor commands and what a node reports.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use nearcast_datasets::Timestamp;
+
+/// A command's number, unique within one predictor's life; outcomes refer to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CommandId(pub u64);
+
+/// The version of the cache map and of placement; a command of an older epoch than the node's is stale.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Epoch(pub u64);
+
+/// A node's name, unique in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeName(pub Arc<str>);
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for NodeName {
+    fn from(name: &str) -> Self {
+        Self(Arc::from(name))
+    }
+}
+
+/// Where a node may pull a segment from. A node resolves it itself, so a command cannot name an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The origin that the node is configured with.
+    Origin,
+    /// A member of the cache map.
+    Peer(NodeName),
+}
+
+/// What a command asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Drop the segments.
+    Evict,
+    /// Hold the segments until told otherwise.
+    Pin,
+    /// Pull the segments and store them on probation.
+    Replicate,
+}
+
+/// What a node is and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeDescriptor {
+    /// Its name.
+    pub name: NodeName,
+    /// Its region.
+    pub region: Arc<str>,
+    /// Where peers and clients reach it.
+    pub url: Arc<str>,
+    /// Bytes that it can hold.
+    pub capacity_bytes: u64,
+    /// Bytes per segment.
+    pub segment_bytes: u64,
+}
+
+/// Some segments of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentSet {
+    /// The object's key.
+    pub key: Arc<str>,
+    /// Bytes of the whole object.
+    pub size_bytes: u64,
+    /// Segment positions, ascending.
+    pub segments: Vec<u32>,
+}
+
+/// An order of the predictor to one node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Command {
+    /// Identifies the command in results and outcomes.
+    pub id: CommandId,
+    /// The cache map under which it was decided.
+    pub epoch: Epoch,
+    /// What to do.
+    pub action: Action,
+    /// To which segments.
+    pub target: SegmentSet,
+    /// Where from, tried in order; empty for [`Action::Evict`] and [`Action::Pin`].
+    pub sources: Vec<Source>,
+    /// When it stops being worth doing.
+    pub deadline: Timestamp,
+    /// P(used at this node before it would be evicted).
+    pub probability: f32,
+    /// Expected seconds of latency saved, less the price of the bytes.
+    pub expected_value_seconds: f64,
+    /// The A/B arm that issued it.
+    pub arm: Arc<str>,
+    /// The model version that issued it.
+    pub model_version: Arc<str>,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandStatus {
+    /// The node held it already.
+    AlreadyPresent,
+    /// Carried out.
+    Done,
+    /// Its deadline passed before the transfer started or ended.
+    Expired,
+    /// Every source failed.
+    Failed,
+    /// The node refused: stale epoch, unknown source, or a full queue.
+    Rejected,
+}
+
+/// A node's answer to a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandResult {
+    /// Which command.
+    pub id: CommandId,
+    /// How it ended.
+    pub status: CommandStatus,
+    /// Bytes that were transferred.
+    pub bytes: u64,
+    /// Why, when it was not done.
+    pub detail: String,
+}
+
+/// What became of a prefetched segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum OutcomeKind {
+    /// It left the cache before anyone asked for it.
+    EvictedUnused,
+    /// It went stale before anyone asked for it.
+    Expired,
+    /// Demand asked for it while its transfer was under way.
+    Late,
+    /// Somebody asked for it.
+    Used,
+}
+
+/// The outcome of one prefetched segment: a label of online learning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The command that fetched it.
+    pub command: CommandId,
+    /// The object's key.
+    pub key: Arc<str>,
+    /// The segment's position.
+    pub segment: u32,
+    /// What became of it.
+    pub kind: OutcomeKind,
+    /// When.
+    pub at: Timestamp,
+    /// From storing to first use or end.
+    pub residence: Duration,
+}
+
+/// The members of the cluster as one epoch knows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CacheMap {
+    /// The version.
+    pub epoch: Epoch,
+    /// The members, ascending by name.
+    pub members: Vec<Member>,
+}
+
+/// A member of the cache map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// What it is.
+    pub node: NodeDescriptor,
+    /// Whether it is connected.
+    pub alive: bool,
+}

@@ -1,0 +1,73 @@
+//! The verbs of the command line, one file each.
+
+mod demo;
+mod evaluate;
+mod import;
+mod load;
+mod models;
+mod node;
+mod origin;
+mod predictor;
+mod profile;
+mod replay;
+mod synthesize;
+mod train;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::output::Output;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The first minute: profile, train, evaluate and replay a bundled real log, offline.
+    Demo(demo::Args),
+    /// Measures a model version on a log beside baselines.
+    Evaluate(evaluate::Args),
+    /// Converts access logs of other systems into the request-log schema.
+    Import(import::Args),
+    /// Plays a log over HTTP against running nodes and reports what clients felt.
+    Load(load::Args),
+    /// Lists, shows, verifies, aliases and deletes model versions.
+    Models(models::Args),
+    /// Runs a cache node.
+    Node(node::Args),
+    /// Runs an origin that serves the objects of a log with reproducible content.
+    Origin(origin::Args),
+    /// Runs the predictor service.
+    Predictor(predictor::Args),
+    /// Describes a log: requests, keys, clients, regions, span, skew and gaps.
+    Profile(profile::Args),
+    /// Drives the production engine and nodes with a log under a virtual clock.
+    Replay(replay::Args),
+    /// Makes a seeded log whose best achievable accuracy is known.
+    Synthesize(synthesize::Args),
+    /// Trains a model version from Parquet logs and publishes it.
+    Train(train::Args),
+    /// Starts a whole cluster of real processes on this machine.
+    Up(up::Args),
+}
+
+impl Command {
+    /// Runs the verb to its end.
+    pub(crate) fn run(self, output: Output) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Demo(args) => demo::run(args, output),
+            Self::Evaluate(args) => evaluate::run(args, output),
+            Self::Import(args) => import::run(args, output),
+            Self::Load(args) => load::run(args, output),
+            Self::Models(args) => models::run(args, output),
+            Self::Node(args) => node::run(args, output),
+            Self::Origin(args) => origin::run(args, output),
+            Self::Predictor(args) => predictor::run(args, output),
+            Self::Profile(args) => profile::run(args, output),
+            Self::Replay(args) => replay::run(args, output),
+            Self::Synthesize(args) => synthesize::run(args, output),
+            Self::Train(args) => train::run(args, output),
+            Self::Up(args) => up::run(args, output),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Where results and talk go: data on stdout, everything else on stderr.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+/// How a command shows its result.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    /// Whether the user asked for one JSON document.
+    pub(crate) json: bool,
+}
+
+impl Output {
+    /// Prints `document` as JSON when asked for, else the text that `text` makes of it.
+    pub(crate) fn show<T: Serialize>(self, document: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+        let rendered = if self.json { serde_json::to_string_pretty(document)? } else { text(document) };
+        let mut stdout = io::stdout().lock();
+        match writeln!(stdout, "{}", rendered.trim_end()) {
+            // A reader that has seen enough, such as `head`, is no error.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => Ok(other?),
+        }
+    }
+}
+
+/// Sends `tracing` to stderr; `RUST_LOG` overrides the level that `-v` chose.
+pub(crate) fn start_logging(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .init();
+}
+
+/// Says on stderr what failed and why, one cause per line.
+pub(crate) fn report_error(error: &anyhow::Error) {
+    let mut stderr = io::stderr().lock();
+    // With stderr gone there is nobody left to tell.
+    let _ = writeln!(stderr, "error: {error}");
+    for cause in error.chain().skip(1) {
+        let _ = writeln!(stderr, "  caused by: {cause}");
+    }
+}
