@@ -8,12 +8,24 @@
 //! integers from [`Dictionaries`], which is what everything fast works on.
 
 mod collections;
+mod error;
 mod event;
 mod ids;
 mod interner;
+mod profile;
+mod read;
 pub mod schema;
+mod source;
+mod split;
+mod write;
 
 pub use collections::{Map, Set};
+pub use error::{Error, Result};
 pub use event::{ByteRange, Dictionaries, EventChunk, RequestEvent, ServedFrom};
 pub use ids::{ClientId, KeyId, RegionId, SegmentId, Timestamp};
 pub use interner::Interner;
+pub use profile::{Profile, profile};
+pub use read::{CHUNK_ROWS_MAX, LogReader, MERGED_FILES_MAX, read_events};
+pub use source::LogSource;
+pub use split::TimeSplit;
+pub use write::{LogWriter, Summary, WriteOptions};
