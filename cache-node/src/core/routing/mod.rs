@@ -1,0 +1,9 @@
+//! Where a miss is answered from: holders of placed keys, the home of all others, the origin last.
+
+mod rendezvous;
+mod table;
+
+pub use self::{
+    rendezvous::key_hash,
+    table::{FetchSource, Link, MemberId, RoutingConfig, RoutingTable},
+};
