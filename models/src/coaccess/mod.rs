@@ -1,0 +1,9 @@
+//! The co-access model: which keys follow which, counted as the stream goes by and forgotten with time.
+
+mod config;
+mod table;
+mod trained;
+
+pub use config::CoAccessConfig;
+pub use table::{CoAccess, CoAccessCounters, Successor};
+pub use trained::{CoAccessRow, TrainedCoAccess};

@@ -1,0 +1,9 @@
+//! The gate: whether a candidate is worth its bytes, learned online from what became of earlier ones.
+
+mod config;
+pub mod features;
+mod ftrl;
+
+pub use config::GateConfig;
+pub use features::{GATE_FEATURE_COUNT, GateFeatures};
+pub use ftrl::{Gate, GateState};

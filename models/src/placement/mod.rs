@@ -1,0 +1,9 @@
+//! The placement head (GAPA): how often a key will be asked for in a region over the next horizon.
+
+mod config;
+mod head;
+mod trainer;
+
+pub use config::PlacementConfig;
+pub use head::{DemandQuery, PlacementHead, RecentCounts};
+pub use trainer::{PlacementExample, PlacementTrainer};

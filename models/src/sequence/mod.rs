@@ -1,0 +1,13 @@
+//! The sequence model: what one client asks for next.
+
+mod batch;
+mod config;
+mod model;
+pub(crate) mod retrieval;
+mod trainer;
+pub(crate) mod weights;
+
+pub use batch::{BatchCell, SequenceBatch, SessionLanes};
+pub use config::SequenceConfig;
+pub use model::{SequenceModel, SequenceState};
+pub use trainer::{ItemCatalogue, SequenceTrainer};
