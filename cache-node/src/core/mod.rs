@@ -19,6 +19,8 @@ mod flights;
 mod orders;
 mod queue;
 pub mod routing;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::VecDeque, num::NonZeroUsize};
 

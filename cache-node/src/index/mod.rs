@@ -9,6 +9,8 @@ mod lru;
 mod pinned;
 mod policy;
 mod probation;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -2,6 +2,8 @@
 
 mod rendezvous;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     rendezvous::key_hash,
