@@ -11,6 +11,7 @@
 //! | [`NodeCore::poll_prefetch`] → an order | transfer, then [`NodeCore::handle_prefetched`] |
 //! | any `handle_*` or `poll_prefetch` | [`NodeCore::poll_event`] until `None` |
 
+mod commands;
 mod config;
 mod counters;
 mod departed;
@@ -28,6 +29,7 @@ use nearcast_datasets::{SegmentId, Timestamp};
 use nearcast_proto::message::{CommandId, OutcomeKind};
 
 pub use self::{
+    commands::CommandLedger,
     config::{NodeCoreConfig, NodeCoreConfigError},
     counters::{MissCauses, NodeCounters, PrefetchCounters},
     event::{Answer, FetchFailed, Fetched, FetchedFrom, Landed, MissCause, NodeEvent, PrefetchOrder},

@@ -1,0 +1,155 @@
+//! One cell: one combination of policy, prefetcher, placement, cache size and budget.
+
+use std::time::Duration;
+
+use nearcast_cache_node::{core::NodeCoreConfig, index::PolicyKind};
+use nearcast_predictor::engine::{Arm, Engine, EngineConfig};
+use nearcast_proto::topology::Topology;
+
+use super::{
+    CellReport, LatencyReport, LogColumns, PlacementKind, PrefetchKind, PrefetchReport, ReplayConfig, Result,
+    cluster::Cluster,
+    report::BaselineReport,
+    tally::Tally,
+    timing::{Stopwatch, peak_rss_bytes},
+};
+
+/// Which cell.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CellSpec {
+    pub(super) policy: PolicyKind,
+    pub(super) prefetch: PrefetchKind,
+    pub(super) placement: PlacementKind,
+    /// Which of the configured cache sizes.
+    pub(super) cache_index: usize,
+    pub(super) cache_bytes: u64,
+    pub(super) budget: f64,
+}
+
+/// What a cluster is made from.
+#[derive(Debug)]
+pub(super) struct CellSetup<'a> {
+    pub(super) node: NodeCoreConfig,
+    pub(super) placement: PlacementKind,
+    pub(super) topology: &'a Topology,
+    pub(super) segment_bytes: u64,
+    pub(super) control_round_trip: Duration,
+    pub(super) is_instant: bool,
+}
+
+impl CellSpec {
+    /// Whether `other` is the same cell but for prefetching.
+    pub(super) fn is_baseline_of(&self, other: &Self) -> bool {
+        self.prefetch == PrefetchKind::None
+            && self.policy == other.policy
+            && self.placement == other.placement
+            && self.cache_bytes == other.cache_bytes
+    }
+
+    /// Plays the whole log; `progress` hears how many more requests were played.
+    pub(super) fn run(
+        &self,
+        log: &LogColumns,
+        config: &ReplayConfig,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<(CellReport, Option<Engine>)> {
+        let stopwatch = Stopwatch::start();
+        let mut cluster = Cluster::new(log, &self.setup(config), self.engine(log, config)?)?;
+        let counted_from = (log.len() as f64 * config.warmup) as usize;
+        for index in 0..log.len() {
+            if index == counted_from {
+                cluster.start_counting();
+            }
+            cluster.play(index);
+            if index % PROGRESS_ROWS == PROGRESS_ROWS - 1 {
+                progress(PROGRESS_ROWS as u64);
+            }
+        }
+        progress((log.len() % PROGRESS_ROWS) as u64);
+        let (tally, engine) = cluster.finish();
+        let mut report = self.report(&tally, config);
+        report.account = engine.as_ref().map(|engine| engine.account().clone());
+        if config.with_timing {
+            report.events_per_second = Some(log.len() as f64 / stopwatch.seconds().max(f64::MIN_POSITIVE));
+            report.peak_rss_bytes = peak_rss_bytes();
+        }
+        Ok((report, engine))
+    }
+
+    fn setup<'a>(&self, config: &'a ReplayConfig) -> CellSetup<'a> {
+        let mut node = config.node.clone();
+        node.index.capacity_bytes = self.cache_bytes;
+        node.index.policy = self.policy;
+        CellSetup {
+            node,
+            placement: self.placement,
+            topology: &config.topology,
+            segment_bytes: config.segment_bytes,
+            control_round_trip: config.control_round_trip,
+            is_instant: config.instant,
+        }
+    }
+
+    fn engine(&self, log: &LogColumns, config: &ReplayConfig) -> Result<Option<Engine>> {
+        if self.prefetch == PrefetchKind::None {
+            return Ok(None);
+        }
+        let mut settings = config.engine.clone();
+        settings.seed = config.seed;
+        settings.budget_share = self.budget;
+        let mut engine = Engine::new(EngineConfig::try_from(settings)?, config.topology.clone());
+        engine.set_arm(Arm::Nearcast, false);
+        if let Some((version, model)) = &config.model {
+            engine.install_model(log.first_timestamp(), version.clone(), model.clone());
+        }
+        Ok(Some(engine))
+    }
+
+    fn report(&self, tally: &Tally, config: &ReplayConfig) -> CellReport {
+        let prefetch = tally.prefetch;
+        let ended = prefetch.used + prefetch.late + prefetch.unused;
+        CellReport {
+            policy: self.policy,
+            prefetch_kind: self.prefetch,
+            placement: self.placement,
+            cache: config.caches[self.cache_index].to_string(),
+            cache_bytes: self.cache_bytes,
+            budget: (self.prefetch != PrefetchKind::None).then_some(self.budget),
+            requests: tally.requests,
+            hits: tally.requests - tally.misses,
+            misses: tally.misses,
+            miss_ratio: ratio(tally.misses, tally.requests),
+            byte_miss_ratio: ratio(tally.miss_bytes, tally.bytes),
+            miss_causes: tally.miss_causes,
+            origin_bytes: tally.origin_bytes,
+            peer_bytes: tally.peer_bytes,
+            prefetch: PrefetchReport {
+                issued: prefetch.issued,
+                used: prefetch.used,
+                late: prefetch.late,
+                unused: prefetch.unused,
+                bytes: prefetch.bytes,
+                precision: ratio(prefetch.used, ended),
+                coverage: ratio(prefetch.used, prefetch.used + tally.misses),
+            },
+            extra_fetch_ratio: 0.0,
+            latency_ms: LatencyReport {
+                mean: tally.latency_ms_mean(),
+                p50: tally.latency_ms(0.50),
+                p95: tally.latency_ms(0.95),
+                p99: tally.latency_ms(0.99),
+            },
+            baseline: BaselineReport::default(),
+            account: None,
+            events_per_second: None,
+            peak_rss_bytes: None,
+            latency_curve_ms: tally.latency_curve_ms(),
+        }
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+const PROGRESS_ROWS: usize = 65_536;

@@ -1,0 +1,217 @@
+//! What to replay: lists that make cells, and what all cells share.
+
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+
+use nearcast_cache_node::{core::NodeCoreConfig, index::PolicyKind};
+use nearcast_models::Model;
+use nearcast_predictor::engine::EngineSettings;
+use nearcast_proto::topology::Topology;
+use serde::Serialize;
+
+use super::{ReadOptions, ReplayError, Result};
+
+/// What fetches before anybody asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum PrefetchKind {
+    /// Nothing.
+    #[default]
+    None,
+    /// The production engine.
+    Nearcast,
+}
+
+/// Which nodes are meant to hold a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum PlacementKind {
+    /// Every node pulls from the origin for itself.
+    #[default]
+    None,
+    /// Every key has a home node by hash, which fetches from the origin for everybody.
+    Hash,
+}
+
+/// How large each node's cache is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CacheSize {
+    /// So many bytes.
+    Bytes(u64),
+    /// A share of the log's distinct bytes; of its distinct keys with unit sizes. Rounded down, as libCacheSim does.
+    Share(f64),
+}
+
+/// What to replay. Every list makes cells: one for each combination of its members.
+#[derive(Clone, Debug)]
+pub struct ReplayConfig {
+    /// Eviction policies.
+    pub policies: Vec<PolicyKind>,
+    /// Prefetchers.
+    pub prefetchers: Vec<PrefetchKind>,
+    /// Placement strategies.
+    pub placements: Vec<PlacementKind>,
+    /// Cache sizes per node.
+    pub caches: Vec<CacheSize>,
+    /// Bounds on extra fetched bytes, as shares of what is fetched without prefetching.
+    pub budgets: Vec<f64>,
+    /// Share of the requests before counting starts (0 to below 1).
+    pub warmup: f64,
+    /// Seed of every random draw.
+    pub seed: u64,
+    /// Whether every transfer and message takes no time.
+    pub instant: bool,
+    /// How the log is looked at.
+    pub read: ReadOptions,
+    /// Round trips and bandwidths.
+    pub topology: Topology,
+    /// Bytes per segment; ignored with unit sizes.
+    pub segment_bytes: u64,
+    /// Round trip between any node and the predictor: half of it passes before a request is known there, and half
+    /// before an order is known at its node.
+    pub control_round_trip: Duration,
+    /// A trained model and its version.
+    pub model: Option<(Arc<str>, Arc<Model>)>,
+    /// Bounds of the nodes; capacity and policy are set by the cell.
+    pub node: NodeCoreConfig,
+    /// Settings of the engine; budget and seed are set by the cell.
+    pub engine: EngineSettings,
+    /// Whether the report names speed and memory, which differ from run to run.
+    pub with_timing: bool,
+}
+
+impl Default for ReplayConfig {
+    fn default() -> Self {
+        Self {
+            policies: vec![PolicyKind::Lru],
+            prefetchers: vec![PrefetchKind::None, PrefetchKind::Nearcast],
+            placements: vec![PlacementKind::None],
+            caches: vec![CacheSize::Share(0.1)],
+            budgets: vec![0.25],
+            warmup: 0.3,
+            seed: 1,
+            instant: false,
+            read: ReadOptions::default(),
+            topology: Topology::default(),
+            segment_bytes: 1 << 20,
+            control_round_trip: Duration::from_millis(20),
+            model: None,
+            node: NodeCoreConfig::default(),
+            engine: EngineSettings::default(),
+            with_timing: true,
+        }
+    }
+}
+
+impl ReplayConfig {
+    /// Refuses what cannot be replayed whatever the log.
+    pub(super) fn check(&self) -> Result<()> {
+        let lists = [
+            ("policies", self.policies.is_empty()),
+            ("prefetchers", self.prefetchers.is_empty()),
+            ("placements", self.placements.is_empty()),
+            ("caches", self.caches.is_empty()),
+            ("budgets", self.budgets.is_empty()),
+        ];
+        if let Some((list, _)) = lists.into_iter().find(|(_, is_empty)| *is_empty) {
+            return Err(ReplayError::NothingToReplay { list });
+        }
+        if !(0.0..1.0).contains(&self.warmup) {
+            return Err(out_of_range("warmup", self.warmup, "at least 0 and below 1"));
+        }
+        if let Some(budget) = self.budgets.iter().find(|budget| !(0.0..=BUDGET_MAX).contains(*budget)) {
+            return Err(out_of_range("budget", *budget, "a share from 0 (no wasted byte) to 100"));
+        }
+        if self.segment_bytes == 0 {
+            return Err(out_of_range("segment_bytes", 0.0, "at least 1"));
+        }
+        Ok(())
+    }
+}
+
+impl CacheSize {
+    /// Bytes of a cache for a log with so many distinct bytes.
+    pub(super) fn bytes(&self, distinct_bytes: u64) -> Result<u64> {
+        let bytes = match self {
+            Self::Bytes(bytes) => *bytes,
+            // The nudge makes `0.1` of a multiple of ten exact, whichever way the product was rounded.
+            Self::Share(share) => (share * distinct_bytes as f64 * (1.0 + f64::EPSILON)) as u64,
+        };
+        if bytes == 0 { Err(ReplayError::CacheTooSmall { text: self.to_string(), bytes }) } else { Ok(bytes) }
+    }
+}
+
+impl fmt::Display for CacheSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(f, "{bytes}B"),
+            Self::Share(share) => write!(f, "{share}"),
+        }
+    }
+}
+
+impl FromStr for CacheSize {
+    type Err = ReplayError;
+
+    /// Reads `0.1` as a share, and `500000`, `64MiB` or `10GB` as bytes. `1` is all of the log, not one byte.
+    fn from_str(text: &str) -> Result<Self> {
+        let invalid = || ReplayError::CacheSize { text: text.to_owned() };
+        let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+        let (value, unit) = (digits.trim().parse::<f64>().map_err(|_| invalid())?, &text[digits.len()..]);
+        if !value.is_finite() || value < 0.0 {
+            return Err(invalid());
+        }
+        if unit.is_empty() && value <= 1.0 {
+            return Ok(Self::Share(value));
+        }
+        let factor = UNITS.iter().find(|(name, _)| unit.eq_ignore_ascii_case(name)).ok_or_else(invalid)?.1;
+        Ok(Self::Bytes((value * factor) as u64))
+    }
+}
+
+impl PrefetchKind {
+    /// Every prefetcher.
+    pub const ALL: [Self; 2] = [Self::None, Self::Nearcast];
+
+    /// The name in flags and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Nearcast => "nearcast",
+        }
+    }
+}
+
+impl PlacementKind {
+    /// Every placement.
+    pub const ALL: [Self; 2] = [Self::None, Self::Hash];
+
+    /// The name in flags and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Hash => "hash",
+        }
+    }
+}
+
+pub(super) fn out_of_range(field: &'static str, value: f64, expected: &'static str) -> ReplayError {
+    ReplayError::OutOfRange { field, value, expected }
+}
+
+/// The engine takes no more either; a budget beyond it is a mistake of units.
+const BUDGET_MAX: f64 = 100.0;
+
+const UNITS: [(&str, f64); 10] = [
+    ("", 1.0),
+    ("B", 1.0),
+    ("KB", 1e3),
+    ("MB", 1e6),
+    ("GB", 1e9),
+    ("TB", 1e12),
+    ("KiB", 1024.0),
+    ("MiB", 1_048_576.0),
+    ("GiB", 1_073_741_824.0),
+    ("TiB", 1_099_511_627_776.0),
+];

@@ -1,0 +1,83 @@
+//! One region's node: the production core and routing table, and what is on its way to it.
+
+use std::time::Duration;
+
+use nearcast_cache_node::core::{
+    CommandLedger, NodeCore, NodeCoreConfig,
+    routing::{FetchSource, Link, MemberId, RoutingConfig, RoutingTable},
+};
+use nearcast_datasets::{KeyId, Map, SegmentId, Timestamp};
+use nearcast_proto::message::{CacheMap, Member, NodeDescriptor, NodeName};
+
+use super::{PlacementKind, Result, network::Network};
+
+/// A transfer under way to a node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    pub(super) at: Timestamp,
+    pub(super) is_from_peer: bool,
+}
+
+/// A node of the replayed cluster.
+#[derive(Debug)]
+pub(super) struct ReplayNode {
+    pub(super) core: NodeCore,
+    pub(super) arrivals: Map<SegmentId, Arrival>,
+    pub(super) ledger: CommandLedger,
+    routing: RoutingTable,
+    /// The node behind each member of the routing table.
+    nodes: Vec<usize>,
+    sources: Vec<FetchSource>,
+}
+
+impl ReplayNode {
+    /// The node of region `own`; node and region share their number and name.
+    pub(super) fn new(
+        config: &NodeCoreConfig,
+        placement: PlacementKind,
+        descriptors: &[NodeDescriptor],
+        own: usize,
+        network: &Network,
+    ) -> Result<Self> {
+        let hash_homes = placement == PlacementKind::Hash;
+        let routing_config =
+            RoutingConfig { hash_homes, failure_backoff: Duration::ZERO, ..RoutingConfig::default() };
+        let mut routing = RoutingTable::new(routing_config, &descriptors[own].name);
+        let members = descriptors.iter().map(|node| Member { node: node.clone(), alive: true }).collect();
+        let find = |name: &NodeName| descriptors.iter().position(|node| node.name == *name);
+        let link = |node: &NodeDescriptor| -> Link { *network.between(own, find(&node.name).unwrap_or(own)) };
+        routing.install(&CacheMap { members, ..CacheMap::default() }, link);
+        let member = |number| routing.name(MemberId(number)).and_then(|name| find(&name));
+        let nodes = (0..).map_while(member).collect();
+        let core = NodeCore::new(config)?;
+        Ok(Self {
+            core,
+            arrivals: Map::default(),
+            ledger: CommandLedger::default(),
+            routing,
+            nodes,
+            sources: Vec::new(),
+        })
+    }
+
+    /// The node to fetch from, or `None` for the origin.
+    pub(super) fn route(&mut self, now: Timestamp, key: KeyId, key_hash: u64, bytes: u64) -> Option<usize> {
+        self.sources.clear();
+        self.routing.route(now, key, key_hash, bytes, &mut self.sources);
+        self.sources.first().and_then(|source| self.peer(*source))
+    }
+
+    /// The node behind a source, or `None` for the origin.
+    pub(super) fn peer(&self, source: FetchSource) -> Option<usize> {
+        match source {
+            FetchSource::Origin => None,
+            FetchSource::Peer(member) => self.nodes.get(usize::from(member.0)).copied(),
+        }
+    }
+
+    /// The source that a node is to this one.
+    pub(super) fn source(&self, node: usize) -> Option<FetchSource> {
+        let member = self.nodes.iter().position(|known| *known == node)?;
+        u16::try_from(member).ok().map(|number| FetchSource::Peer(MemberId(number)))
+    }
+}

@@ -1,0 +1,164 @@
+//! What a replay found: the JSON contract `nearcast.replay/1`.
+
+use nearcast_cache_node::{core::MissCauses, index::PolicyKind};
+use nearcast_predictor::engine::Account;
+use serde::Serialize;
+
+use super::{PlacementKind, PrefetchKind};
+
+/// The contract's name and version.
+pub const SCHEMA: &str = "nearcast.replay/1";
+
+/// The result of a replay. The same log, configuration and seed give the same bytes, save for
+/// [`CellReport::events_per_second`] and [`CellReport::peak_rss_bytes`], which can be left out.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReplayReport {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// The log, as it was named.
+    pub log: String,
+    /// What the log is like.
+    pub requests: u64,
+    /// Distinct keys.
+    pub keys: u64,
+    /// Distinct bytes; distinct keys with unit sizes.
+    pub distinct_bytes: u64,
+    /// Regions, which is nodes.
+    pub regions: u64,
+    /// Share of the requests before counting started.
+    pub warmup: f64,
+    /// The seed.
+    pub seed: u64,
+    /// Whether transfers and messages took no time.
+    pub instant: bool,
+    /// Whether every object counted as one byte.
+    pub unit_size: bool,
+    /// Whether all regions were one.
+    pub single_region: bool,
+    /// The version of the trained model, if one was used.
+    pub model_version: Option<String>,
+    /// One result per combination, in the order of the lists.
+    pub cells: Vec<CellReport>,
+}
+
+/// What one cell found, counted after the warm-up over all nodes.
+#[derive(Clone, Debug, Serialize)]
+pub struct CellReport {
+    /// Eviction policy.
+    pub policy: PolicyKind,
+    /// Prefetcher.
+    pub prefetch_kind: PrefetchKind,
+    /// Placement strategy.
+    pub placement: PlacementKind,
+    /// Cache size as it was asked for.
+    pub cache: String,
+    /// Bytes per node that it came to.
+    pub cache_bytes: u64,
+    /// Bound on extra fetched bytes; none without prefetching.
+    pub budget: Option<f64>,
+    /// Requests of clients.
+    pub requests: u64,
+    /// Of those, answered from what the region's own node held.
+    pub hits: u64,
+    /// Of those, not.
+    pub misses: u64,
+    /// Misses as a share of requests.
+    pub miss_ratio: f64,
+    /// Missed bytes as a share of requested bytes, in whole segments.
+    pub byte_miss_ratio: f64,
+    /// Misses by cause.
+    pub miss_causes: MissCauses,
+    /// Bytes fetched into nodes from the origin.
+    pub origin_bytes: u64,
+    /// Bytes fetched into nodes from other nodes.
+    pub peer_bytes: u64,
+    /// What became of prefetches.
+    pub prefetch: PrefetchReport,
+    /// Bytes fetched beyond what the same cell fetches without prefetching, as a share of that.
+    pub extra_fetch_ratio: f64,
+    /// What clients waited.
+    pub latency_ms: LatencyReport,
+    /// What clients waited without prefetching, on average; the same for a cell that does not prefetch.
+    pub baseline: BaselineReport,
+    /// The engine's own account, over the whole log.
+    pub account: Option<Account>,
+    /// Requests replayed per second of real time, over the whole log. Differs from run to run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events_per_second: Option<f64>,
+    /// The most memory that the process had in use until the cell ended, in bytes. Differs from run to run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_rss_bytes: Option<u64>,
+    /// Latency in milliseconds and share of the requests answered within it; for charts, not part of the JSON.
+    #[serde(skip)]
+    pub latency_curve_ms: Vec<(f64, f64)>,
+}
+
+/// What became of prefetched segments.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct PrefetchReport {
+    /// Segments that nodes were ordered to fetch.
+    pub issued: u64,
+    /// Segments that were asked for after they had landed and before they left.
+    pub used: u64,
+    /// Segments that were asked for before they had landed.
+    pub late: u64,
+    /// Segments that left without having been asked for.
+    pub unused: u64,
+    /// Bytes fetched for prefetches.
+    pub bytes: u64,
+    /// `used / (used + late + unused)`: what was worth it among those whose end is known; 0 without any.
+    pub precision: f64,
+    /// `used / (used + misses)`: the share of would-be misses that prefetching turned into hits.
+    pub coverage: f64,
+}
+
+/// What clients waited for an answer, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct LatencyReport {
+    /// On average.
+    pub mean: f64,
+    /// Half of them at most.
+    pub p50: f64,
+    /// 95 % of them at most.
+    pub p95: f64,
+    /// 99 % of them at most.
+    pub p99: f64,
+}
+
+/// The same cell without prefetching.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct BaselineReport {
+    /// Misses as a share of requests.
+    pub miss_ratio: f64,
+    /// Bytes fetched into nodes.
+    pub fetched_bytes: u64,
+    /// Mean latency in milliseconds.
+    pub latency_ms_mean: f64,
+    /// 99th percentile of latency in milliseconds.
+    pub latency_ms_p99: f64,
+}
+
+impl CellReport {
+    /// Bytes fetched into nodes, from peers and origin alike.
+    pub fn fetched_bytes(&self) -> u64 {
+        self.origin_bytes + self.peer_bytes
+    }
+
+    /// Compares with the same cell without prefetching.
+    pub(super) fn compare_with(&mut self, without: &BaselineReport) {
+        self.baseline = *without;
+        self.extra_fetch_ratio = match without.fetched_bytes {
+            0 => 0.0,
+            bytes => self.fetched_bytes() as f64 / bytes as f64 - 1.0,
+        };
+    }
+
+    pub(super) fn as_baseline(&self) -> BaselineReport {
+        BaselineReport {
+            miss_ratio: self.miss_ratio,
+            fetched_bytes: self.fetched_bytes(),
+            latency_ms_mean: self.latency_ms.mean,
+            latency_ms_p99: self.latency_ms.p99,
+        }
+    }
+}
