@@ -91,7 +91,8 @@ impl CacheMap {
         for rows in [&mut self.first, &mut self.further_rows] {
             rows.iter_mut().skip(word).step_by(self.words_per_row).for_each(|word| *word &= !bit);
         }
-        let empty: Vec<SegmentId> = self.further.keys().copied().filter(|id| self.holders(*id).next().is_none()).collect();
+        let empty: Vec<SegmentId> =
+            self.further.keys().copied().filter(|id| self.holders(*id).next().is_none()).collect();
         empty.into_iter().for_each(|segment| self.release(segment));
     }
 
@@ -161,9 +162,9 @@ impl CacheMap {
             return;
         }
         for rows in [&mut self.first, &mut self.further_rows] {
-            let wider = rows.chunks(self.words_per_row).flat_map(|row| {
-                row.iter().copied().chain(std::iter::repeat_n(0, words - row.len()))
-            });
+            let wider = rows
+                .chunks(self.words_per_row)
+                .flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(0, words - row.len())));
             *rows = wider.collect();
         }
         self.words_per_row = words;

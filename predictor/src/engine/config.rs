@@ -154,5 +154,4 @@ fn check(name: &'static str, value: f64, range: std::ops::RangeInclusive<f64>) -
     Err(InvalidSetting { name, value, lowest: *range.start(), highest: *range.end() })
 }
 
-
 const MEBIBYTE: f64 = 1_048_576.0;

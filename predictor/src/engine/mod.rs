@@ -11,6 +11,7 @@ mod types;
 use std::{sync::Arc, time::Duration};
 
 use nearcast_datasets::{Interner, KeyId, RegionId, SegmentId, Timestamp};
+use nearcast_models::Model;
 use nearcast_proto::{
     message::{CommandId, CommandStatus, NodeDescriptor, OutcomeKind},
     topology::Topology,
@@ -31,6 +32,7 @@ pub struct Engine {
     regions: Interner,
     nodes: Vec<NodeDescriptor>,
     cache_map: CacheMap,
+    model: Option<(Arc<str>, Arc<Model>)>,
     account: Account,
 }
 
@@ -45,6 +47,7 @@ impl Engine {
             nodes: Vec::new(),
             cache_map: CacheMap::new(config.settings().segments_max),
             config,
+            model: None,
             account: Account::default(),
         }
     }
@@ -112,6 +115,16 @@ impl Engine {
 
     /// Time has passed: settles what has become due.
     pub fn handle_timeout(&mut self, _now: Timestamp) {}
+
+    /// Puts a trained model into service. Sessions keep their recent keys; what the model remembers of them is rebuilt.
+    pub fn install_model(&mut self, _now: Timestamp, version: Arc<str>, model: Arc<Model>) {
+        self.model = Some((version, model));
+    }
+
+    /// The version of the model in service.
+    pub fn model_version(&self) -> Option<&Arc<str>> {
+        self.model.as_ref().map(|(version, _)| version)
+    }
 
     /// Chooses whether orders are issued; `reset` forgets everything that was learnt online.
     pub fn set_arm(&mut self, arm: Arm, reset: bool) {
