@@ -7,6 +7,7 @@
 //! [`RequestEvent`] is one row with its strings; [`EventChunk`] is a run of rows whose strings were replaced by small
 //! integers from [`Dictionaries`], which is what everything fast works on.
 
+mod blocking;
 mod collections;
 mod error;
 mod event;
@@ -17,6 +18,9 @@ mod read;
 pub mod schema;
 mod source;
 mod split;
+#[cfg(test)]
+mod tests;
+mod time;
 mod write;
 
 pub use collections::{Map, Set};
@@ -24,8 +28,9 @@ pub use error::{Error, Result};
 pub use event::{ByteRange, Dictionaries, EventChunk, RequestEvent, ServedFrom};
 pub use ids::{ClientId, KeyId, RegionId, SegmentId, Timestamp};
 pub use interner::Interner;
-pub use profile::{Profile, profile};
+pub use profile::{Compulsory, Gap, Gaps, Profile, RegionProfile, profile};
 pub use read::{CHUNK_ROWS_MAX, LogReader, MERGED_FILES_MAX, read_events};
 pub use source::LogSource;
 pub use split::TimeSplit;
+pub use time::rfc3339;
 pub use write::{LogWriter, Summary, WriteOptions};

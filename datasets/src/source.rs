@@ -1,10 +1,16 @@
 //! Where a log lies: one file, a partitioned folder, or an object store.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use futures::TryStreamExt;
+use object_store::{ObjectStore, ObjectStoreExt};
 use url::Url;
 
-use crate::{Error, error::Result};
+use crate::{Error, blocking, error::Result};
 
 /// The place of a log: a Parquet file or a folder of them (`date=YYYY-MM-DD/…`), local or in an object store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,10 +24,29 @@ enum Place {
     Remote(Url),
 }
 
+/// One Parquet file of a log, found but not opened.
+#[derive(Clone, Debug)]
+pub(crate) struct FileAt {
+    /// How messages call it.
+    pub(crate) name: Arc<str>,
+    /// Where to read it.
+    pub(crate) place: FilePlace,
+}
+
+/// Where one file is read from.
+#[derive(Clone, Debug)]
+pub(crate) enum FilePlace {
+    /// The local file system.
+    Local(PathBuf),
+    /// An object store.
+    Remote { store: Arc<dyn ObjectStore>, path: object_store::path::Path, bytes: u64 },
+}
+
 impl LogSource {
     /// Reads a path, or a URL such as `s3://bucket/logs/`, `gs://…`, `az://…`, `file://…` or `http://…/log.parquet`.
     ///
-    /// Nothing is opened yet.
+    /// Nothing is opened yet. Stores are configured by their usual environment variables, such as
+    /// `AWS_ACCESS_KEY_ID` or `AWS_ENDPOINT_URL`.
     ///
     /// # Errors
     /// [`Error::BadUrl`] for a URL of an unknown kind.
@@ -38,17 +63,35 @@ impl LogSource {
             .map_err(|source| Error::BadUrl { text: text.into(), source: source.into() })?;
         Ok(Self { place: Place::Remote(url) })
     }
+
+    /// The local path, unless the log lies in an object store.
+    pub fn local_path(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Local(path) => Some(path),
+            Place::Remote(_) => None,
+        }
+    }
+
+    /// Every Parquet file of the log, by name. Names that start with `.` or `_` are passed over, as Hive does.
+    pub(crate) fn files(&self) -> Result<Vec<FileAt>> {
+        let mut files = match &self.place {
+            Place::Local(path) => local_files(path)?,
+            Place::Remote(url) => remote_files(url)?,
+        };
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        if files.is_empty() { Err(Error::NoFiles { log: self.to_string() }) } else { Ok(files) }
+    }
+}
+
+impl From<&Path> for LogSource {
+    fn from(path: &Path) -> Self {
+        Self { place: Place::Local(path.to_owned()) }
+    }
 }
 
 impl From<PathBuf> for LogSource {
     fn from(path: PathBuf) -> Self {
         Self { place: Place::Local(path) }
-    }
-}
-
-impl From<&std::path::Path> for LogSource {
-    fn from(path: &std::path::Path) -> Self {
-        Self { place: Place::Local(path.to_owned()) }
     }
 }
 
@@ -60,3 +103,66 @@ impl fmt::Display for LogSource {
         }
     }
 }
+
+fn local_files(path: &Path) -> Result<Vec<FileAt>> {
+    let failed = |path: &Path, source| Error::Io { action: "read", path: path.display().to_string(), source };
+    if !fs::metadata(path).map_err(|error| failed(path, error))?.is_dir() {
+        return Ok(vec![local_file(path.to_owned())]);
+    }
+    let mut files = Vec::new();
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).map_err(|error| failed(&folder, error))? {
+            let entry = entry.map_err(|error| failed(&folder, error))?;
+            let (path, name) = (entry.path(), entry.file_name());
+            if is_hidden(&name.to_string_lossy()) {
+                continue;
+            }
+            if fs::metadata(&path).map_err(|error| failed(&path, error))?.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == EXTENSION) {
+                files.push(local_file(path));
+            }
+        }
+    }
+    Ok(files)
+}
+
+fn local_file(path: PathBuf) -> FileAt {
+    FileAt { name: path.display().to_string().into(), place: FilePlace::Local(path) }
+}
+
+fn remote_files(url: &Url) -> Result<Vec<FileAt>> {
+    let location = url.to_string();
+    let failed = |source| Error::Store { location: location.clone(), source };
+    // The stores ask for consent to plain HTTP; whoever wrote the scheme has given it.
+    let consent = (url.scheme() == "http").then(|| ("allow_http".to_owned(), "true".to_owned()));
+    let (store, prefix) = object_store::parse_url_opts(url, std::env::vars().chain(consent)).map_err(failed)?;
+    let store: Arc<dyn ObjectStore> = Arc::from(store);
+    let single = prefix.extension() == Some(EXTENSION);
+    let found = {
+        let (store, prefix) = (Arc::clone(&store), prefix.clone());
+        blocking::wait(async move {
+            if single { Ok(vec![store.head(&prefix).await?]) } else { store.list(Some(&prefix)).try_collect().await }
+        })
+        .map_err(failed)?
+    };
+    let base = &url[..url::Position::BeforePath];
+    let wanted = found.into_iter().filter(|file| {
+        let inner = file.location.prefix_match(&prefix).into_iter().flatten();
+        file.location.extension() == Some(EXTENSION) && !inner.into_iter().any(|part| is_hidden(part.as_ref()))
+    });
+    Ok(wanted
+        .map(|file| FileAt {
+            name: format!("{base}/{}", file.location).into(),
+            place: FilePlace::Remote { store: Arc::clone(&store), path: file.location, bytes: file.size },
+        })
+        .collect())
+}
+
+fn is_hidden(name: &str) -> bool {
+    name.starts_with(['.', '_'])
+}
+
+/// What the names of a log's files end in.
+const EXTENSION: &str = "parquet";
