@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use nearcast_datasets::Timestamp;
+use nearcast_datasets::{ByteRange, ServedFrom, Timestamp};
 
 /// A command's number, unique within one predictor's life; outcomes refer to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -173,4 +173,106 @@ pub struct Member {
     pub node: NodeDescriptor,
     /// Whether it is connected.
     pub alive: bool,
+}
+
+/// One request event, as a node reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// When it arrived.
+    pub timestamp: Timestamp,
+    /// The client's pseudonym.
+    pub client: Arc<str>,
+    /// The client's region.
+    pub region: Arc<str>,
+    /// The key asked for.
+    pub key: Arc<str>,
+    /// Bytes of the whole object.
+    pub size_bytes: u64,
+    /// The part asked for, when not the whole object.
+    pub range: Option<ByteRange>,
+    /// Who answered.
+    pub served: ServedFrom,
+    /// Time to the last byte.
+    pub latency: Duration,
+}
+
+/// Request events in the order of their arrival.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestBatch {
+    /// Rises by one per batch of a stream.
+    pub sequence: u64,
+    /// The events.
+    pub requests: Vec<Request>,
+    /// Events that the node dropped since its last batch because its queue was full.
+    pub dropped_count: u64,
+}
+
+/// What a node says on its stream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NodeReport {
+    /// Who it is; the first message, and only that.
+    Hello {
+        /// What it is.
+        node: NodeDescriptor,
+        /// The version of its code.
+        code_version: String,
+    },
+    /// Part of what it holds.
+    Inventory {
+        /// Segments held.
+        held: Vec<SegmentSet>,
+        /// Whether this was the last page.
+        last: bool,
+    },
+    /// What it gained and lost since its last report of this kind.
+    Delta {
+        /// Segments gained.
+        gained: Vec<SegmentSet>,
+        /// Segments lost.
+        lost: Vec<SegmentSet>,
+    },
+    /// What clients asked for.
+    Requests(RequestBatch),
+    /// What became of prefetched segments.
+    Outcomes(Vec<Outcome>),
+    /// How commands ended.
+    Results(Vec<CommandResult>),
+}
+
+/// Explicit replicas; keys that are not named fall back to rendezvous hashing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlacementUpdate {
+    /// The version.
+    pub epoch: Epoch,
+    /// Whether this replaces the whole table rather than amends it.
+    pub full: bool,
+    /// Keys and the nodes that are meant to hold them.
+    pub placed: Vec<(Arc<str>, Vec<NodeName>)>,
+    /// Keys that fall back to hashing again.
+    pub removed: Vec<Arc<str>>,
+}
+
+/// What the predictor says on a node's stream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PredictorNotice {
+    /// The first answer.
+    Welcome {
+        /// The cache map in force.
+        epoch: Epoch,
+        /// The arm in force.
+        arm: Arc<str>,
+        /// The model version in force; empty before the first.
+        model_version: Arc<str>,
+    },
+    /// Orders, best value per byte first.
+    Commands(Vec<Command>),
+    /// Explicit replicas.
+    Placement(PlacementUpdate),
+    /// The members of the cluster.
+    Map(CacheMap),
+    /// Every batch up to this one has reached the predictor's state.
+    Ack {
+        /// [`RequestBatch::sequence`].
+        sequence: u64,
+    },
 }

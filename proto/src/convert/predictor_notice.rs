@@ -1,0 +1,114 @@
+//! What the predictor says.
+
+use super::{
+    BATCH_ENTRIES_MAX, MEMBERS_MAX,
+    check::{at_most, free_text, key, list, name, node_name, optional_name, outward, present},
+    node_report::segment_bytes,
+};
+use crate::{
+    Error, Result,
+    message::{CacheMap, Epoch, Member, NodeDescriptor, NodeName, PlacementUpdate, PredictorNotice},
+    wire::{self, predictor_message::Body},
+};
+
+impl From<PredictorNotice> for wire::PredictorMessage {
+    fn from(notice: PredictorNotice) -> Self {
+        let body = match notice {
+            PredictorNotice::Welcome { epoch, arm, model_version } => Body::Welcome(wire::Welcome {
+                epoch: epoch.0,
+                arm: arm.as_ref().to_owned(),
+                model_version: model_version.as_ref().to_owned(),
+            }),
+            PredictorNotice::Commands(commands) => Body::Commands(wire::CommandBatch { commands: outward(commands) }),
+            PredictorNotice::Placement(update) => Body::Placement(update.into()),
+            PredictorNotice::Map(map) => {
+                Body::MapUpdate(wire::MapUpdate { epoch: map.epoch.0, nodes: outward(map.members) })
+            }
+            PredictorNotice::Ack { sequence } => Body::Ack(wire::Ack { sequence }),
+        };
+        Self { body: Some(body) }
+    }
+}
+
+impl TryFrom<wire::PredictorMessage> for PredictorNotice {
+    type Error = Error;
+
+    fn try_from(wire: wire::PredictorMessage) -> Result<Self> {
+        Ok(match present("predictor message", "body", wire.body)? {
+            Body::Welcome(welcome) => Self::Welcome {
+                epoch: Epoch(welcome.epoch),
+                arm: name("arm", welcome.arm)?,
+                model_version: optional_name("model_version", welcome.model_version)?,
+            },
+            Body::Commands(batch) => Self::Commands(batch.try_into()?),
+            Body::Placement(update) => Self::Placement(update.try_into()?),
+            Body::MapUpdate(update) => {
+                Self::Map(CacheMap { epoch: Epoch(update.epoch), members: list("nodes", update.nodes, MEMBERS_MAX)? })
+            }
+            Body::Ack(ack) => Self::Ack { sequence: ack.sequence },
+        })
+    }
+}
+
+impl From<Member> for wire::NodeEntry {
+    fn from(member: Member) -> Self {
+        Self {
+            node: member.node.name.0.as_ref().to_owned(),
+            region: member.node.region.as_ref().to_owned(),
+            url: member.node.url.as_ref().to_owned(),
+            capacity_bytes: member.node.capacity_bytes,
+            alive: member.alive,
+            segment_bytes: member.node.segment_bytes,
+        }
+    }
+}
+
+impl TryFrom<wire::NodeEntry> for Member {
+    type Error = Error;
+
+    fn try_from(wire: wire::NodeEntry) -> Result<Self> {
+        let node = NodeDescriptor {
+            name: node_name(wire.node)?,
+            region: name("region", wire.region)?,
+            url: free_text("url", wire.url)?.into(),
+            capacity_bytes: wire.capacity_bytes,
+            segment_bytes: segment_bytes(wire.segment_bytes)?,
+        };
+        Ok(Self { node, alive: wire.alive })
+    }
+}
+
+impl From<PlacementUpdate> for wire::PlacementUpdate {
+    fn from(update: PlacementUpdate) -> Self {
+        let entry = |(key, nodes): (std::sync::Arc<str>, Vec<NodeName>)| wire::PlacementEntry {
+            key: key.as_ref().to_owned(),
+            nodes: nodes.iter().map(|node| node.0.as_ref().to_owned()).collect(),
+        };
+        Self {
+            epoch: update.epoch.0,
+            full: update.full,
+            placed: update.placed.into_iter().map(entry).collect(),
+            removed: update.removed.iter().map(|key| key.as_ref().to_owned()).collect(),
+        }
+    }
+}
+
+impl TryFrom<wire::PlacementUpdate> for PlacementUpdate {
+    type Error = Error;
+
+    fn try_from(wire: wire::PlacementUpdate) -> Result<Self> {
+        at_most("placed", wire.placed.len(), BATCH_ENTRIES_MAX)?;
+        at_most("removed", wire.removed.len(), BATCH_ENTRIES_MAX)?;
+        let entry = |entry: wire::PlacementEntry| {
+            at_most("nodes", entry.nodes.len(), MEMBERS_MAX)?;
+            let nodes = entry.nodes.into_iter().map(node_name).collect::<Result<_>>()?;
+            Ok((key(entry.key)?, nodes))
+        };
+        Ok(Self {
+            epoch: Epoch(wire.epoch),
+            full: wire.full,
+            placed: wire.placed.into_iter().map(entry).collect::<Result<_>>()?,
+            removed: wire.removed.into_iter().map(key).collect::<Result<_>>()?,
+        })
+    }
+}
