@@ -1,14 +1,243 @@
 //! `nearcast replay`.
 
-use std::process::ExitCode;
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use comfy_table::{CellAlignment, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use nearcast_cache_node::index::PolicyKind;
+use nearcast_datasets::LogSource;
+use nearcast_models::{Model, Registry};
+use nearcast_proto::topology::Topology;
+use nearcast_trainer::replay::{
+    CacheSize, CellReport, PlacementKind, PrefetchKind, ReadOptions, ReplayConfig, ReplayProgress, ReplayReport,
+    replay, write_page,
+};
 
 use crate::output::Output;
 
 /// Arguments of `nearcast replay`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// The log: a Parquet file, a folder of them, or an object-store URL.
+    log: String,
+    /// Eviction policies, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "default", value_parser = policies())]
+    policy: Vec<PolicyKind>,
+    /// Prefetchers, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "none,nearcast", value_parser = prefetchers())]
+    prefetch: Vec<PrefetchKind>,
+    /// Placement strategies, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "none", value_parser = placements())]
+    placement: Vec<PlacementKind>,
+    /// Cache sizes per node, separated by commas: bytes (`64MiB`), or a share of the log's distinct bytes (`0.1`), of
+    /// its distinct keys with --unit-size.
+    #[arg(long, value_delimiter = ',', default_value = "0.1")]
+    cache: Vec<CacheSize>,
+    /// Bounds on extra fetched bytes, separated by commas, as shares of what is fetched without prefetching.
+    #[arg(long, value_delimiter = ',', default_value = "0.25", allow_negative_numbers = true)]
+    budget: Vec<f64>,
+    /// Share of the requests before counting starts.
+    #[arg(long, default_value_t = 0.3, allow_negative_numbers = true)]
+    warmup: f64,
+    /// Seed of every random draw.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Let transfers and messages take no time, to compare with simulators that ignore it.
+    #[arg(long)]
+    instant: bool,
+    /// Count every object as one byte.
+    #[arg(long)]
+    unit_size: bool,
+    /// Fold all regions into one.
+    #[arg(long)]
+    single_region: bool,
+    /// Round trips and bandwidths between regions; a built-in one when not given.
+    #[arg(long, value_name = "FILE")]
+    topology: Option<PathBuf>,
+    /// A trained model: a version or alias with --registry, else a directory.
+    #[arg(long)]
+    model: Option<String>,
+    /// Where the model's version is found.
+    #[arg(long, requires = "model")]
+    registry: Option<String>,
+    /// Bytes per segment of an object.
+    #[arg(long, default_value_t = 1 << 20)]
+    segment_bytes: u64,
+    /// Milliseconds from a node to the predictor and back.
+    #[arg(long, default_value_t = 20)]
+    control_rtt_ms: u64,
+    /// Leave out what differs from run to run: events_per_second and peak_rss_bytes.
+    #[arg(long)]
+    no_timing: bool,
+    /// Also write a page with charts.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
 
 /// Drives the production engine and nodes with a log under a virtual clock.
-pub(crate) fn run(_args: Args, _output: Output) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`nearcast replay` is not built yet")
+pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
+    let repeat = RepeatHint { seed: args.seed };
+    let report = run_replay(args).with_context(|| repeat.text())?;
+    output.show(&report, table)?;
+    Ok(ExitCode::SUCCESS)
 }
+
+fn run_replay(args: Args) -> anyhow::Result<ReplayReport> {
+    let source = LogSource::parse(&args.log)?;
+    let page = args.report.clone();
+    let config = args.into_config()?;
+    let bar = ProgressBar::new_spinner();
+    let result = replay(&source, &config, &|progress| show_progress(&bar, progress));
+    bar.finish_and_clear();
+    let report = result?;
+    if let Some(path) = page {
+        write_page(&report, &path)?;
+    }
+    Ok(report)
+}
+
+impl Args {
+    fn into_config(self) -> anyhow::Result<ReplayConfig> {
+        let topology = self.topology.as_deref().map(Topology::load).transpose()?;
+        Ok(ReplayConfig {
+            policies: self.policy,
+            prefetchers: self.prefetch,
+            placements: self.placement,
+            caches: self.cache,
+            budgets: self.budget,
+            warmup: self.warmup,
+            seed: self.seed,
+            instant: self.instant,
+            read: ReadOptions { unit_size: self.unit_size, single_region: self.single_region },
+            topology: topology.unwrap_or_default(),
+            segment_bytes: self.segment_bytes,
+            control_round_trip: Duration::from_millis(self.control_rtt_ms),
+            model: self.model.as_deref().map(|name| load_model(name, self.registry.as_deref())).transpose()?,
+            with_timing: !self.no_timing,
+            ..ReplayConfig::default()
+        })
+    }
+}
+
+fn load_model(name: &str, registry: Option<&str>) -> anyhow::Result<(Arc<str>, Arc<Model>)> {
+    let Some(registry) = registry else {
+        return Ok((Arc::from(name), Arc::new(Model::load(Path::new(name))?)));
+    };
+    let (version, model) = Registry::open(registry)?.load(name)?;
+    Ok((Arc::from(version.to_string()), Arc::new(model)))
+}
+
+fn policies() -> impl TypedValueParser<Value = PolicyKind> {
+    let names = std::iter::once(DEFAULT_POLICY).chain(PolicyKind::ALL.iter().map(|policy| policy.as_str()));
+    PossibleValuesParser::new(names).map(|name| PolicyKind::from_name(&name).unwrap_or_default())
+}
+
+fn prefetchers() -> impl TypedValueParser<Value = PrefetchKind> {
+    let find = |name: String| PrefetchKind::ALL.into_iter().find(|kind| kind.as_str() == name).unwrap_or_default();
+    PossibleValuesParser::new(PrefetchKind::ALL.map(PrefetchKind::as_str)).map(find)
+}
+
+fn placements() -> impl TypedValueParser<Value = PlacementKind> {
+    let find = |name: String| PlacementKind::ALL.into_iter().find(|kind| kind.as_str() == name).unwrap_or_default();
+    PossibleValuesParser::new(PlacementKind::ALL.map(PlacementKind::as_str)).map(find)
+}
+
+fn show_progress(bar: &ProgressBar, progress: ReplayProgress) {
+    match progress {
+        ReplayProgress::Reading(rows) => bar.set_message(format!("{rows} requests read")),
+        ReplayProgress::Total(rows) => {
+            bar.set_length(rows);
+            let template = "{bar:30} {human_pos}/{human_len} requests, {per_sec}, {eta} left";
+            bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        }
+        ReplayProgress::Played(rows) => bar.inc(rows),
+    }
+}
+
+fn table(report: &ReplayReport) -> String {
+    let mut text = format!(
+        "{}: {} requests of {} keys from {} regions; counted after the first {:.0} %\n",
+        report.log,
+        report.requests,
+        report.keys,
+        report.regions,
+        report.warmup * 100.0
+    );
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header([
+        "policy",
+        "prefetch",
+        "placement",
+        "cache",
+        "budget",
+        "misses",
+        "byte misses",
+        "extra fetch",
+        "mean ms",
+        "p99 ms",
+        "used",
+        "late",
+        "unused",
+        "precision",
+    ]);
+    table.column_iter_mut().skip(4).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    for cell in &report.cells {
+        table.add_row(row(cell));
+    }
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{table}");
+    text
+}
+
+fn row(cell: &CellReport) -> [String; 14] {
+    [
+        cell.policy.as_str().to_owned(),
+        cell.prefetcher.as_str().to_owned(),
+        cell.placement.as_str().to_owned(),
+        cell.cache.clone(),
+        cell.budget.map_or_else(String::new, |budget| format!("{budget}")),
+        format!("{:.4}", cell.miss_ratio),
+        format!("{:.4}", cell.byte_miss_ratio),
+        format!("{:+.1} %", cell.extra_fetch_ratio * 100.0),
+        format!("{:.1}", cell.latency_ms.mean),
+        format!("{:.1}", cell.latency_ms.p99),
+        cell.prefetch.used.to_string(),
+        cell.prefetch.late.to_string(),
+        cell.prefetch.unused.to_string(),
+        format!("{:.2}", cell.prefetch.precision),
+    ]
+}
+
+/// Says how to repeat a replay that failed, even when it failed by a panic.
+struct RepeatHint {
+    seed: u64,
+}
+
+impl RepeatHint {
+    fn text(&self) -> String {
+        let quote = |word: String| if word.contains([' ', '\'', '"']) { format!("{word:?}") } else { word };
+        let command: Vec<_> = std::env::args().map(quote).collect();
+        format!("the replay with seed {} failed; repeat it with: {}", self.seed, command.join(" "))
+    }
+}
+
+impl Drop for RepeatHint {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Nothing is left to do when stderr is gone as well.
+            let _ = writeln!(io::stderr(), "{}", self.text());
+        }
+    }
+}
+
+/// The policy of a node that was not told otherwise.
+const DEFAULT_POLICY: &str = "default";

@@ -1,1 +1,3 @@
 //! The training pipeline and the trace-driven replay.
+
+pub mod replay;

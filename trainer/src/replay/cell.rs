@@ -110,7 +110,7 @@ impl CellSpec {
         let ended = prefetch.used + prefetch.late + prefetch.unused;
         CellReport {
             policy: self.policy,
-            prefetch_kind: self.prefetch,
+            prefetcher: self.prefetch,
             placement: self.placement,
             cache: config.caches[self.cache_index].to_string(),
             cache_bytes: self.cache_bytes,

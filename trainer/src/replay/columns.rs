@@ -2,7 +2,8 @@
 
 use nearcast_cache_node::core::routing::key_hash;
 use nearcast_datasets::{
-    ByteRange, ClientId, Dictionaries, EventChunk, Interner, KeyId, LogReader, LogSource, RegionId, Timestamp, schema,
+    ByteRange, ClientId, Dictionaries, EventChunk, Interner, KeyId, LogReader, LogSource, RegionId, RequestEvent,
+    Timestamp, schema,
 };
 
 use super::{ReplayError, Result};
@@ -64,15 +65,27 @@ impl LogColumns {
         if columns.is_empty() {
             return Err(ReplayError::EmptyLog { log: source.to_string() });
         }
-        columns.client_hashes = names.clients.iter().map(|(_, name)| key_hash(name)).collect();
-        columns.key_hashes = names.keys.iter().map(|(_, name)| key_hash(name)).collect();
-        columns.region_names = if options.single_region {
-            vec![schema::DEFAULT_REGION.to_owned()]
-        } else {
-            names.regions.iter().map(|(_, name)| name.to_string()).collect()
-        };
-        columns.key_names = names.keys;
+        columns.name(names, options);
         Ok(columns)
+    }
+
+    /// Takes over events that are in memory already, in time order.
+    pub fn from_events<'a>(events: impl IntoIterator<Item = &'a RequestEvent>, options: ReadOptions) -> Self {
+        let mut names = Dictionaries::default();
+        let mut columns = Self::with_capacity(0, options);
+        let mut chunk = EventChunk::default();
+        for event in events {
+            chunk.timestamps.push(event.timestamp);
+            chunk.clients.push(ClientId(names.clients.insert(&event.client)));
+            chunk.regions.push(RegionId(u16::try_from(names.regions.insert(&event.region)).unwrap_or(u16::MAX)));
+            chunk.keys.push(KeyId(names.keys.insert(&event.key)));
+            chunk.sizes_bytes.push(event.size_bytes);
+            chunk.ranges.push(event.range);
+        }
+        columns.append(&chunk, options);
+        columns.distinct_bytes = new_bytes(&chunk, options, &mut Vec::new());
+        columns.name(names, options);
+        columns
     }
 
     /// Number of requests.
@@ -146,6 +159,17 @@ impl LogColumns {
             region_names: Vec::new(),
             distinct_bytes: 0,
         }
+    }
+
+    fn name(&mut self, names: Dictionaries, options: ReadOptions) {
+        self.client_hashes = names.clients.iter().map(|(_, name)| key_hash(name)).collect();
+        self.key_hashes = names.keys.iter().map(|(_, name)| key_hash(name)).collect();
+        self.region_names = if options.single_region {
+            vec![schema::DEFAULT_REGION.to_owned()]
+        } else {
+            names.regions.iter().map(|(_, name)| name.to_string()).collect()
+        };
+        self.key_names = names.keys;
     }
 
     fn append(&mut self, chunk: &EventChunk, options: ReadOptions) {

@@ -10,6 +10,7 @@
 
 mod agenda;
 mod cell;
+mod charts;
 mod cluster;
 mod columns;
 mod config;
@@ -17,6 +18,7 @@ mod error;
 mod network;
 mod node;
 mod objects;
+mod page;
 mod predictor;
 mod report;
 mod tally;
@@ -33,6 +35,7 @@ pub use self::{
     columns::{LogColumns, ReadOptions},
     config::{CacheSize, PlacementKind, PrefetchKind, ReplayConfig},
     error::{ReplayError, Result},
+    page::{page, write_page},
     report::{BaselineReport, CellReport, LatencyReport, PrefetchReport, ReplayReport, SCHEMA},
 };
 

@@ -16,7 +16,8 @@ pub(super) struct Network {
 
 impl Network {
     pub(super) fn new(topology: &Topology, regions: &[String]) -> Self {
-        let link = |a: &String, b: &String| Link { round_trip: topology.rtt(a, b), bandwidth: topology.bandwidth(a, b) };
+        let link =
+            |a: &String, b: &String| Link { round_trip: topology.rtt(a, b), bandwidth: topology.bandwidth(a, b) };
         Self {
             region_count: regions.len(),
             between: regions.iter().flat_map(|a| regions.iter().map(move |b| link(a, b))).collect(),

@@ -40,8 +40,7 @@ impl ReplayNode {
         network: &Network,
     ) -> Result<Self> {
         let hash_homes = placement == PlacementKind::Hash;
-        let routing_config =
-            RoutingConfig { hash_homes, failure_backoff: Duration::ZERO, ..RoutingConfig::default() };
+        let routing_config = RoutingConfig { hash_homes, failure_backoff: Duration::ZERO, ..RoutingConfig::default() };
         let mut routing = RoutingTable::new(routing_config, &descriptors[own].name);
         let members = descriptors.iter().map(|node| Member { node: node.clone(), alive: true }).collect();
         let find = |name: &NodeName| descriptors.iter().position(|node| node.name == *name);

@@ -103,10 +103,6 @@ impl<'a> Predictor<'a> {
         self.nodes.iter().position(|known| *known == index)
     }
 
-    pub(super) fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
     pub(super) fn into_engine(self) -> Engine {
         self.engine
     }

@@ -47,7 +47,7 @@ pub struct CellReport {
     /// Eviction policy.
     pub policy: PolicyKind,
     /// Prefetcher.
-    pub prefetch_kind: PrefetchKind,
+    pub prefetcher: PrefetchKind,
     /// Placement strategy.
     pub placement: PlacementKind,
     /// Cache size as it was asked for.

@@ -1,0 +1,148 @@
+//! The report as one self-contained HTML page: miss ratios, latency curves, prefetch outcomes.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use super::{CellReport, ReplayError, ReplayReport, Result, charts};
+
+/// Writes the page to `path` as a whole or not at all.
+///
+/// # Errors
+/// When a chart cannot be drawn or the file cannot be written, for example because the disk is full; nothing is left
+/// behind then.
+pub fn write_page(report: &ReplayReport, path: &Path) -> Result<()> {
+    let page = page(report)?;
+    let failed = |source| ReplayError::Report { path: path.display().to_string(), source };
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let folder = folder.map_or_else(|| PathBuf::from("."), Path::to_path_buf);
+    let mut file = page_file(&folder).map_err(failed)?;
+    file.write_all(page.as_bytes()).map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+/// The page's text: HTML without scripts, fonts or anything else to fetch.
+///
+/// # Errors
+/// When a chart cannot be drawn.
+pub fn page(report: &ReplayReport) -> Result<String> {
+    let mut html = String::from(HEAD);
+    // Writing to a string cannot fail, so results are dropped here and below.
+    let _ = write!(
+        html,
+        "<h1>Replay of {}</h1><p>{} requests of {} keys from {} regions, counted after the first {:.0} %; seed {}{}.</p>",
+        escape(&report.log),
+        report.requests,
+        report.keys,
+        report.regions,
+        report.warmup * 100.0,
+        report.seed,
+        flags(report),
+    );
+    section(&mut html, "Miss ratio", MISSES, &charts::miss_ratios(&report.cells)?);
+    section(&mut html, "Latency", LATENCY, &charts::latency_curves(&report.cells)?);
+    section(&mut html, "Prefetches", PREFETCHES, &charts::prefetch_outcomes(&report.cells)?);
+    html.push_str("<h2>Numbers</h2>");
+    numbers(&mut html, &report.cells);
+    html.push_str("</main></body></html>\n");
+    Ok(html)
+}
+
+/// A temporary file that others may read once it has its name, as far as the user's mask lets them.
+fn page_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
+}
+
+fn flags(report: &ReplayReport) -> String {
+    let mut text = String::new();
+    for (is_set, words) in [
+        (report.instant, "transfers take no time"),
+        (report.unit_size, "sizes ignored"),
+        (report.single_region, "all regions as one"),
+    ] {
+        if is_set {
+            let _ = write!(text, "; {words}");
+        }
+    }
+    if let Some(version) = &report.model_version {
+        let _ = write!(text, "; model {}", escape(version));
+    }
+    text
+}
+
+fn section(html: &mut String, title: &str, explanation: &str, svg: &str) {
+    let _ = write!(html, "<h2>{title}</h2><p>{explanation}</p>{svg}");
+}
+
+fn numbers(html: &mut String, cells: &[CellReport]) {
+    html.push_str("<table><thead><tr>");
+    for name in COLUMNS {
+        let _ = write!(html, "<th>{name}</th>");
+    }
+    html.push_str("</tr></thead><tbody>");
+    for (number, cell) in (1..).zip(cells) {
+        let columns = [
+            format!("{number}"),
+            cell.policy.as_str().to_owned(),
+            cell.prefetcher.as_str().to_owned(),
+            cell.placement.as_str().to_owned(),
+            escape(&cell.cache),
+            cell.budget.map_or_else(String::new, |budget| format!("{budget}")),
+            format!("{:.4}", cell.miss_ratio),
+            format!("{:.4}", cell.byte_miss_ratio),
+            format!("{:+.1} %", cell.extra_fetch_ratio * 100.0),
+            format!("{:.1}", cell.latency_ms.mean),
+            format!("{:.1}", cell.latency_ms.p95),
+            format!("{:.1}", cell.latency_ms.p99),
+            format!("{:.2}", cell.prefetch.precision),
+            format!("{:.2}", cell.prefetch.coverage),
+        ];
+        html.push_str("<tr>");
+        for column in columns {
+            let _ = write!(html, "<td>{column}</td>");
+        }
+        html.push_str("</tr>");
+    }
+    html.push_str("</tbody></table>");
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+const COLUMNS: [&str; 14] = [
+    "#",
+    "policy",
+    "prefetch",
+    "placement",
+    "cache",
+    "budget",
+    "miss ratio",
+    "byte miss ratio",
+    "extra fetch",
+    "mean ms",
+    "p95 ms",
+    "p99 ms",
+    "precision",
+    "coverage",
+];
+
+const MISSES: &str = "Share of the requests that the region's own node could not answer, by cell. \
+    Numbers refer to the table below.";
+const LATENCY: &str = "Share of the requests answered within a time; the time axis is logarithmic.";
+const PREFETCHES: &str =
+    "What became of prefetched segments: used in time, asked for before they had landed, or in vain.";
+
+const HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Nearcast replay</title><style>\
+    body{font:15px/1.5 system-ui,sans-serif;color:#1d2733;margin:0}main{max-width:62rem;margin:2rem auto;padding:0 1rem}\
+    h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}svg{max-width:100%;height:auto}\
+    table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px;display:block;overflow-x:auto}\
+    th,td{padding:.3rem .6rem;border-bottom:1px solid #d8dee6;text-align:right;white-space:nowrap}\
+    </style></head><body><main>";
