@@ -24,7 +24,8 @@ Examples:
 
 /// Describes a log: requests, keys, clients, regions, span, skew and gaps.
 pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
-    let source = LogSource::parse(&args.log)?;
+    let Args { log } = args;
+    let source = LogSource::parse(&log)?;
     let total = LogReader::open(&source)?.row_count();
     // Hides itself unless stderr is a terminal.
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
