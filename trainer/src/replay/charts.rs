@@ -9,59 +9,68 @@ use plotters::{
         ranged1d::{IntoSegmentedCoord, SegmentValue},
     },
     drawing::{DrawingArea, IntoDrawingArea},
-    element::{PathElement, Rectangle},
+    element::{PathElement, Rectangle, Text},
     series::LineSeries,
-    style::{BLACK, Color, RGBColor, ShapeStyle, WHITE},
+    style::{
+        BLACK, Color, IntoFont, RGBColor, ShapeStyle, WHITE,
+        text_anchor::{HPos, Pos, VPos},
+    },
 };
 
-use super::{CellReport, ReplayError, Result};
+use super::{CellReport, PrefetchReport, ReplayError, Result};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 /// One bar per cell.
 pub(super) fn miss_ratios(cells: &[CellReport]) -> Result<String> {
-    draw("miss ratio", |area| {
-        let top = cells.iter().map(|cell| cell.miss_ratio).fold(0.01, f64::max) * 1.1;
-        let bars = cells.iter().map(|cell| vec![(cell.miss_ratio, colour_of(cell))]).collect::<Vec<_>>();
-        draw_bars(area, "miss ratio", top, &bars)
-    })
+    let bar = |cell: &CellReport| Bar {
+        name: cell.name(),
+        parts: vec![(cell.miss_ratio, if cell.budget.is_some() { USED } else { NEUTRAL })],
+        note: format!("{:.4}", cell.miss_ratio),
+    };
+    draw_bars("miss ratio", &cells.iter().map(bar).collect::<Vec<_>>())
 }
 
-/// Used, late and unused prefetches of each cell, one on the other.
+/// Used, late and unused prefetches of each cell that prefetches, one after the other.
 pub(super) fn prefetch_outcomes(cells: &[CellReport]) -> Result<String> {
-    draw("prefetch outcome", |area| {
-        let parts = |cell: &CellReport| {
-            let prefetch = cell.prefetch;
-            vec![(prefetch.used as f64, USED), (prefetch.late as f64, LATE), (prefetch.unused as f64, UNUSED)]
-        };
-        let bars: Vec<_> = cells.iter().map(parts).collect();
-        let heights = bars.iter().map(|parts| parts.iter().map(|(height, _)| height).sum::<f64>());
-        let top = heights.fold(1.0, f64::max) * 1.1;
-        draw_bars(area, "segments: used (green), late (amber), unused (red)", top, &bars)
-    })
+    let bar = |cell: &CellReport| {
+        let PrefetchReport { used, late, unused, .. } = cell.prefetch;
+        Bar {
+            name: cell.name(),
+            parts: vec![(used as f64, USED), (late as f64, LATE), (unused as f64, UNUSED)],
+            note: format!("{used} used, {late} late, {unused} unused"),
+        }
+    };
+    let prefetching = cells.iter().filter(|cell| cell.budget.is_some());
+    draw_bars("prefetched segments", &prefetching.map(bar).collect::<Vec<_>>())
 }
 
 /// One curve per cell: share of requests answered within a time.
 pub(super) fn latency_curves(cells: &[CellReport]) -> Result<String> {
-    draw("latency", |area| {
+    draw("latency", CURVES_HEIGHT, |area| {
         let ends =
             cells.iter().filter_map(|cell| Some((cell.latency_curve_ms.first()?.0, cell.latency_curve_ms.last()?.0)));
         let (first, last) = ends.fold((f64::MAX, 1.0), |(low, high), end| (end.0.min(low), end.1.max(high)));
-        let first = first.clamp(0.1, last / 2.0);
+        let first = (first * 0.8).clamp(0.1, last / 2.0);
         let mut chart = ChartBuilder::on(area)
             .margin(10)
             .x_label_area_size(40)
             .y_label_area_size(60)
             .build_cartesian_2d((first..last * 1.1).log_scale(), 0.0..1.0)?;
-        chart.configure_mesh().light_line_style(WHITE).x_desc("milliseconds").y_desc("share of requests").draw()?;
+        chart
+            .configure_mesh()
+            .light_line_style(WHITE)
+            .x_label_formatter(&|value| format!("{value:.0}"))
+            .x_desc("milliseconds")
+            .y_desc("share of requests")
+            .draw()?;
         for (index, cell) in cells.iter().enumerate() {
             let colour = PALETTE[index % PALETTE.len()];
             let points = steps(first, &cell.latency_curve_ms);
-            let label = format!("{}: {} {} {}", index + 1, cell.policy.as_str(), cell.prefetcher.as_str(), cell.cache);
             chart
                 .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
-                .label(label)
+                .label(cell.name())
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
         }
         let labels = &mut chart.configure_series_labels();
@@ -70,49 +79,73 @@ pub(super) fn latency_curves(cells: &[CellReport]) -> Result<String> {
     })
 }
 
+/// One bar of a bar chart: parts that follow each other, and what is written behind them.
+struct Bar {
+    name: String,
+    parts: Vec<(f64, RGBColor)>,
+    note: String,
+}
+
+impl Bar {
+    fn length(&self) -> f64 {
+        self.parts.iter().map(|(length, _)| length).sum()
+    }
+}
+
+/// Lies the bars under each other, the first on top.
+fn draw_bars(chart: &'static str, bars: &[Bar]) -> Result<String> {
+    // A segmented axis needs two rows; a single bar lies under an empty one.
+    let rows = bars.len().max(2);
+    let height = 70 + 28 * u32::try_from(rows).unwrap_or(u32::MAX / 64);
+    draw(chart, height, |area| {
+        let longest = bars.iter().map(Bar::length).fold(f64::MIN_POSITIVE, f64::max);
+        let mut plane = ChartBuilder::on(area)
+            .margin(10)
+            .x_label_area_size(40)
+            .y_label_area_size(230)
+            .build_cartesian_2d(0.0..longest * NOTE_ROOM, (0..rows - 1).into_segmented())?;
+        let name = |value: &SegmentValue<usize>| match value {
+            SegmentValue::CenterOf(row) => bars.iter().rev().nth(*row).map_or_else(String::new, |bar| bar.name.clone()),
+            SegmentValue::Exact(_) | SegmentValue::Last => String::new(),
+        };
+        plane
+            .configure_mesh()
+            .disable_y_mesh()
+            .light_line_style(WHITE)
+            .label_style(("sans-serif", 13))
+            .axis_desc_style(("sans-serif", 13))
+            .y_label_formatter(&name)
+            .y_labels(rows)
+            .x_labels(6)
+            .x_desc(chart)
+            .draw()?;
+        for (row, bar) in bars.iter().rev().enumerate() {
+            let mut base = 0.0;
+            for (length, colour) in &bar.parts {
+                let corners = [(base, SegmentValue::Exact(row)), (base + length, SegmentValue::Exact(row + 1))];
+                let mut part = Rectangle::new(corners, ShapeStyle::from(colour).filled());
+                part.set_margin(5, 5, 0, 0);
+                plane.draw_series(std::iter::once(part))?;
+                base += length;
+            }
+            let style = ("sans-serif", 13).into_font().color(&BLACK).pos(Pos::new(HPos::Left, VPos::Center));
+            let note = Text::new(format!("\u{a0}{}", bar.note), (base, SegmentValue::CenterOf(row)), style);
+            plane.draw_series(std::iter::once(note))?;
+        }
+        Ok(())
+    })
+}
+
 /// Draws on white and names the chart when that fails.
-fn draw(chart: &'static str, paint: impl FnOnce(&Area<'_>) -> Drawn) -> Result<String> {
+fn draw(chart: &'static str, height: u32, paint: impl FnOnce(&Area<'_>) -> Drawn) -> Result<String> {
     let mut svg = String::new();
     let drawn = {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
         let blank = area.fill(&WHITE).map_err(Into::into);
         blank.and_then(|()| paint(&area)).and_then(|()| area.present().map_err(Into::into))
     };
     drawn.map_err(|error: Box<dyn std::error::Error>| ReplayError::Chart { chart, reason: error.to_string() })?;
     Ok(svg)
-}
-
-/// One column per cell, made of parts that stand on each other.
-fn draw_bars(area: &Area<'_>, y_description: &str, top: f64, bars: &[Vec<(f64, RGBColor)>]) -> Drawn {
-    let mut chart = ChartBuilder::on(area)
-        .margin(10)
-        .x_label_area_size(40)
-        .y_label_area_size(70)
-        .build_cartesian_2d((1..bars.len().max(1)).into_segmented(), 0.0..top)?;
-    let name = |value: &SegmentValue<usize>| match value {
-        SegmentValue::CenterOf(number) | SegmentValue::Exact(number) => number.to_string(),
-        SegmentValue::Last => String::new(),
-    };
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .light_line_style(WHITE)
-        .x_label_formatter(&name)
-        .x_labels(bars.len().max(1))
-        .x_desc("cell")
-        .y_desc(y_description)
-        .draw()?;
-    for (number, parts) in (1..).zip(bars) {
-        let mut base = 0.0;
-        for (height, colour) in parts {
-            let corners = [(SegmentValue::Exact(number), base), (SegmentValue::Exact(number + 1), base + height)];
-            let mut bar = Rectangle::new(corners, ShapeStyle::from(colour).filled());
-            bar.set_margin(0, 0, 8, 8);
-            chart.draw_series(std::iter::once(bar))?;
-            base += height;
-        }
-    }
-    Ok(())
 }
 
 /// A curve that rises at each latency and is level in between.
@@ -127,11 +160,10 @@ fn steps(first: f64, curve: &[(f64, f64)]) -> Vec<(f64, f64)> {
     points
 }
 
-fn colour_of(cell: &CellReport) -> RGBColor {
-    if cell.budget.is_some() { USED } else { NEUTRAL }
-}
-
-const SIZE: (u32, u32) = (900, 320);
+const WIDTH: u32 = 900;
+const CURVES_HEIGHT: u32 = 340;
+/// How much longer than the longest bar the axis is, so that its note fits behind it.
+const NOTE_ROOM: f64 = 1.45;
 const NEUTRAL: RGBColor = RGBColor(120, 134, 150);
 const USED: RGBColor = RGBColor(44, 140, 90);
 const LATE: RGBColor = RGBColor(222, 160, 40);

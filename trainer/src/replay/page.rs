@@ -87,9 +87,8 @@ fn numbers(html: &mut String, cells: &[CellReport]) {
         let _ = write!(html, "<th>{name}</th>");
     }
     html.push_str("</tr></thead><tbody>");
-    for (number, cell) in (1..).zip(cells) {
+    for cell in cells {
         let columns = [
-            format!("{number}"),
             cell.policy.as_str().to_owned(),
             cell.prefetcher.as_str().to_owned(),
             cell.placement.as_str().to_owned(),
@@ -117,8 +116,7 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-const COLUMNS: [&str; 14] = [
-    "#",
+const COLUMNS: [&str; 13] = [
     "policy",
     "prefetch",
     "placement",
@@ -134,11 +132,11 @@ const COLUMNS: [&str; 14] = [
     "coverage",
 ];
 
-const MISSES: &str = "Share of the requests that the region's own node could not answer, by cell. \
-    Numbers refer to the table below.";
+const MISSES: &str = "Share of the requests that the region's own node could not answer, by policy, cache size, \
+    prefetcher and budget.";
 const LATENCY: &str = "Share of the requests answered within a time; the time axis is logarithmic.";
-const PREFETCHES: &str =
-    "What became of prefetched segments: used in time, asked for before they had landed, or in vain.";
+const PREFETCHES: &str = "What became of prefetched segments: used in time (green), asked for before they had landed (amber), or in \
+    vain (red).";
 
 const HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Nearcast replay</title><style>\
     body{font:15px/1.5 system-ui,sans-serif;color:#1d2733;margin:0}main{max-width:62rem;margin:2rem auto;padding:0 1rem}\

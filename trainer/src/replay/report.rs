@@ -139,6 +139,16 @@ pub struct BaselineReport {
 }
 
 impl CellReport {
+    /// What tells the cell from others, in a few words.
+    pub fn name(&self) -> String {
+        let budget = self.budget.map_or_else(String::new, |budget| format!(" ≤{:.0} %", budget * 100.0));
+        let placement = match self.placement {
+            PlacementKind::None => String::new(),
+            placed => format!(" {}", placed.as_str()),
+        };
+        format!("{}{placement} {} {}{budget}", self.policy.as_str(), self.cache, self.prefetcher.as_str())
+    }
+
     /// Bytes fetched into nodes, from peers and origin alike.
     pub fn fetched_bytes(&self) -> u64 {
         self.origin_bytes + self.peer_bytes
