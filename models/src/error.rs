@@ -160,7 +160,7 @@ impl Error {
     }
 
     /// Says that `file` of an artifact is unusable because of `reason`.
-    pub(crate) fn content(file: &str, reason: impl ToString) -> Self {
-        Self::ArtifactContent { file: file.to_owned(), reason: reason.to_string() }
+    pub(crate) fn content(file: &str, reason: impl Into<String>) -> Self {
+        Self::ArtifactContent { file: file.to_owned(), reason: reason.into() }
     }
 }

@@ -6,7 +6,7 @@ use nearcast_datasets::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The artifact format that this build writes and reads.
-pub const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// One file of a version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub struct TrainingRange {
 /// `manifest.json`: what makes a directory a model version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Artifact format, see [`FORMAT`].
+    /// Artifact format, 1 for this build.
     pub format: u32,
     /// Version of the code that wrote it.
     pub code_version: String,

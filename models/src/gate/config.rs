@@ -8,7 +8,7 @@ use crate::{Error, Result};
 ///
 /// | field | default | meaning | range |
 /// | --- | --- | --- | --- |
-/// | `alpha` | 0.05 | step size | > 0 |
+/// | `alpha` | 0.15 | step size | > 0 |
 /// | `beta` | 1.0 | how long early steps stay small | ≥ 0 |
 /// | `l1` | 0.0 | pull of weights to exactly zero | 0..=1 |
 /// | `l2` | 0.0001 | pull of weights towards zero | 0..=1 |
@@ -36,7 +36,7 @@ pub struct GateConfig {
 
 impl Default for GateConfig {
     fn default() -> Self {
-        Self { alpha: 0.05, beta: 1.0, l1: 0.0, l2: 1e-4, batch: 16, prior_slope: 1.0, prior_bias: -1.0 }
+        Self { alpha: 0.15, beta: 1.0, l1: 0.0, l2: 1e-4, batch: 16, prior_slope: 1.0, prior_bias: -1.0 }
     }
 }
 

@@ -65,8 +65,22 @@ pub const NEW_KEY: usize = 26;
 /// [`log_scale`] of the requests that the client has made in its session.
 pub const CLIENT_ACTIVITY: usize = 27;
 
+/// What the gate multiplies each feature by before learning, so that all have about the same spread: learning by
+/// gradient is quickest then.
+pub(super) const SCALES: GateFeatures = {
+    let mut scales = [1.0; GATE_FEATURE_COUNT];
+    scales[RECENCY_REGION] = 0.2;
+    scales[RECENCY_GLOBAL] = 0.2;
+    scales[SIZE] = 0.25;
+    scales[FREQUENCY_REGION] = 0.4;
+    scales[FREQUENCY_GLOBAL] = 0.4;
+    scales[SUPPORT] = 0.4;
+    scales[CLIENT_ACTIVITY] = 0.4;
+    scales
+};
+
 /// Probabilities closer to zero or one than this are treated as this close: log-odds stay within ±10.
-const PROBABILITY_MIN: f32 = 4.539_786_7e-5;
+const PROBABILITY_MIN: f32 = 4.539_787e-5;
 
 /// ln(p / (1 − p)), within ±10.
 pub fn log_odds(probability: f32) -> f32 {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, GateConfig, GateFeatures, Result,
-    gate::features::{BEST_LOG_ODDS, BIAS, GATE_FEATURE_COUNT},
+    gate::features::{BEST_LOG_ODDS, BIAS, GATE_FEATURE_COUNT, SCALES},
     kernel,
 };
 
@@ -131,8 +131,9 @@ impl Gate {
         let rows = self.pending.len();
         let probabilities: Array1<Pr> = self.pending.iter().map(|(x, _)| Pr::new(self.probability(x))).collect();
         let targets: Array1<bool> = self.pending.iter().map(|(_, used)| *used).collect();
-        let records =
-            Array2::from_shape_fn((rows, GATE_FEATURE_COUNT), |(row, feature)| f64::from(self.pending[row].0[feature]));
+        let records = Array2::from_shape_fn((rows, GATE_FEATURE_COUNT), |(row, feature)| {
+            f64::from(self.pending[row].0[feature] * SCALES[feature])
+        });
         self.learner.update(&Dataset::new(records, targets), probabilities.view());
         self.learned += rows as u64;
         self.pending.clear();
@@ -140,8 +141,8 @@ impl Gate {
     }
 
     fn read_weights(&mut self) {
-        for (weight, learned) in self.weights.iter_mut().zip(self.learner.get_weights()) {
-            *weight = learned as f32;
+        for ((weight, learned), scale) in self.weights.iter_mut().zip(self.learner.get_weights()).zip(SCALES) {
+            *weight = learned as f32 * scale;
         }
     }
 }

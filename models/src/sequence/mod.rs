@@ -3,7 +3,11 @@
 mod batch;
 mod config;
 mod model;
+mod network;
+mod ops;
 pub(crate) mod retrieval;
+mod rows;
+mod sampler;
 mod trainer;
 pub(crate) mod weights;
 
@@ -11,3 +15,6 @@ pub use batch::{BatchCell, SequenceBatch, SessionLanes};
 pub use config::SequenceConfig;
 pub use model::{SequenceModel, SequenceState};
 pub use trainer::{ItemCatalogue, SequenceTrainer};
+
+#[cfg(test)]
+mod tests;
