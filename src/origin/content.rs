@@ -23,7 +23,6 @@ impl Content {
     }
 
     /// Whether `bytes` is what comes next.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for `nearcast load`, which comes next"))]
     pub(crate) fn continues_with(&mut self, bytes: &[u8]) -> bool {
         let mut expected = [0; 4_096];
         bytes.chunks(expected.len()).all(|part| {

@@ -8,4 +8,8 @@ pub(crate) mod target;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::{content::content, objects::Objects, server::serve};
+pub(crate) use self::{
+    content::content,
+    objects::Objects,
+    server::{Status, serve},
+};

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 /// What a path must not contain unescaped. `%` is among it, so that encoding and decoding are inverse.
-#[cfg_attr(not(test), expect(dead_code, reason = "for `nearcast load`, which comes next"))]
 const PATH: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -22,7 +21,6 @@ const PATH: &AsciiSet = &CONTROLS
     .add(b'}');
 
 /// What a query must not contain unescaped. `%` may stay: a query is kept as it was sent.
-#[cfg_attr(not(test), expect(dead_code, reason = "for `nearcast load`, which comes next"))]
 const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
 
 /// The key as nodes and origin know it: with a leading slash.
@@ -31,7 +29,6 @@ pub(crate) fn rooted(key: &str) -> Cow<'_, str> {
 }
 
 /// The request target that names a key, percent-encoded.
-#[cfg_attr(not(test), expect(dead_code, reason = "for `nearcast load`, which comes next"))]
 pub(crate) fn target(key: &str) -> String {
     let key = rooted(key);
     match key.split_once('?') {
