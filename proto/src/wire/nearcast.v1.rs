@@ -307,9 +307,6 @@ pub struct LocateRequest {
 pub struct LocateReply {
     #[prost(message, repeated, tag = "1")]
     pub holders: ::prost::alloc::vec::Vec<NodeEntry>,
-    /// The node that fetches the key from the origin for all; empty when no node is connected.
-    #[prost(string, tag = "2")]
-    pub home: ::prost::alloc::string::String,
 }
 /// Asks for another arm.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
