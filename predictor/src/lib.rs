@@ -1,5 +1,42 @@
 //! The predictor: a synchronous decision engine and its gRPC server.
 //!
-//! [`engine`] decides; it reads no clock and does no I/O, so replay drives the same type as the live service.
+//! [`engine`] decides; it reads no clock and does no I/O, so replay drives the same type as the live service. [`run`] is
+//! the live service: nodes stream to it what they serve, and it streams commands back.
+//!
+//! ```no_run
+//! use nearcast_predictor::{PredictorConfig, listen, run};
+//!
+//! # async fn start() -> nearcast_predictor::Result<()> {
+//! let config = PredictorConfig::load("predictor.toml".as_ref())?;
+//! let (grpc, http) = listen(&config).await?;
+//! let ctrl_c = async { drop(tokio::signal::ctrl_c().await) };
+//! run(grpc, http, config, ctrl_c).await
+//! # }
+//! ```
 
+mod clock;
+mod config;
 pub mod engine;
+mod error;
+mod events;
+mod generation;
+mod metrics;
+mod server;
+
+use tokio::net::TcpListener;
+
+pub use config::{EventSettings, PredictorConfig, PredictorSettings, QueueSettings};
+pub use error::{Error, Result};
+pub use server::run;
+
+/// Binds the two addresses of a configuration: gRPC, then HTTP.
+///
+/// # Errors
+/// [`Error::Listen`] when one is taken or is no address.
+pub async fn listen(config: &PredictorConfig) -> Result<(TcpListener, TcpListener)> {
+    let bind = async |address: &str, key: &'static str| {
+        let refused = |source| Error::Listen { address: address.to_owned(), key, source };
+        TcpListener::bind(address).await.map_err(refused)
+    };
+    Ok((bind(&config.listen, "listen").await?, bind(&config.http_listen, "http_listen").await?))
+}

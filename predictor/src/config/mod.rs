@@ -1,0 +1,161 @@
+//! The service's configuration: as written, and checked.
+
+mod raw;
+
+use std::{path::Path, path::PathBuf, time::Duration};
+
+use nearcast_proto::{config_file, topology::Topology};
+
+pub use self::raw::{EventSettings, PredictorSettings, QueueSettings};
+use crate::{
+    Error, Result,
+    engine::{Arm, EngineConfig},
+};
+
+/// Checked configuration: the only thing a predictor can be run with.
+///
+/// ```toml
+/// listen = "127.0.0.1:7700"         # gRPC; port 0 takes any free one
+/// http_listen = "127.0.0.1:7701"    # /livez /readyz /metrics /status
+/// data_dir = "nearcast-data/predictor"
+/// registry = "models"               # directory or object-store URL; without one it learns online only
+/// alias = "champion"
+/// arm = "nearcast"                  # or "none"
+/// topology = "topology.toml"        # without one, the built-in topology
+///
+/// [engine]
+/// budget_share = 0.25
+/// ```
+#[derive(Clone, Debug)]
+pub struct PredictorConfig {
+    /// Where gRPC is served.
+    pub listen: String,
+    /// Where probes, metrics and status are served.
+    pub http_listen: String,
+    /// Where the generation and the event log are kept.
+    pub data_dir: PathBuf,
+    /// The model registry, if any.
+    pub registry: Option<String>,
+    /// The alias whose version is in service.
+    pub alias: String,
+    /// How often the alias is resolved.
+    pub registry_poll: Duration,
+    /// The arm in force at start.
+    pub arm: Arm,
+    /// Where regions are.
+    pub topology: Topology,
+    /// How long streams may take to end at shutdown.
+    pub drain: Duration,
+    /// How long a new stream may take to say hello.
+    pub hello: Duration,
+    /// Pause between probes of silent connections; a node that does not answer for as long again is gone.
+    pub keepalive: Duration,
+    /// Bounds of queues.
+    pub queues: QueueSettings,
+    /// Bounds of the event log.
+    pub events: EventSettings,
+    /// The engine's.
+    pub engine: EngineConfig,
+}
+
+impl PredictorConfig {
+    /// Reads and checks a configuration file. Relative paths in it start at the file's folder.
+    ///
+    /// # Errors
+    /// [`Error::Contract`] for a file or topology that is not valid, [`Error::Setting`] for a value out of range.
+    pub fn load(path: &Path) -> Result<Self> {
+        let mut settings: PredictorSettings = config_file::load(path)?;
+        let base = path.parent().unwrap_or_else(|| Path::new(""));
+        settings.data_dir = base.join(settings.data_dir);
+        settings.topology = settings.topology.map(|topology| base.join(topology));
+        settings.registry = settings.registry.map(|registry| resolve_location(base, registry));
+        Self::try_from(settings)
+    }
+}
+
+impl TryFrom<PredictorSettings> for PredictorConfig {
+    type Error = Error;
+
+    fn try_from(settings: PredictorSettings) -> Result<Self> {
+        settings.queues.check()?;
+        settings.events.check()?;
+        if settings.alias.is_empty() {
+            return Err(Error::Setting { name: "alias", value: String::new(), expected: "a name" });
+        }
+        let topology = settings.topology.as_deref().map_or_else(|| Ok(Topology::default()), Topology::load)?;
+        Ok(Self {
+            listen: settings.listen,
+            http_listen: settings.http_listen,
+            data_dir: settings.data_dir,
+            registry: settings.registry,
+            alias: settings.alias,
+            registry_poll: seconds("registry_poll_seconds", settings.registry_poll_seconds)?,
+            arm: settings.arm,
+            topology,
+            drain: seconds("drain_seconds", settings.drain_seconds)?,
+            hello: seconds("hello_seconds", settings.hello_seconds)?,
+            keepalive: seconds("keepalive_seconds", settings.keepalive_seconds)?,
+            queues: settings.queues,
+            events: settings.events,
+            engine: settings.engine,
+        })
+    }
+}
+
+/// A URL stays as it is.
+fn resolve_location(base: &Path, location: String) -> String {
+    if location.contains("://") { location } else { base.join(location).to_string_lossy().into_owned() }
+}
+
+fn seconds(name: &'static str, value: f64) -> Result<Duration> {
+    if (SECONDS_MIN..=SECONDS_MAX).contains(&value) {
+        return Ok(Duration::from_secs_f64(value));
+    }
+    Err(Error::Setting { name, value: value.to_string(), expected: "between 0.01 and 3600 seconds" })
+}
+
+const SECONDS_MIN: f64 = 0.01;
+const SECONDS_MAX: f64 = 3_600.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<PredictorConfig> {
+        PredictorConfig::try_from(config_file::parse::<PredictorSettings>(Path::new("p.toml"), text)?)
+    }
+
+    #[test]
+    fn a_folder_is_all_that_must_be_said() {
+        let config = parse("data_dir = \"d\"").unwrap();
+        assert_eq!((config.alias.as_str(), config.arm), ("champion", Arm::Nearcast));
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        for (text, part) in [
+            ("data_dir = \"d\"\nregistri = \"r\"", "did you mean `registry`?"),
+            ("data_dir = \"d\"\n[engine]\nbudget = 1", "unknown field `budget`"),
+            ("data_dir = \"d\"\n[engine]\nbudget_share = -1.0", "budget_share"),
+            ("data_dir = \"d\"\narm = \"lru\"", "unknown variant `lru`"),
+            ("data_dir = \"d\"\ndrain_seconds = 0.0", "drain_seconds"),
+            ("data_dir = \"d\"\n[queues]\ninputs_max = 0", "queues.inputs_max"),
+            ("data_dir = \"d\"\ntopology = \"/nonexistent.toml\"", "/nonexistent.toml"),
+            ("", "data_dir"),
+        ] {
+            let message = parse(text).unwrap_err().to_string();
+            assert!(message.contains(part), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn relative_paths_start_at_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.toml");
+        std::fs::write(&file, "data_dir = \"d\"\nregistry = \"models\"").unwrap();
+        let config = PredictorConfig::load(&file).unwrap();
+        assert_eq!(config.data_dir, folder.path().join("d"));
+        assert_eq!(config.registry.as_deref(), folder.path().join("models").to_str());
+        assert_eq!(resolve_location(folder.path(), "s3://bucket/models".to_owned()), "s3://bucket/models");
+    }
+}

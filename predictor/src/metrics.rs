@@ -1,0 +1,239 @@
+//! The service's metrics, in Prometheus form.
+//!
+//! | metric | labels | meaning |
+//! | --- | --- | --- |
+//! | `nearcast_build_info` | version | always 1 |
+//! | `nearcast_log_records_total` | node | request events received |
+//! | `nearcast_log_dropped_total` | node | request events that a node dropped before sending, as it says |
+//! | `nearcast_log_sequence_gaps_total` | node | batches whose number did not follow the last one's |
+//! | `nearcast_log_stream_lag_seconds` | node | age of the newest request event when it arrived |
+//! | `nearcast_predictor_sessions` | | nodes connected |
+//! | `nearcast_predictor_streams_refused_total` | reason | streams ended for what the node sent |
+//! | `nearcast_predictor_inputs_total` | | messages that the engine has taken |
+//! | `nearcast_predictor_input_duration_seconds` | | time the engine spends on one message, orders included |
+//! | `nearcast_predictor_commands_sent_total` | node | commands queued for a node |
+//! | `nearcast_predictor_commands_dropped_total` | node | commands dropped, the node's queue being full or gone |
+//! | `nearcast_predictor_command_results_total` | status | commands that nodes say have ended |
+//! | `nearcast_predictor_foreign_commands_total` | | results and outcomes of commands of an earlier life |
+//! | `nearcast_prefetch_outcomes_total` | outcome | outcomes that nodes reported: used, late, evicted_unused, expired |
+//! | `nearcast_predictor_events_dropped_total` | | events that the event log's queue could not take |
+//! | `nearcast_predictor_model_info` | version, alias | 1 for the version in service |
+//! | `nearcast_predictor_model_swaps_total` | | versions put into service |
+//! | `nearcast_predictor_model_refusals_total` | | attempts to load a version that failed |
+//! | `nearcast_predictor_account` | quantity | the engine's account, as `/status` names it |
+
+use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicU64};
+
+use nearcast_proto::message::{CommandStatus, OutcomeKind};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::Registry,
+};
+use serde_json::Value;
+
+/// A node's name as label.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct NodeLabel {
+    pub(crate) node: String,
+}
+
+/// One word as label, under a name that differs by metric.
+macro_rules! word_label {
+    ($type:ident, $name:ident) => {
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+        pub(crate) struct $type {
+            $name: String,
+        }
+
+        impl From<&str> for $type {
+            fn from(word: &str) -> Self {
+                Self { $name: word.to_owned() }
+            }
+        }
+    };
+}
+
+word_label!(OutcomeLabel, outcome);
+word_label!(QuantityLabel, quantity);
+word_label!(ReasonLabel, reason);
+word_label!(StatusLabel, status);
+
+/// A model in service.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ModelLabel {
+    pub(crate) version: String,
+    pub(crate) alias: String,
+}
+
+type FloatGauge = Gauge<f64, AtomicU64>;
+
+/// Every metric; see the module's table. A cheap handle.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    pub(crate) log_records: Family<NodeLabel, Counter>,
+    pub(crate) log_dropped: Family<NodeLabel, Counter>,
+    pub(crate) log_sequence_gaps: Family<NodeLabel, Counter>,
+    pub(crate) log_lag_seconds: Family<NodeLabel, FloatGauge>,
+    pub(crate) sessions: Gauge,
+    pub(crate) streams_refused: Family<ReasonLabel, Counter>,
+    pub(crate) inputs: Counter,
+    pub(crate) input_duration_seconds: Histogram,
+    pub(crate) commands_sent: Family<NodeLabel, Counter>,
+    pub(crate) commands_dropped: Family<NodeLabel, Counter>,
+    pub(crate) command_results: Family<StatusLabel, Counter>,
+    pub(crate) foreign_commands: Counter,
+    pub(crate) outcomes: Family<OutcomeLabel, Counter>,
+    pub(crate) events_dropped: Counter,
+    pub(crate) model_info: Family<ModelLabel, Gauge>,
+    pub(crate) model_swaps: Counter,
+    pub(crate) model_refusals: Counter,
+    account: Family<QuantityLabel, FloatGauge>,
+    registry: Arc<Mutex<Registry>>,
+}
+
+impl Metrics {
+    /// Every metric at zero.
+    pub(crate) fn new() -> Self {
+        let metrics = Self {
+            log_records: Family::default(),
+            log_dropped: Family::default(),
+            log_sequence_gaps: Family::default(),
+            log_lag_seconds: Family::default(),
+            sessions: Gauge::default(),
+            streams_refused: Family::default(),
+            inputs: Counter::default(),
+            // From 10 µs to 2.6 s.
+            input_duration_seconds: Histogram::new(exponential_buckets(1e-5, 4.0, 10)),
+            commands_sent: Family::default(),
+            commands_dropped: Family::default(),
+            command_results: Family::default(),
+            foreign_commands: Counter::default(),
+            outcomes: Family::default(),
+            events_dropped: Counter::default(),
+            model_info: Family::default(),
+            model_swaps: Counter::default(),
+            model_refusals: Counter::default(),
+            account: Family::default(),
+            registry: Arc::new(Mutex::new(Registry::with_prefix("nearcast"))),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&self) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register("build", "Version of the code", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register(
+            "prefetch_outcomes",
+            "What became of prefetched segments, as nodes reported",
+            self.outcomes.clone(),
+        );
+        let log = registry.sub_registry_with_prefix("log");
+        log.register("records", "Request events received", self.log_records.clone());
+        log.register("dropped", "Request events that nodes dropped", self.log_dropped.clone());
+        log.register("sequence_gaps", "Batches out of sequence", self.log_sequence_gaps.clone());
+        log.register("stream_lag_seconds", "Age of the newest event on arrival", self.log_lag_seconds.clone());
+        let service = registry.sub_registry_with_prefix("predictor");
+        service.register("sessions", "Nodes connected", self.sessions.clone());
+        service.register("streams_refused", "Streams ended for what was sent", self.streams_refused.clone());
+        service.register("inputs", "Messages that the engine has taken", self.inputs.clone());
+        service.register(
+            "input_duration_seconds",
+            "Time the engine spends on one message",
+            self.input_duration_seconds.clone(),
+        );
+        service.register("commands_sent", "Commands queued for a node", self.commands_sent.clone());
+        service.register("commands_dropped", "Commands that no queue took", self.commands_dropped.clone());
+        service.register("command_results", "Commands that have ended", self.command_results.clone());
+        service.register("foreign_commands", "Reports about an earlier life", self.foreign_commands.clone());
+        service.register("events_dropped", "Events that were not logged", self.events_dropped.clone());
+        service.register("model_info", "The version in service", self.model_info.clone());
+        service.register("model_swaps", "Versions put into service", self.model_swaps.clone());
+        service.register("model_refusals", "Versions that could not be loaded", self.model_refusals.clone());
+        service.register("account", "The engine's account", self.account.clone());
+    }
+
+    /// Mirrors the numbers of the engine's account, whatever they are called.
+    pub(crate) fn show_account(&self, account: &Value) {
+        for (quantity, value) in account.as_object().into_iter().flatten() {
+            if let Some(value) = value.as_f64() {
+                self.account.get_or_create(&quantity.as_str().into()).set(value);
+            }
+        }
+    }
+
+    /// The text that Prometheus scrapes.
+    pub(crate) fn render(&self) -> String {
+        let mut rendered = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        // Writing to a string cannot fail.
+        let _ = text::encode(&mut rendered, &registry);
+        rendered
+    }
+}
+
+/// The label of an outcome.
+pub(crate) fn outcome_label(kind: OutcomeKind) -> OutcomeLabel {
+    OutcomeLabel::from(match kind {
+        OutcomeKind::EvictedUnused => "evicted_unused",
+        OutcomeKind::Expired => "expired",
+        OutcomeKind::Late => "late",
+        OutcomeKind::Used => "used",
+    })
+}
+
+/// The word for a command's end.
+pub(crate) fn status_word(status: CommandStatus) -> &'static str {
+    match status {
+        CommandStatus::AlreadyPresent => "already_present",
+        CommandStatus::Done => "done",
+        CommandStatus::Expired => "expired",
+        CommandStatus::Failed => "failed",
+        CommandStatus::Rejected => "rejected",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_of_the_table_is_registered_under_its_name() {
+        let metrics = Metrics::new();
+        // A family shows up with its first label.
+        let node = NodeLabel { node: "eu-1".to_owned() };
+        for family in [
+            &metrics.log_records,
+            &metrics.log_dropped,
+            &metrics.log_sequence_gaps,
+            &metrics.commands_sent,
+            &metrics.commands_dropped,
+        ] {
+            drop(family.get_or_create(&node));
+        }
+        drop(metrics.log_lag_seconds.get_or_create(&node));
+        drop(metrics.streams_refused.get_or_create(&"malformed".into()));
+        drop(metrics.command_results.get_or_create(&"done".into()));
+        drop(metrics.outcomes.get_or_create(&outcome_label(OutcomeKind::Used)));
+        let model = ModelLabel { version: "v0001".to_owned(), alias: "champion".to_owned() };
+        drop(metrics.model_info.get_or_create(&model));
+        metrics.show_account(&serde_json::json!({ "issued": 3, "not a number": "x" }));
+        let rendered = metrics.render();
+        let documented = include_str!("metrics.rs").lines().filter_map(|line| line.strip_prefix("//! | `"));
+        let names: Vec<&str> = documented.filter_map(|rest| rest.split('`').next()).collect();
+        assert_eq!(names.len(), 19);
+        for name in names {
+            let family = format!("# TYPE {} ", name.trim_end_matches("_total").trim_end_matches("_info"));
+            let exact = format!("# TYPE {name} ");
+            assert!(rendered.contains(&family) || rendered.contains(&exact), "{name} is not in:\n{rendered}");
+        }
+        assert!(rendered.contains("nearcast_predictor_account{quantity=\"issued\"} 3"), "{rendered}");
+    }
+}

@@ -1,0 +1,76 @@
+//! The engine's orders, as commands in the queues of nodes.
+
+use std::sync::Arc;
+
+use nearcast_datasets::Timestamp;
+use nearcast_proto::message::{Action, Command, CommandStatus, SegmentSet, Source};
+use serde_json::json;
+
+use super::{Controller, arm_name};
+use crate::{
+    engine::{Order, OrderSource},
+    events::kind,
+};
+
+impl Controller {
+    /// Sends whatever the engine has decided.
+    pub(super) fn send_orders(&mut self, now: Timestamp) {
+        while let Some(order) = self.engine.poll_order(now) {
+            let id = order.id;
+            if !self.send(now, order) {
+                self.engine.handle_result(now, id, CommandStatus::Rejected, 0);
+            }
+        }
+    }
+
+    /// Whether the node's queue took the command.
+    fn send(&mut self, now: Timestamp, order: Order) -> bool {
+        let Some(session) = self.by_node.get(&order.node).and_then(|id| self.sessions.get(id)) else {
+            return false;
+        };
+        let Some(key) = self.engine.key_name(order.key).cloned() else { return false };
+        let sources = order.sources.iter().filter_map(|source| self.source(*source)).collect();
+        let (bytes, segments) = (order.size_bytes, order.segments);
+        let command = Command {
+            id: self.generation.command(order.id),
+            epoch: self.members.map().epoch,
+            action: order.action,
+            target: SegmentSet { key: Arc::clone(&key), size_bytes: bytes, segments },
+            sources,
+            deadline: order.deadline,
+            probability: order.probability,
+            expected_value_seconds: order.expected_value_seconds,
+            arm: Arc::from(arm_name(self.engine.arm())),
+            model_version: self.model_version(),
+        };
+        let data = json!({
+            "command": command.id.0, "node": session.descriptor.name.0, "action": action_name(command.action),
+            "segments": command.target.segments, "probability": command.probability,
+        });
+        if session.commands.try_send(command).is_err() {
+            self.metrics.commands_dropped.get_or_create(&session.label).inc();
+            return false;
+        }
+        self.metrics.commands_sent.get_or_create(&session.label).inc();
+        self.events.publish(now, kind::COMMAND_ISSUED, &key, data);
+        true
+    }
+
+    fn source(&self, source: OrderSource) -> Option<Source> {
+        match source {
+            OrderSource::Origin => Some(Source::Origin),
+            OrderSource::Peer(node) => {
+                let session = self.sessions.get(self.by_node.get(&node)?)?;
+                Some(Source::Peer(session.descriptor.name.clone()))
+            }
+        }
+    }
+}
+
+fn action_name(action: Action) -> &'static str {
+    match action {
+        Action::Evict => "evict",
+        Action::Pin => "pin",
+        Action::Replicate => "replicate",
+    }
+}

@@ -1,0 +1,66 @@
+//! What the task that owns the engine is told and asked.
+
+use std::sync::Arc;
+
+use nearcast_models::Model;
+use nearcast_proto::message::{CacheMap, Command, Epoch, Member, NodeDescriptor, NodeReport};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::status::StatusDocument;
+use crate::engine::Arm;
+
+/// One stream of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SessionId(pub(super) u64);
+
+/// A message to the engine's task.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// A node has said hello.
+    Join(NodeDescriptor, oneshot::Sender<Result<Joined, JoinRefused>>),
+    /// A stream has ended.
+    Leave(SessionId),
+    /// A node has said something else.
+    Report(SessionId, NodeReport),
+    /// A version is loaded and to be put into service.
+    InstallModel { version: Arc<str>, model: Arc<Model> },
+    /// A version could not be loaded.
+    RefuseModel { version: Arc<str>, reason: String },
+    /// Another arm is to be in force.
+    SetArm { arm: Arm, reset: bool, done: oneshot::Sender<()> },
+    /// Somebody wants to know how things are.
+    Status(oneshot::Sender<StatusDocument>),
+    /// Somebody wants to know which nodes hold a key.
+    Locate(Arc<str>, oneshot::Sender<Vec<Member>>),
+}
+
+/// A session's ends that its stream works with.
+#[derive(Debug)]
+pub(super) struct Joined {
+    pub(super) session: SessionId,
+    pub(super) epoch: Epoch,
+    pub(super) arm: Arm,
+    pub(super) model_version: Arc<str>,
+    /// Commands for the node.
+    pub(super) commands: mpsc::Receiver<Command>,
+    /// The latest cache map.
+    pub(super) map: watch::Receiver<Arc<CacheMap>>,
+    /// The last batch of requests that was taken.
+    pub(super) taken: watch::Receiver<u64>,
+}
+
+/// Why a node may not join.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JoinRefused {
+    /// A live node has the name.
+    #[error(
+        "node `{name}` of region `{region}` is already connected; give each node its own name, or wait until the other one's connection is found dead"
+    )]
+    NameTaken { name: Arc<str>, region: Arc<str> },
+    /// Another node would be one too many.
+    #[error("{nodes_max} nodes have joined, which is the configured limit `engine.nodes_max`")]
+    TooManyNodes { nodes_max: usize },
+    /// The node's region has no place.
+    #[error(transparent)]
+    UnknownRegion(nearcast_proto::Error),
+}

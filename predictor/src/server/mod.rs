@@ -1,0 +1,211 @@
+//! The service around the engine.
+//!
+//! One task owns the engine ([`actor`]); everything else sends it messages through one bounded queue ([`inputs`]): the
+//! streams of nodes, operators' questions and the watch over the registry. What the engine orders goes into one bounded
+//! queue per node, from which the node's stream is fed.
+
+mod actor;
+mod control;
+mod controller;
+mod http;
+mod input;
+mod inputs;
+mod members;
+mod outgoing;
+mod registry_watch;
+mod status;
+mod streams;
+
+use std::{future::Future, time::Duration};
+
+use nearcast_models::Registry;
+use nearcast_proto::{ControlServer, PredictorServer, wire};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::{JoinHandle, JoinSet, spawn_blocking},
+    time::timeout,
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::transport::{Server, server::Router};
+use tonic_health::server::HealthReporter;
+
+use self::{
+    control::ControlService, controller::Controller, http::HttpState, inputs::Inputs, registry_watch::RegistryWatch,
+    streams::NodeStreams,
+};
+use crate::{
+    Error, PredictorConfig, Result,
+    engine::Engine,
+    events::{EventBus, EventFile},
+    generation::Generation,
+    metrics::Metrics,
+};
+
+/// Runs a predictor on the two listeners until `shutdown` resolves, then ends streams, drains and returns.
+///
+/// gRPC (nodes, control, health and reflection) is served on `listener`; probes, metrics and status on `http_listener`.
+///
+/// # Errors
+/// When the data folder or the registry cannot be used, and when serving fails.
+pub async fn run(
+    listener: TcpListener,
+    http_listener: TcpListener,
+    config: PredictorConfig,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
+    let service = Service::start(listener, http_listener, &config)?;
+    service.until(shutdown).await
+}
+
+/// Everything that runs.
+struct Service {
+    drain: Duration,
+    cancel: CancellationToken,
+    ready: watch::Sender<bool>,
+    health: HealthReporter,
+    readers: TaskTracker,
+    servers: JoinSet<Result<()>>,
+    engine: JoinHandle<()>,
+    event_file: JoinHandle<()>,
+}
+
+impl Service {
+    fn start(listener: TcpListener, http_listener: TcpListener, config: &PredictorConfig) -> Result<Self> {
+        let generation = Generation::begin(&config.data_dir)?;
+        let metrics = Metrics::new();
+        let file = EventFile::open(&config.data_dir, config.events)?;
+        let prefix = generation.epoch(0).0.to_string();
+        let (events, mut queue) = EventBus::new(prefix, config.events.queue_max, metrics.events_dropped.clone());
+        let mut engine = Engine::new(config.engine.clone(), config.topology.clone());
+        engine.set_arm(config.arm, false);
+        let commands_max = config.queues.commands_max;
+        let controller =
+            Controller::new(engine, generation, config.alias.clone(), commands_max, events, metrics.clone());
+        let registry = config.registry.as_deref().map(Registry::open).transpose()?;
+        let (inputs, receiver) = Inputs::bounded(config.queues.inputs_max);
+        let (health, health_server) = tonic_health::server::health_reporter();
+        let mut service = Self {
+            drain: config.drain,
+            cancel: CancellationToken::new(),
+            ready: watch::channel(false).0,
+            health,
+            readers: TaskTracker::new(),
+            servers: JoinSet::new(),
+            engine: tokio::spawn(actor::drive(controller, receiver, metrics.clone())),
+            event_file: spawn_blocking(move || file.write_all(&mut queue)),
+        };
+        service.watch_registry(registry, config, &inputs);
+        let http = HttpState { inputs: inputs.clone(), metrics: metrics.clone(), ready: service.ready.subscribe() };
+        service.serve_http(http_listener, http);
+        let streams = NodeStreams {
+            inputs: inputs.clone(),
+            metrics,
+            hello: config.hello,
+            shutdown: service.cancel.clone(),
+            readers: service.readers.clone(),
+        };
+        let routes = Server::builder()
+            .http2_keepalive_interval(Some(config.keepalive))
+            .http2_keepalive_timeout(Some(config.keepalive))
+            .add_service(PredictorServer::new(streams))
+            .add_service(ControlServer::new(ControlService { inputs }))
+            .add_service(health_server)
+            .add_service(reflection());
+        service.serve_grpc(listener, routes);
+        Ok(service)
+    }
+
+    fn serve_grpc(&mut self, listener: TcpListener, routes: Router) {
+        let cancelled = self.cancel.clone().cancelled_owned();
+        self.servers.spawn(async move {
+            let connections = TcpListenerStream::new(listener);
+            routes.serve_with_incoming_shutdown(connections, cancelled).await.map_err(Error::ServeGrpc)
+        });
+    }
+
+    /// Without a registry the service is ready at once.
+    fn watch_registry(&mut self, registry: Option<Registry>, config: &PredictorConfig, inputs: &Inputs) {
+        let ready = self.ready.clone();
+        match registry {
+            Some(registry) => {
+                let (alias, pause) = (config.alias.clone(), config.registry_poll);
+                let watch = RegistryWatch::new(registry, alias, pause, inputs.clone());
+                let cancel = self.cancel.clone();
+                self.servers.spawn(async move {
+                    watch.run(ready, cancel).await;
+                    Ok(())
+                });
+            }
+            None => drop(ready.send_replace(true)),
+        }
+        let (health, mut ready, cancel) = (self.health.clone(), self.ready.subscribe(), self.cancel.clone());
+        self.servers.spawn(async move {
+            // Tonic's reporter says that the whole server (the empty name) serves from the start: that is liveness.
+            health.set_not_serving::<PredictorServer<NodeStreams>>().await;
+            let is_ready = tokio::select! {
+                () = cancel.cancelled() => false,
+                ready = ready.wait_for(|is_ready| *is_ready) => ready.is_ok(),
+            };
+            if is_ready {
+                health.set_serving::<PredictorServer<NodeStreams>>().await;
+            }
+            Ok(())
+        });
+    }
+
+    fn serve_http(&mut self, listener: TcpListener, state: HttpState) {
+        let cancelled = self.cancel.clone().cancelled_owned();
+        self.servers.spawn(async move {
+            let serve = axum::serve(listener, http::router(state)).with_graceful_shutdown(cancelled);
+            serve.await.map_err(Error::ServeHttp)
+        });
+    }
+
+    /// Waits for `shutdown`, or for something to fail; either way everything is ended in order.
+    async fn until(mut self, shutdown: impl Future<Output = ()>) -> Result<()> {
+        let outcome = tokio::select! {
+            () = shutdown => Ok(()),
+            failure = first_failure(&mut self.servers) => failure,
+            _ = &mut self.engine => return Err(Error::EngineStopped),
+        };
+        let drain = self.drain;
+        if timeout(drain, self.drain()).await.is_err() {
+            tracing::warn!(?drain, "not everything ended in time");
+        }
+        outcome
+    }
+
+    async fn drain(mut self) {
+        self.ready.send_replace(false);
+        self.health.set_not_serving::<PredictorServer<NodeStreams>>().await;
+        self.cancel.cancel();
+        self.readers.close();
+        self.readers.wait().await;
+        while self.servers.join_next().await.is_some() {}
+        // Every sender is gone now, so the engine's task ends, and with it the event bus and the event log.
+        let _ = self.engine.await;
+        let _ = self.event_file.await;
+    }
+}
+
+/// Resolves when a server fails; one that ends because its work is done does not count.
+async fn first_failure(servers: &mut JoinSet<Result<()>>) -> Result<()> {
+    loop {
+        match servers.join_next().await {
+            Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(error))) => return Err(error),
+            Some(Err(_)) | None => return Err(Error::EngineStopped),
+        }
+    }
+}
+
+fn reflection()
+-> tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(wire::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the generated descriptors are well-formed")
+}

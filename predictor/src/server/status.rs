@@ -1,0 +1,53 @@
+//! The state of the predictor as one document.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::engine::{Account, Arm};
+
+/// What `/status` and the control service say; the schema is `nearcast.status/1`.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct StatusDocument {
+    pub(super) schema: &'static str,
+    pub(super) code_version: &'static str,
+    /// Starts of the predictor on its data folder show in the upper half.
+    pub(super) epoch: u64,
+    pub(super) arm: Arm,
+    pub(super) model: Option<ModelStatus>,
+    /// The version that could not be loaded, if that was the last thing to happen.
+    pub(super) model_refused: Option<ModelRefused>,
+    pub(super) nodes: Vec<NodeStatus>,
+    pub(super) account: Account,
+}
+
+/// The schema's name.
+pub(super) const SCHEMA: &str = "nearcast.status/1";
+
+/// The version in service.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ModelStatus {
+    pub(super) version: Arc<str>,
+    /// Since when, RFC 3339.
+    pub(super) since: String,
+}
+
+/// A version that is not in service.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ModelRefused {
+    pub(super) version: Arc<str>,
+    pub(super) reason: String,
+}
+
+/// One node that ever joined.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct NodeStatus {
+    pub(super) name: Arc<str>,
+    pub(super) region: Arc<str>,
+    pub(super) url: Arc<str>,
+    pub(super) capacity_bytes: u64,
+    pub(super) segment_bytes: u64,
+    pub(super) alive: bool,
+    /// Whether its whole inventory has arrived.
+    pub(super) inventory_complete: bool,
+}

@@ -1,0 +1,131 @@
+//! The gRPC service that nodes connect to: one stream each.
+
+use std::{pin::Pin, time::Duration};
+
+use futures::stream::Stream;
+use nearcast_proto::{
+    message::{NodeDescriptor, NodeReport},
+    wire,
+};
+use tokio::{sync::oneshot, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    input::{Input, JoinRefused, SessionId},
+    inputs::{EngineGone, Inputs},
+    outgoing::Outgoing,
+};
+use crate::metrics::Metrics;
+
+/// Accepts nodes.
+#[derive(Clone, Debug)]
+pub(super) struct NodeStreams {
+    pub(super) inputs: Inputs,
+    pub(super) metrics: Metrics,
+    /// How long a stream may take to say hello.
+    pub(super) hello: Duration,
+    pub(super) shutdown: CancellationToken,
+    /// Every reading half.
+    pub(super) readers: TaskTracker,
+}
+
+#[tonic::async_trait]
+impl wire::predictor_server::Predictor for NodeStreams {
+    type JoinStream = Pin<Box<dyn Stream<Item = Result<wire::PredictorMessage, Status>> + Send>>;
+
+    async fn join(&self, request: Request<Streaming<wire::NodeMessage>>) -> Result<Response<Self::JoinStream>, Status> {
+        let mut inbound = request.into_inner();
+        let node = self.hello(&mut inbound).await?;
+        let joined = self.inputs.ask(|reply| Input::Join(node, reply)).await.map_err(unavailable)?;
+        let joined = joined.map_err(|refused| self.refuse_join(&refused))?;
+        let (end, ending) = oneshot::channel();
+        let reader = Reader { streams: self.clone(), session: joined.session, inbound };
+        // The tracker is what it is awaited with.
+        drop(self.readers.spawn(reader.run(end)));
+        Ok(Response::new(Box::pin(Outgoing::new(joined, ending, self.shutdown.clone()).into_stream())))
+    }
+}
+
+impl NodeStreams {
+    /// Waits for the message that every stream begins with.
+    async fn hello(&self, inbound: &mut Streaming<wire::NodeMessage>) -> Result<NodeDescriptor, Status> {
+        let first = tokio::select! {
+            () = self.shutdown.cancelled() => return Err(unavailable(EngineGone)),
+            first = timeout(self.hello, inbound.message()) => first,
+        };
+        let first =
+            first.map_err(|_| self.refuse("no_hello", Status::deadline_exceeded("no hello came in time")))??;
+        let Some(first) = first else {
+            return Err(self.refuse("no_hello", Status::invalid_argument("the stream ended before the hello")));
+        };
+        match NodeReport::try_from(first) {
+            Ok(NodeReport::Hello { node, .. }) => Ok(node),
+            Ok(_) => Err(self.refuse("no_hello", Status::invalid_argument("the first message must be the hello"))),
+            Err(error) => Err(self.refuse("malformed", Status::invalid_argument(error.to_string()))),
+        }
+    }
+
+    fn refuse(&self, reason: &str, status: Status) -> Status {
+        tracing::warn!(reason, message = status.message(), "stream refused");
+        self.metrics.streams_refused.get_or_create(&reason.into()).inc();
+        status
+    }
+
+    fn refuse_join(&self, refused: &JoinRefused) -> Status {
+        let message = refused.to_string();
+        match refused {
+            JoinRefused::NameTaken { .. } => self.refuse("name_taken", Status::already_exists(message)),
+            JoinRefused::TooManyNodes { .. } => self.refuse("too_many_nodes", Status::resource_exhausted(message)),
+            JoinRefused::UnknownRegion(_) => self.refuse("unknown_region", Status::failed_precondition(message)),
+        }
+    }
+}
+
+/// The reading half of a node's stream.
+#[derive(Debug)]
+struct Reader {
+    streams: NodeStreams,
+    session: SessionId,
+    inbound: Streaming<wire::NodeMessage>,
+}
+
+impl Reader {
+    /// Passes on what the node says until it ends, then tells the engine and the writing half.
+    async fn run(mut self, end: oneshot::Sender<Status>) {
+        let status = self.read().await;
+        // The engine being gone is how the service ends; there is nobody to tell.
+        let _ = self.streams.inputs.tell(Input::Leave(self.session)).await;
+        if let Some(status) = status {
+            // The writing half may be gone already, the connection being lost.
+            let _ = end.send(status);
+        }
+    }
+
+    /// Returns what to tell the node, if the stream ended by its fault.
+    async fn read(&mut self) -> Option<Status> {
+        loop {
+            let message = tokio::select! {
+                () = self.streams.shutdown.cancelled() => return None,
+                // An error is a lost connection, which is no more than an end.
+                message = self.inbound.message() => message.ok()??,
+            };
+            match NodeReport::try_from(message) {
+                Ok(NodeReport::Hello { .. }) => {
+                    let status = Status::invalid_argument("only the first message may be the hello");
+                    return Some(self.streams.refuse("second_hello", status));
+                }
+                Ok(report) => self.streams.inputs.tell(Input::Report(self.session, report)).await.ok()?,
+                Err(error) => {
+                    let status = Status::invalid_argument(error.to_string());
+                    return Some(self.streams.refuse("malformed", status));
+                }
+            }
+        }
+    }
+}
+
+/// Says that the service is about to end.
+pub(super) fn unavailable(_gone: EngineGone) -> Status {
+    Status::unavailable(EngineGone.to_string())
+}
