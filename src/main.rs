@@ -4,6 +4,7 @@ mod commands;
 mod load;
 mod origin;
 mod output;
+mod shutdown;
 
 use std::process::ExitCode;
 

@@ -62,7 +62,7 @@ impl Command {
             Self::Models(args) => models::run(args, output),
             Self::Node(args) => node::run(args, output),
             Self::Origin(args) => origin::run(args, output),
-            Self::Predictor(args) => predictor::run(args, output),
+            Self::Predictor(args) => predictor::run(&args, output),
             Self::Profile(args) => profile::run(args, output),
             Self::Replay(args) => replay::run(args, output),
             Self::Synthesize(args) => synthesize::run(args, output),

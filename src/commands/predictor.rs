@@ -1,14 +1,48 @@
 //! `nearcast predictor`.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
-use crate::output::Output;
+use anyhow::Context;
+use nearcast_predictor::{PredictorConfig, listen};
+use serde_json::json;
+
+use crate::{output::Output, shutdown::shutdown_signal};
 
 /// Arguments of `nearcast predictor`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// The configuration, TOML.
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// Only check the configuration; exit 1 when it is not valid.
+    #[arg(long)]
+    check_config: bool,
+}
 
-/// Runs the predictor service.
-pub(crate) fn run(_args: Args, _output: Output) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`nearcast predictor` is not built yet")
+/// Runs the predictor service until Ctrl-C or SIGTERM.
+pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
+    let config = PredictorConfig::load(&args.config)?;
+    if args.check_config {
+        let document = json!({ "schema": "nearcast.config-check/1", "config": args.config, "valid": true });
+        output.show(&document, |_| format!("{} is valid", args.config.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(config: PredictorConfig) -> anyhow::Result<()> {
+    // Before the sockets are bound, so that no signal is missed once somebody can see them.
+    let shutdown = shutdown_signal().context("cannot listen for signals")?;
+    let (grpc, http) = listen(&config).await?;
+    let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
+    // Connections are queued from here on; `/readyz` says when a model has been looked for.
+    writeln!(io::stderr(), "ready http://{http_address} grpc http://{grpc_address}")?;
+    nearcast_predictor::run(grpc, http, config, shutdown).await?;
+    Ok(())
 }

@@ -1,0 +1,20 @@
+//! The two signals that ask a process to end.
+
+use std::{future::Future, io};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Resolves at the first Ctrl-C or SIGTERM after the call. Listening begins at the call, not at the first poll.
+///
+/// # Errors
+/// When the process cannot listen for signals.
+pub(crate) fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
