@@ -1,0 +1,201 @@
+//! The node's configuration: what an operator wrote ([`NodeConfig::load`]), resolved and checked.
+
+mod raw;
+mod sections;
+mod units;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use nearcast_proto::{config_file, message::NodeName};
+use url::Url;
+
+use self::raw::RawConfig;
+pub use self::sections::{EmulationConfig, FrontConfig, LinkConfig, LogConfig, OriginConfig, PeersConfig, StoreConfig};
+use crate::{
+    core::NodeCoreConfig,
+    error::{Error, Result},
+};
+
+/// Everything that a node is told, checked.
+///
+/// ```toml
+/// name = "eu-1"                     # unique in the cluster
+/// region = "eu"
+/// listen = "127.0.0.1:8101"         # port 0 lets the system choose
+/// data_dir = "data/eu-1"            # payloads, index journal and request logs
+/// capacity = "10GiB"                # payload bytes that the node may hold
+///
+/// [origin]
+/// url = "http://127.0.0.1:9000"     # or https://, s3://, gs://, az://, file://
+///
+/// [predictor]                       # optional: without it the node is an ordinary good cache
+/// url = "http://127.0.0.1:7000"
+/// ```
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The node's name, unique in the cluster.
+    pub name: NodeName,
+    /// Where the node is.
+    pub region: Arc<str>,
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Where peers and clients reach the node; the bound address when absent.
+    pub advertise_url: Option<Url>,
+    /// The folder for everything persistent.
+    pub data_dir: PathBuf,
+    /// Bytes per segment.
+    pub segment_bytes: u64,
+    /// Distinct keys whose names are remembered.
+    pub keys_max: usize,
+    /// The bounds of index, coalescing and prefetch queue.
+    pub core: NodeCoreConfig,
+    /// Where objects come from.
+    pub origin: OriginConfig,
+    /// Where payloads are kept.
+    pub store: StoreConfig,
+    /// How peers are asked.
+    pub peers: PeersConfig,
+    /// How clients are served.
+    pub front: FrontConfig,
+    /// How requests are logged.
+    pub log: LogConfig,
+    /// The predictor, when there is one.
+    pub link: Option<LinkConfig>,
+    /// Round trips added to outgoing fetches.
+    pub emulation: EmulationConfig,
+}
+
+impl NodeConfig {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no TOML, has an unknown key, or a value is out of range.
+    pub fn load(path: &Path) -> Result<Self> {
+        Self::try_from(config_file::load::<RawConfig>(path)?)
+    }
+
+    /// Checks the text of a configuration file; `path` is what error messages name.
+    ///
+    /// # Errors
+    /// As [`NodeConfig::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        Self::try_from(config_file::parse::<RawConfig>(path, text)?)
+    }
+}
+
+impl TryFrom<RawConfig> for NodeConfig {
+    type Error = Error;
+
+    fn try_from(raw: RawConfig) -> Result<Self> {
+        let segment_bytes = raw.segment_size.map_or(SEGMENT_BYTES, |size| size.0);
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes) {
+            return Err(value("segment_size", format!("{segment_bytes} bytes is outside 4KiB to 64MiB")));
+        }
+        if raw.capacity.0 < segment_bytes {
+            return Err(value("capacity", format!("{} bytes is less than one segment", raw.capacity.0)));
+        }
+        Ok(Self {
+            name: NodeName::from(word("name", &raw.name)?),
+            region: Arc::from(word("region", &raw.region)?),
+            listen: raw.listen.parse().map_err(|_| {
+                value("listen", format!("`{}` is no address and port such as 127.0.0.1:8101", raw.listen))
+            })?,
+            advertise_url: raw.advertise_url.map(|url| http_url("advertise_url", &url)).transpose()?,
+            data_dir: raw.data_dir.clone(),
+            segment_bytes,
+            keys_max: raw.index.keys_max.unwrap_or(KEYS_MAX),
+            core: sections::core(raw.capacity.0, &raw.index, &raw.prefetch)?,
+            origin: OriginConfig::try_from(raw.origin)?,
+            store: StoreConfig::checked(&raw.store, raw.capacity.0, segment_bytes),
+            peers: PeersConfig::from(&raw.peers),
+            front: FrontConfig::from(&raw.front),
+            log: LogConfig::checked(&raw.log, &raw.data_dir)?,
+            link: raw.predictor.map(LinkConfig::try_from).transpose()?,
+            emulation: EmulationConfig::checked(&raw.emulation, &raw.region)?,
+        })
+    }
+}
+
+/// A name as logs, metrics and messages carry it.
+fn word<'a>(key: &'static str, text: &'a str) -> Result<&'a str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.chars().all(is_plain) {
+        return Err(value(key, format!("`{text}` is not 1 to {NAME_BYTES_MAX} letters, digits, `-`, `_` or `.`")));
+    }
+    Ok(text)
+}
+
+/// An absolute HTTP(S) address.
+fn http_url(key: &'static str, text: &str) -> Result<Url> {
+    let url = Url::parse(text).map_err(|error| value(key, format!("`{text}` is no URL: {error}")))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err(value(key, format!("`{text}` does not start with http:// or https:// and a host")));
+    }
+    Ok(url)
+}
+
+fn value(key: &'static str, problem: String) -> Error {
+    Error::ConfigValue { key, problem }
+}
+
+const SEGMENT_BYTES: u64 = 1 << 20;
+const SEGMENT_BYTES_MIN: u64 = 4 << 10;
+const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+const KEYS_MAX: usize = 4_000_000;
+const NAME_BYTES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const MINIMAL: &str = r#"
+        name = "eu-1"
+        region = "eu"
+        listen = "127.0.0.1:0"
+        data_dir = "/tmp/x"
+        capacity = "64MiB"
+    "#;
+
+    fn parse(more: &str) -> Result<NodeConfig> {
+        NodeConfig::parse(&format!("{MINIMAL}{more}"), Path::new("node.toml"))
+    }
+
+    const ORIGIN: &str = "\n[origin]\nurl = \"http://127.0.0.1:9\"\n";
+
+    #[test]
+    fn a_minimal_file_gets_documented_defaults() {
+        let config = parse(ORIGIN).unwrap();
+        assert_eq!((config.segment_bytes, config.core.index.capacity_bytes), (1 << 20, 64 << 20));
+        assert_eq!(config.origin.connect_timeout, Duration::from_secs(2));
+        assert_eq!(config.log.dir, Path::new("/tmp/x/logs"));
+        assert!(config.link.is_none());
+        assert!(config.store.disk_bytes > 64 << 20, "the disk tier needs room for alignment and reclaiming");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest_name() {
+        let error = parse("segment_sise = 5").unwrap_err().to_string();
+        assert!(error.contains("did you mean `segment_size`?"), "{error}");
+        let error = parse(&format!("{ORIGIN}conect_timeout = \"1s\"")).unwrap_err().to_string();
+        assert!(error.contains("did you mean `connect_timeout`?"), "{error}");
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_name() {
+        let check = |more: &str, key: &str| {
+            let error = parse(more).unwrap_err().to_string();
+            assert!(error.contains(&format!("`{key}`")), "{error}");
+        };
+        check(&format!("segment_size = 100{ORIGIN}"), "segment_size");
+        check("\n[origin]\nurl = \"127.0.0.1:9\"", "origin.url");
+        check(&format!("{ORIGIN}[predictor]\nurl = \"ftp://x\""), "predictor.url");
+        check(&format!("{ORIGIN}[index]\npolicy = \"magic\""), "index.policy");
+        check(&format!("{ORIGIN}[log]\nrows_max = 0"), "log.rows_max");
+    }
+}
