@@ -1,0 +1,192 @@
+//! Where objects come from: an HTTP(S) server or an object store, behind one interface that speaks HTTP responses.
+
+mod body;
+mod http_origin;
+mod store_origin;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+
+pub(crate) use self::body::{BodyError, OriginBody, read_up_to};
+use self::{http_origin::HttpOrigin, store_origin::StoreOrigin};
+use crate::{config::OriginConfig, error::Result, key::Key, object::Object};
+
+/// The body of a request to the origin: empty, or a client's passed on.
+pub(crate) type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The body of a request that has none.
+pub(crate) fn empty_body() -> RequestBody {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Bytes asked for, counted from the start of the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// First byte.
+    pub(crate) start: u64,
+    /// How many; fewer come at the end of the object.
+    pub(crate) bytes: u64,
+}
+
+/// Under which condition the origin shall answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Condition<'a> {
+    /// None.
+    Always,
+    /// Only if the object is no longer in this state.
+    IfChanged(&'a Object),
+    /// Only if the object is still in this state.
+    IfSame(&'a Object),
+}
+
+/// Why the origin gave no usable answer.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub(crate) enum OriginError {
+    /// The body broke off or stalled.
+    #[error("the origin's body failed: {0}")]
+    Body(Arc<BodyError>),
+    /// The request could not be made or no answer came.
+    #[error("the origin cannot be reached: {0}")]
+    Unreachable(String),
+    /// The origin took too long.
+    #[error("the origin did not answer within {} ms", .0.as_millis())]
+    Timeout(Duration),
+    /// The answer contradicts itself or the request.
+    #[error("the origin's answer is unusable: {0}")]
+    Unusable(&'static str),
+}
+
+/// The configured origin. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    backend: Backend,
+    permits: Arc<Semaphore>,
+    emulated_rtt: Duration,
+    response_timeout: Duration,
+    read_timeout: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum Backend {
+    Http(Box<HttpOrigin>),
+    Store(StoreOrigin),
+}
+
+impl Origin {
+    /// The origin of `config`; each request first sleeps `emulated_rtt`.
+    ///
+    /// # Errors
+    /// When an object store's address or environment is not understood. Nothing is connected yet.
+    pub(crate) fn new(config: &OriginConfig, emulated_rtt: Duration) -> Result<Self> {
+        let backend = match config.url.scheme() {
+            "http" | "https" => Backend::Http(Box::new(HttpOrigin::new(config)?)),
+            _ => Backend::Store(StoreOrigin::new(config)?),
+        };
+        Ok(Self {
+            backend,
+            permits: Arc::new(Semaphore::new(config.concurrency_max)),
+            emulated_rtt,
+            response_timeout: config.response_timeout,
+            read_timeout: config.read_timeout,
+        })
+    }
+
+    /// Asks for some bytes of an object, without anything that came from a client.
+    pub(crate) async fn fetch(
+        &self,
+        key: &Key,
+        span: Option<Span>,
+        condition: Condition<'_>,
+    ) -> Result<Response<OriginBody>, OriginError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(Span { start, bytes }) = span {
+            let last = start.saturating_add(bytes.saturating_sub(1));
+            let range = HeaderValue::try_from(format!("bytes={start}-{last}"));
+            headers.insert(header::RANGE, range.map_err(|_| OriginError::Unusable("no such range"))?);
+        }
+        add_condition(&mut headers, condition);
+        self.answer(self.prepare(Method::GET, key, headers, empty_body())?, key, span, condition).await
+    }
+
+    /// Passes a client's request through as it is.
+    pub(crate) async fn pass(
+        &self,
+        method: Method,
+        key: &Key,
+        headers: HeaderMap,
+        body: RequestBody,
+    ) -> Result<Response<OriginBody>, OriginError> {
+        if matches!(self.backend, Backend::Store(_)) && !matches!(method, Method::GET | Method::HEAD) {
+            let mut refusal = Response::new(OriginBody::from(Bytes::from_static(
+                b"the origin is an object store: only GET and HEAD\n",
+            )));
+            *refusal.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
+            refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return Ok(refusal);
+        }
+        self.answer(self.prepare(method, key, headers, body)?, key, None, Condition::Always).await
+    }
+
+    fn prepare(
+        &self,
+        method: Method,
+        key: &Key,
+        headers: HeaderMap,
+        body: RequestBody,
+    ) -> Result<Request<RequestBody>, OriginError> {
+        let uri = match &self.backend {
+            Backend::Http(origin) => origin.uri(key)?,
+            Backend::Store(_) => http::Uri::default(),
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    async fn answer(
+        &self,
+        request: Request<RequestBody>,
+        key: &Key,
+        span: Option<Span>,
+        condition: Condition<'_>,
+    ) -> Result<Response<OriginBody>, OriginError> {
+        let permit = Arc::clone(&self.permits).acquire_owned();
+        let head = async {
+            let permit = permit.await.map_err(|_| OriginError::Unusable("the node is stopping"))?;
+            if !self.emulated_rtt.is_zero() {
+                tokio::time::sleep(self.emulated_rtt).await;
+            }
+            let response = match &self.backend {
+                Backend::Http(origin) => origin.request(request).await?,
+                Backend::Store(origin) => origin.get(request.method(), key, span, condition).await?,
+            };
+            Ok(response.map(|body| body.bounded(self.read_timeout, permit)))
+        };
+        let limit = self.response_timeout + self.emulated_rtt;
+        tokio::time::timeout(limit, head).await.map_err(|_| OriginError::Timeout(limit))?
+    }
+}
+
+fn add_condition(headers: &mut HeaderMap, condition: Condition<'_>) {
+    let (object, if_tag, if_date) = match condition {
+        Condition::Always => return,
+        Condition::IfChanged(object) => (object, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE),
+        Condition::IfSame(object) => (object, header::IF_MATCH, header::IF_UNMODIFIED_SINCE),
+    };
+    // If-Match compares strongly, so a weak tag would never match.
+    let is_usable = |tag: &&HeaderValue| if_tag != header::IF_MATCH || !tag.as_bytes().starts_with(b"W/");
+    if let Some(tag) = object.etag().filter(is_usable) {
+        headers.insert(if_tag, tag.clone());
+    } else if let Some(date) = object.last_modified() {
+        headers.insert(if_date, date.clone());
+    }
+}
