@@ -1,0 +1,169 @@
+//! Storing what a transfer brought, and telling those who wait.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use nearcast_datasets::{KeyId, SegmentId, Timestamp};
+
+use super::{
+    Shell, State,
+    answer::refresh,
+    flight::{Flight, FlightEnd, Purpose},
+    state::Entry,
+    transfer::Pulled,
+};
+use crate::{
+    clock,
+    core::{Answer, Fetched, FetchedFrom, Landed},
+    key::Key,
+    object::{Object, SharedObject},
+    record::ChangeKind,
+};
+
+impl Shell {
+    /// A transfer brought its segment: keeps it if the core says so and ends the flight.
+    pub(super) fn land(&self, flight: Flight, pulled: Pulled) {
+        self.count_fetched(&pulled);
+        let now = clock::now();
+        let mut state = self.state();
+        let (from, bytes) = (pulled.from, pulled.payload.bytes.clone());
+        let (segment, purpose) = (flight.segment, flight.purpose);
+        let (object, landed) = self.store(&mut state, now, segment, pulled, |state, fetched| match purpose {
+            Purpose::Prefetch => state.core.handle_prefetched(now, segment, Ok(fetched)),
+            Purpose::Demand | Purpose::Revalidation => state.core.handle_fetched(now, segment, Ok(fetched)),
+        });
+        flight.end(&mut state, FlightEnd::Landed { object, bytes, from, cause: landed.cause });
+    }
+
+    /// A transfer brought a segment that nobody had asked for yet.
+    pub(super) fn keep(&self, segment: SegmentId, pulled: Pulled) {
+        self.count_fetched(&pulled);
+        let now = clock::now();
+        let mut state = self.state();
+        self.store(&mut state, now, segment, pulled, |state, fetched| {
+            state.core.handle_fetched(now, segment, Ok(fetched))
+        });
+    }
+
+    /// A stale object has changed, and this is a segment of its new state. The request that found it stale counts as a
+    /// miss of the new state.
+    pub(super) fn land_changed(&self, segment: SegmentId, pulled: Pulled) {
+        self.count_fetched(&pulled);
+        let now = clock::now();
+        let mut state = self.state();
+        let bytes = pulled.payload.bytes.len() as u64;
+        self.install(&mut state, now, segment.key, &Arc::new(pulled.object.clone()));
+        if matches!(state.core.handle_request(now, segment, bytes), Answer::Join { .. }) {
+            // Somebody else fetches it already.
+            return self.drain_events(&mut state);
+        }
+        self.store(&mut state, now, segment, pulled, |state, fetched| {
+            state.core.handle_fetched(now, segment, Ok(fetched))
+        });
+    }
+
+    /// The origin confirmed a stale object.
+    pub(super) fn land_validation(&self, id: KeyId, stale: &SharedObject, headers: &HeaderMap) -> FlightEnd {
+        self.metrics.validations.inc();
+        let Some(refreshed) = refresh(stale, headers) else { return self.land_uncacheable(id) };
+        let mut state = self.state();
+        let is_same = state.entries.get(&id).is_some_and(|entry| entry.object.version == refreshed.version);
+        if is_same {
+            self.install(&mut state, clock::now(), id, &Arc::new(refreshed));
+        }
+        FlightEnd::LookAgain
+    }
+
+    /// The object is gone or no longer what is held: drops its segments. Returns `end`.
+    pub(super) fn land_gone(&self, id: KeyId, end: FlightEnd) -> FlightEnd {
+        let mut state = self.state();
+        self.expire(&mut state, clock::now(), id);
+        end
+    }
+
+    /// Answers for this key cannot be kept: drops what is held and lets requests pass for a while.
+    pub(super) fn land_uncacheable(&self, id: KeyId) -> FlightEnd {
+        let now = clock::now();
+        let mut state = self.state();
+        self.expire(&mut state, now, id);
+        state.bypass(id, now.after(BYPASS_TIME));
+        FlightEnd::Uncacheable
+    }
+
+    /// Stores a segment: its object first, then what `tell` says the core thinks of it.
+    fn store(
+        &self,
+        state: &mut State,
+        now: Timestamp,
+        segment: SegmentId,
+        pulled: Pulled,
+        tell: impl FnOnce(&mut State, Fetched) -> Landed,
+    ) -> (SharedObject, Landed) {
+        let Pulled { object, payload, from } = pulled;
+        let object = self.install(state, now, segment.key, &Arc::new(object));
+        let fetched = Fetched { bytes: payload.bytes.len() as u64, from, is_cacheable: true };
+        state.digests.insert(segment, payload.digest);
+        let landed = tell(state, fetched);
+        if landed.is_held {
+            self.store.insert(object.payload_key(segment.index), payload);
+        } else {
+            state.digests.remove(&segment);
+        }
+        self.drain_events(state);
+        if state.entries.get(&segment.key).is_some_and(|entry| entry.held_count == 0) {
+            state.entries.remove(&segment.key);
+        }
+        (object, landed)
+    }
+
+    /// Makes `object` the known state of its key. The segments of another state are dropped; of the same state, the one
+    /// that stays fresh longer is kept.
+    fn install(&self, state: &mut State, now: Timestamp, id: KeyId, object: &SharedObject) -> SharedObject {
+        if let Some(entry) = state.entries.get_mut(&id)
+            && entry.object.version == object.version
+        {
+            if object.fresh_until > entry.object.fresh_until || object.received_at > entry.object.received_at {
+                entry.object = Arc::clone(object);
+                self.journal.append(ChangeKind::Object(object.to_record()));
+            }
+            return Arc::clone(&entry.object);
+        }
+        self.expire(state, now, id);
+        state.entries.insert(id, Entry { object: Arc::clone(object), held_count: 0 });
+        self.journal.append(ChangeKind::Object(object.to_record()));
+        Arc::clone(object)
+    }
+
+    /// A client changed the object at the origin: drops what is held of it.
+    pub(crate) fn invalidate(&self, key: &Key) {
+        let mut state = self.state();
+        let id = state.key_id(key);
+        self.expire(&mut state, clock::now(), id);
+    }
+
+    /// Drops every held segment of a key.
+    pub(super) fn expire(&self, state: &mut State, now: Timestamp, id: KeyId) {
+        let Some(object) = state.entries.get(&id).map(|entry| Arc::clone(&entry.object)) else { return };
+        for index in held_indexes(state, id, &object) {
+            state.core.handle_expired(now, SegmentId { key: id, index });
+        }
+        self.drain_events(state);
+        state.entries.remove(&id);
+    }
+
+    fn count_fetched(&self, pulled: &Pulled) {
+        let bytes = pulled.payload.bytes.len() as u64;
+        match pulled.from {
+            FetchedFrom::Origin => self.metrics.origin_bytes.inc_by(bytes),
+            FetchedFrom::Peer => self.metrics.peer_bytes.inc_by(bytes),
+        };
+    }
+}
+
+fn held_indexes(state: &State, id: KeyId, object: &Object) -> Vec<u32> {
+    let indexes = 0..object.segment_count();
+    indexes.filter(|index| state.core.index().contains(SegmentId { key: id, index: *index })).collect()
+}
+
+/// How long requests for a key whose answers cannot be kept are passed through without trying.
+const BYPASS_TIME: std::time::Duration = std::time::Duration::from_secs(60);

@@ -1,0 +1,131 @@
+//! The node's shell: carries out what the synchronous core decides.
+//!
+//! One mutex guards the core and what belongs to it ([`State`]); it is a std mutex because it is held for microseconds
+//! and never across an await. Transfers run as tasks of their own, so that a client that goes away does not end what
+//! others wait for.
+//!
+//! | file | concern |
+//! | --- | --- |
+//! | `obtain` | getting one segment: held, joined, fetched or revalidated |
+//! | `flight` | one transfer that requests wait for |
+//! | `transfer` | carrying a transfer out, source by source |
+//! | `answer` | what an origin's response means |
+//! | `landing` | storing what a transfer brought |
+//! | `commands` | the predictor's commands and map |
+//! | `events` | what the core reports: journal, store, uplink |
+//! | `prefetch` | starting what the core releases |
+//! | `restore` | what a former run held |
+
+mod answer;
+mod commands;
+mod events;
+mod flight;
+mod landing;
+mod obtain;
+mod prefetch;
+mod restore;
+mod state;
+mod transfer;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use thiserror::Error;
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+pub(crate) use self::{
+    answer::Answered,
+    obtain::{Ask, Delivery, Obtained, Route},
+    state::State,
+};
+use crate::{
+    config::NodeConfig,
+    error::Result,
+    key::Key,
+    link::Uplink,
+    metrics::Metrics,
+    object::SharedObject,
+    origin::{Origin, OriginError},
+    peers::Peers,
+    store::{Journal, Store},
+};
+
+/// Why a segment could not be had.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub(crate) enum FetchError {
+    /// The transfer's task ended without a result.
+    #[error("the transfer was aborted")]
+    Aborted,
+    /// The origin was the last resort and failed.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
+    /// The object kept changing, or its payload kept getting lost, while it was being read.
+    #[error("the object would not settle; try again")]
+    Unsettled,
+}
+
+/// Everything that requests, transfers and the link share.
+#[derive(Debug)]
+pub(crate) struct Shell {
+    pub(crate) config: Arc<NodeConfig>,
+    pub(crate) store: Store,
+    pub(crate) origin: Origin,
+    pub(crate) uplink: Uplink,
+    pub(crate) metrics: Metrics,
+    /// Transfers and other work that must end before the node does.
+    pub(crate) tasks: TaskTracker,
+    journal: Journal,
+    peers: Peers,
+    prefetch_wake: Notify,
+    state: Mutex<State>,
+}
+
+impl Shell {
+    /// Opens what is persistent below the data folder and restores what a former run held.
+    ///
+    /// # Errors
+    /// When the data folder, the store or the origin's configuration cannot be used.
+    pub(crate) async fn open(config: Arc<NodeConfig>, uplink: Uplink) -> Result<Arc<Self>> {
+        let store = Store::open(&config.data_dir.join("payloads"), &config.store).await?;
+        let (journal, restored) =
+            Journal::open(&config.data_dir.join("index.journal"), config.store.journal_queue_max)?;
+        let shell = Arc::new(Self {
+            origin: Origin::new(&config.origin, config.emulation.origin)?,
+            peers: Peers::new(&config.peers),
+            state: Mutex::new(State::new(&config)?),
+            metrics: Metrics::default(),
+            tasks: TaskTracker::new(),
+            prefetch_wake: Notify::new(),
+            store,
+            journal,
+            uplink,
+            config,
+        });
+        shell.restore(&restored);
+        Ok(shell)
+    }
+
+    /// The object behind `key`, if anything of it is held, whether fresh or not.
+    pub(crate) fn find_object(&self, key: &Key) -> Option<SharedObject> {
+        self.state().find_object(key)
+    }
+
+    /// Ends what runs in the background and writes out what waits.
+    pub(crate) async fn close(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.store.close().await;
+        self.journal.close();
+    }
+
+    /// Index changes that were not written down.
+    pub(crate) fn journal_dropped(&self) -> u64 {
+        self.journal.dropped()
+    }
+
+    /// The state, locked. A panic while it was locked poisons nothing worse than counters, so it is used on.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

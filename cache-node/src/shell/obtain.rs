@@ -1,0 +1,274 @@
+//! Getting one segment for a request: from what is held, from a transfer under way, or by starting one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use nearcast_datasets::{SegmentId, ServedFrom, Timestamp};
+use tokio::sync::watch;
+
+use super::{
+    Answered, FetchError, Shell, State,
+    flight::{Flight, FlightEnd, Purpose, wait},
+    transfer::Transfer,
+};
+use crate::{
+    clock,
+    core::{Answer, FetchFailed, FetchedFrom, MissCause},
+    digest::Digest,
+    key::Key,
+    object::SharedObject,
+    store::{Loaded, Payload, Tier},
+};
+
+/// How far a request may reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// Peers and the origin.
+    Anywhere,
+    /// Only what is held here.
+    HeldOnly,
+    /// The origin, but no peer: this node is the key's home, or was asked by a peer.
+    OriginOnly,
+}
+
+/// A request for one segment.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) key: Key,
+    pub(crate) index: u32,
+    /// The state of the object that earlier segments of the same answer came from.
+    pub(crate) pinned: Option<SharedObject>,
+    pub(crate) route: Route,
+    /// When the request arrived: what was validated since is fresh enough for it.
+    pub(crate) asked_at: Timestamp,
+    /// Whether the client wants the origin to be asked even if the object is fresh.
+    pub(crate) must_validate: bool,
+}
+
+/// A segment for a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) object: SharedObject,
+    pub(crate) bytes: Bytes,
+    pub(crate) served: ServedFrom,
+    /// Why it was not simply there.
+    pub(crate) cause: Option<MissCause>,
+}
+
+/// What a request for a segment came to.
+#[derive(Debug)]
+pub(crate) enum Obtained {
+    /// The origin answered something else than the object.
+    Answered(Arc<Answered>),
+    /// The object is no longer in the pinned state.
+    Changed,
+    /// Not held, and nothing else was allowed.
+    NotHeld,
+    /// The segment.
+    Segment(Delivery),
+    /// The answer is for one client only: pass the request through.
+    Uncacheable,
+}
+
+/// What a look at the state says to do.
+enum Step {
+    Held(Held),
+    NotHeld,
+    Uncacheable,
+    Wait { flight: watch::Receiver<Option<FlightEnd>>, cause: MissCause },
+}
+
+/// A segment that the index says is held.
+struct Held {
+    segment: SegmentId,
+    object: SharedObject,
+    digest: Option<Digest>,
+    is_first_use: bool,
+}
+
+impl Shell {
+    /// Gets one segment.
+    ///
+    /// # Errors
+    /// When no source gave it.
+    pub(crate) async fn obtain(self: &Arc<Self>, ask: &Ask) -> Result<Obtained, FetchError> {
+        let mut validated = None;
+        for _ in 0..ROUNDS_MAX {
+            let mut step = self.look_up(ask);
+            if let Step::Held(held) = step {
+                match self.read(&held).await {
+                    Some((payload, tier)) => return Ok(deliver_held(ask, held, payload, tier, validated)),
+                    None => step = self.repair(ask, &held),
+                }
+            }
+            let (flight, cause) = match step {
+                // Repairing finds it held again only if somebody else just fetched it.
+                Step::Held(_) => continue,
+                Step::NotHeld => return Ok(Obtained::NotHeld),
+                Step::Uncacheable => return Ok(Obtained::Uncacheable),
+                Step::Wait { flight, cause } => (flight, cause),
+            };
+            match wait(flight).await {
+                FlightEnd::Answered(answered) => return Ok(Obtained::Answered(answered)),
+                FlightEnd::Failed(error) => return Err(error),
+                FlightEnd::Landed { object, bytes, from, cause: known } => {
+                    return Ok(deliver_fetched(ask, object, bytes, from, known.unwrap_or(cause)));
+                }
+                FlightEnd::LookAgain => validated = Some(cause),
+                FlightEnd::Uncacheable => return Ok(Obtained::Uncacheable),
+            }
+        }
+        Err(FetchError::Unsettled)
+    }
+
+    /// Asks the core, and starts a transfer when it says so.
+    fn look_up(self: &Arc<Self>, ask: &Ask) -> Step {
+        let now = clock::now();
+        let mut state = self.state();
+        let id = state.key_id(&ask.key);
+        if state.is_bypassed(now, id) {
+            return Step::Uncacheable;
+        }
+        let segment = SegmentId { key: id, index: ask.index };
+        let known = state.entries.get(&id).map(|entry| Arc::clone(&entry.object));
+        let is_held = state.core.index().contains(segment);
+        let is_stale =
+            |object: &&SharedObject| (ask.must_validate || !object.is_fresh(now)) && object.received_at < ask.asked_at;
+        let stale = known.as_ref().filter(|_| is_held).filter(is_stale);
+        if ask.route == Route::HeldOnly && (!is_held || stale.is_some()) {
+            return Step::NotHeld;
+        }
+        if let Some(object) = stale {
+            return self.revalidate(&mut state, ask, segment, object);
+        }
+        let bytes = known.as_ref().map_or(0, |object| object.segment_len(ask.index));
+        let answer = state.core.handle_request(now, segment, bytes);
+        self.drain_events(&mut state);
+        self.follow(&mut state, ask, segment, known, answer)
+    }
+
+    /// Does what the core answered.
+    fn follow(
+        self: &Arc<Self>,
+        state: &mut State,
+        ask: &Ask,
+        segment: SegmentId,
+        known: Option<SharedObject>,
+        answer: Answer,
+    ) -> Step {
+        let cause = match (answer, known.as_ref()) {
+            (Answer::Hit { first_use }, Some(object)) => {
+                let digest = state.digests.get(&segment).copied();
+                return Step::Held(Held { segment, object: Arc::clone(object), digest, is_first_use: first_use });
+            }
+            (Answer::Join { cause } | Answer::Miss { cause }, _) => cause,
+            // What the index holds has an entry; were it not so, fetching is always right.
+            (Answer::Hit { .. }, None) => MissCause::Capacity,
+        };
+        if let Some(flight) = state.flights.get(&segment) {
+            return Step::Wait { flight: flight.clone(), cause };
+        }
+        let (flight, receiver) = Flight::register(self, state, segment, Purpose::Demand);
+        let known = known.or_else(|| ask.pinned.clone());
+        let transfer = Transfer::demand(state, ask, segment, known);
+        self.tasks.spawn(transfer.run(flight));
+        Step::Wait { flight: receiver, cause }
+    }
+
+    /// Waits for the origin to say whether a stale object is still good; one such question at a time per object.
+    fn revalidate(self: &Arc<Self>, state: &mut State, ask: &Ask, segment: SegmentId, object: &SharedObject) -> Step {
+        let cause = MissCause::Expired;
+        let question = SegmentId { index: REVALIDATION_INDEX, ..segment };
+        if let Some(flight) = state.flights.get(&question) {
+            return Step::Wait { flight: flight.clone(), cause };
+        }
+        let (flight, receiver) = Flight::register(self, state, question, Purpose::Revalidation);
+        let transfer = Transfer::revalidation(ask, segment, Arc::clone(object));
+        self.tasks.spawn(transfer.revalidate(flight));
+        Step::Wait { flight: receiver, cause }
+    }
+
+    /// Reads a held segment's payload; `None` when it is gone or not the right one.
+    async fn read(&self, held: &Held) -> Option<(Payload, Tier)> {
+        let number = held.object.payload_key(held.segment.index);
+        let is_right = |payload: &Payload| Some(payload.digest) == held.digest;
+        if let Some(payload) = self.store.find_in_memory(number).filter(is_right) {
+            return Some((payload, Tier::Memory));
+        }
+        match self.store.load(number).await {
+            Loaded::Intact(payload, tier) if is_right(&payload) => Some((payload, tier)),
+            Loaded::Intact(..) | Loaded::Damaged => {
+                self.metrics.payloads_damaged.inc();
+                None
+            }
+            Loaded::Gone => {
+                self.metrics.payloads_gone.inc();
+                None
+            }
+        }
+    }
+
+    /// Takes back that a segment is held, and treats the request as a miss.
+    fn repair(self: &Arc<Self>, ask: &Ask, held: &Held) -> Step {
+        let now = clock::now();
+        let mut state = self.state();
+        let object = state.entries.get(&held.segment.key).map(|entry| Arc::clone(&entry.object));
+        // Somebody may have repaired or replaced it while the payload was read.
+        let is_same = object.as_ref().is_some_and(|object| object.version == held.object.version)
+            && state.digests.get(&held.segment).copied() == held.digest;
+        if !is_same {
+            return Step::Held(Held {
+                segment: held.segment,
+                object: Arc::clone(&held.object),
+                digest: held.digest,
+                is_first_use: false,
+            });
+        }
+        let bytes = held.object.segment_len(held.segment.index);
+        let answer = state.core.handle_damaged(now, held.segment, bytes);
+        if ask.route == Route::HeldOnly {
+            if matches!(answer, Answer::Miss { .. }) {
+                state.core.handle_fetched(now, held.segment, Err(FetchFailed));
+            }
+            self.drain_events(&mut state);
+            return Step::NotHeld;
+        }
+        self.drain_events(&mut state);
+        let known = Some(Arc::clone(&held.object));
+        self.follow(&mut state, ask, held.segment, known, answer)
+    }
+}
+
+fn deliver_held(ask: &Ask, held: Held, payload: Payload, tier: Tier, validated: Option<MissCause>) -> Obtained {
+    if is_other_version(ask, &held.object) {
+        return Obtained::Changed;
+    }
+    let served = match (validated, held.is_first_use, tier) {
+        // The origin was asked, so the region's own node did not answer alone.
+        (Some(_), _, _) => ServedFrom::Origin,
+        (None, true, _) => ServedFrom::Prefetched,
+        (None, false, Tier::Memory) => ServedFrom::Memory,
+        (None, false, Tier::Disk) => ServedFrom::Disk,
+    };
+    Obtained::Segment(Delivery { object: held.object, bytes: payload.bytes, served, cause: validated })
+}
+
+fn deliver_fetched(ask: &Ask, object: SharedObject, bytes: Bytes, from: FetchedFrom, cause: MissCause) -> Obtained {
+    if is_other_version(ask, &object) {
+        return Obtained::Changed;
+    }
+    let served = match from {
+        FetchedFrom::Origin => ServedFrom::Origin,
+        FetchedFrom::Peer => ServedFrom::Peer,
+    };
+    Obtained::Segment(Delivery { object, bytes, served, cause: Some(cause) })
+}
+
+fn is_other_version(ask: &Ask, object: &SharedObject) -> bool {
+    ask.pinned.as_ref().is_some_and(|pinned| pinned.version != object.version)
+}
+
+/// No object has so many segments, so this stands for the question whether it is still good.
+const REVALIDATION_INDEX: u32 = u32::MAX;
+/// Looks at the state before giving up: damaged, then revalidated, then fetched, and one to spare.
+const ROUNDS_MAX: usize = 5;

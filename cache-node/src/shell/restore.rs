@@ -1,0 +1,70 @@
+//! Taking up what a former run held.
+
+use std::sync::Arc;
+
+use nearcast_datasets::SegmentId;
+
+use super::{Shell, State, state::Entry};
+use crate::{
+    clock,
+    digest::Digest,
+    object::{Object, SharedObject},
+    record::SegmentRecord,
+    store::{Restored, RestoredObject},
+};
+
+impl Shell {
+    /// Holds again what the journal says was held. Payloads are not read: one that is gone is noticed on its first use.
+    pub(super) fn restore(&self, restored: &Restored) {
+        let mut state = self.state();
+        for object in &restored.objects {
+            self.restore_object(&mut state, object);
+            self.drain_events(&mut state);
+        }
+        let (bytes, segments) = state.held();
+        if restored.is_torn {
+            tracing::warn!("the index journal was cut off at a damaged record; what it lacks will be fetched again");
+        }
+        if segments > 0 {
+            tracing::info!(segments, bytes, "restored what the last run held");
+        }
+    }
+
+    fn restore_object(&self, state: &mut State, restored: &RestoredObject) {
+        let Some(object) = Object::from_record(&restored.record) else { return };
+        if object.segment_bytes != self.config.segment_bytes {
+            return;
+        }
+        let id = state.key_id(&object.key);
+        let object: SharedObject = Arc::new(object);
+        state.entries.insert(id, Entry { object: Arc::clone(&object), held_count: 0 });
+        for SegmentRecord { index, bytes, digest, .. } in &restored.segments {
+            let Some(digest) = Digest::from_slice(digest) else { continue };
+            let segment = SegmentId { key: id, index: *index };
+            if object.segment_len(*index) == *bytes && state.core.restore(clock::now(), segment, *bytes) {
+                state.digests.insert(segment, digest);
+                self.store.claim(object.payload_key(*index));
+                if let Some(entry) = state.entries.get_mut(&id) {
+                    entry.held_count += 1;
+                }
+            }
+        }
+        if state.entries.get(&id).is_some_and(|entry| entry.held_count == 0) {
+            state.entries.remove(&id);
+        }
+    }
+
+    /// Drops everything that is held.
+    pub(crate) async fn clear(&self) {
+        {
+            let mut state = self.state();
+            let held: Vec<SegmentId> = state.core.index().iter().map(|(segment, _)| segment).collect();
+            for segment in held {
+                state.core.handle_expired(clock::now(), segment);
+            }
+            self.drain_events(&mut state);
+        }
+        self.journal.append(crate::record::ChangeKind::Cleared(true));
+        self.store.clear().await;
+    }
+}

@@ -1,0 +1,166 @@
+//! What the shell's mutex guards: the core, and what turns its numbers into names, objects and digests.
+
+use std::{num::NonZeroUsize, sync::Arc};
+
+use lru::LruCache;
+use nearcast_datasets::{Interner, KeyId, Map, SegmentId, Timestamp};
+use nearcast_proto::message::Epoch;
+use tokio::sync::watch;
+
+use super::flight::FlightEnd;
+use crate::{
+    config::NodeConfig,
+    core::{
+        CommandLedger, NodeCore, NodeCounters,
+        routing::{MemberId, RoutingTable},
+    },
+    digest::Digest,
+    error::{Error, Result},
+    key::Key,
+    object::SharedObject,
+    peers::Peer,
+};
+
+/// An object of which something is held or has just landed.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) object: SharedObject,
+    /// Segments held.
+    pub(super) held_count: u32,
+}
+
+/// The core and its surroundings.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(super) core: NodeCore,
+    pub(super) routing: RoutingTable,
+    pub(super) map_epoch: Epoch,
+    pub(super) peers: Map<MemberId, Peer>,
+    pub(super) entries: Map<KeyId, Entry>,
+    /// The digest of every held segment's payload.
+    pub(super) digests: Map<SegmentId, Digest>,
+    /// Transfers that requests can wait for.
+    pub(super) flights: Map<SegmentId, watch::Receiver<Option<FlightEnd>>>,
+    /// Keys that open commands refer to, with how many segments of them.
+    pub(super) ordered: Map<KeyId, u32>,
+    /// Commands some of whose segments are still open.
+    pub(super) commands: CommandLedger,
+    /// Keys whose answers could not be kept lately, with the time until which that is taken for granted.
+    bypass: LruCache<KeyId, Timestamp>,
+    keys: Interner,
+    keys_max: usize,
+    sweep_hand: u32,
+}
+
+impl State {
+    pub(super) fn new(config: &NodeConfig) -> Result<Self> {
+        let core = NodeCore::new(&config.core)
+            .map_err(|error| Error::ConfigValue { key: "index", problem: error.to_string() })?;
+        Ok(Self {
+            core,
+            routing: RoutingTable::new(config.peers.routing.clone(), &config.name),
+            map_epoch: Epoch::default(),
+            peers: Map::default(),
+            entries: Map::default(),
+            digests: Map::default(),
+            flights: Map::default(),
+            ordered: Map::default(),
+            commands: CommandLedger::default(),
+            bypass: LruCache::new(BYPASS_MAX),
+            keys: Interner::default(),
+            keys_max: config.keys_max,
+            sweep_hand: 0,
+        })
+    }
+
+    /// The number of a key, given out now when it is new.
+    pub(super) fn key_id(&mut self, key: &Key) -> KeyId {
+        if let Some(number) = self.keys.find(key.as_str()) {
+            return KeyId(number);
+        }
+        if self.keys.len() >= self.keys_max {
+            self.sweep();
+        }
+        KeyId(self.keys.insert(key.as_str()))
+    }
+
+    /// Remembers that answers for a key cannot be kept.
+    pub(super) fn bypass(&mut self, id: KeyId, until: Timestamp) {
+        self.bypass.put(id, until);
+    }
+
+    /// Whether answers for a key could not be kept lately.
+    pub(super) fn is_bypassed(&mut self, now: Timestamp, id: KeyId) -> bool {
+        // Most nodes never see such a key: no look-up for them.
+        !self.bypass.is_empty() && self.bypass.get(&id).is_some_and(|until| now < *until)
+    }
+
+    /// Hands every key back to hashing.
+    pub(super) fn forget_placements(&mut self) {
+        for (number, _) in self.keys.iter() {
+            self.routing.place(KeyId(number), &[]);
+        }
+    }
+
+    /// The name behind a number.
+    pub(super) fn key_name(&self, id: KeyId) -> Option<&Arc<str>> {
+        self.keys.name(id.0)
+    }
+
+    /// The object behind a key, if anything of it is held.
+    pub(super) fn find_object(&self, key: &Key) -> Option<SharedObject> {
+        let id = KeyId(self.keys.find(key.as_str())?);
+        self.entries.get(&id).map(|entry| Arc::clone(&entry.object))
+    }
+
+    /// What the core has counted.
+    pub(crate) fn counters(&self) -> &NodeCounters {
+        self.core.counters()
+    }
+
+    /// Bytes and segments held.
+    pub(crate) fn held(&self) -> (u64, usize) {
+        (self.core.index().used_bytes(), self.core.index().len())
+    }
+
+    /// Prefetches waiting and transfers under way.
+    pub(crate) fn under_way(&self) -> (usize, usize) {
+        (self.core.queue_len(), self.core.flights_len())
+    }
+
+    /// Members of the cache map other than this node.
+    pub(crate) fn peer_count(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Distinct keys whose names are remembered.
+    pub(crate) fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Every held segment with its object, for the inventory.
+    pub(crate) fn inventory(&self) -> impl Iterator<Item = (&SharedObject, u32)> {
+        let held = self.core.index().iter();
+        held.filter_map(|(segment, _)| Some((&self.entries.get(&segment.key)?.object, segment.index)))
+    }
+
+    /// Forgets names that nothing refers to. Looks at a bounded number of them, so that no request waits for long.
+    fn sweep(&mut self) {
+        let bound = u32::try_from(self.keys.bound()).unwrap_or(u32::MAX).max(1);
+        for _ in 0..SWEEP_COUNT {
+            self.sweep_hand = (self.sweep_hand + 1) % bound;
+            let id = KeyId(self.sweep_hand);
+            let is_wanted = self.entries.contains_key(&id)
+                || self.ordered.contains_key(&id)
+                || !self.routing.holders(id).is_empty()
+                || self.flights.keys().any(|segment| segment.key == id);
+            if !is_wanted {
+                self.keys.remove(id.0);
+                self.bypass.pop(&id);
+            }
+        }
+    }
+}
+
+const BYPASS_MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("65,536 is not zero");
+const SWEEP_COUNT: usize = 16;
