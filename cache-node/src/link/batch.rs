@@ -1,0 +1,113 @@
+//! Reports gathered for one round of messages.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use nearcast_proto::message::{CommandResult, NodeReport, Outcome, Request, RequestBatch, SegmentSet};
+
+use super::{Report, SegmentReport};
+
+/// Reports by kind, each kind in its order.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    requests: Vec<Request>,
+    outcomes: Vec<Outcome>,
+    results: Vec<CommandResult>,
+    /// Per segment the object's size and whether it is held now: of several changes the last counts.
+    changes: Changes,
+}
+
+/// By key and segment: the object's size and whether the segment is held.
+type Changes = BTreeMap<(Arc<str>, u32), (u64, bool)>;
+
+impl Batch {
+    pub(super) fn add(&mut self, report: Report) {
+        match report {
+            Report::Gained(segment) => self.change(segment, true),
+            Report::Lost(segment) => self.change(segment, false),
+            Report::Outcome(outcome) => self.outcomes.push(outcome),
+            Report::Request(request) => self.requests.push(request),
+            Report::Result(result) => self.results.push(result),
+        }
+    }
+
+    /// How many reports there are.
+    pub(super) fn len(&self) -> usize {
+        self.requests.len() + self.outcomes.len() + self.results.len() + self.changes.len()
+    }
+
+    /// The messages to send, leaving the batch empty. `sequence` is the number of the next batch of requests, and rises
+    /// when there is one.
+    pub(super) fn take(&mut self, sequence: &mut u64, dropped_count: u64) -> Vec<NodeReport> {
+        let Self { requests, outcomes, results, changes } = std::mem::take(self);
+        let mut messages = Vec::new();
+        // What is held goes first, so that the predictor judges requests and outcomes knowing it.
+        if !changes.is_empty() {
+            let (gained, lost) = changes.into_iter().partition(|(_, (_, is_held))| *is_held);
+            messages.push(NodeReport::Delta { gained: changed(gained), lost: changed(lost) });
+        }
+        if !results.is_empty() {
+            messages.push(NodeReport::Results(results));
+        }
+        if !outcomes.is_empty() {
+            messages.push(NodeReport::Outcomes(outcomes));
+        }
+        if !requests.is_empty() || dropped_count > 0 {
+            *sequence += 1;
+            messages.push(NodeReport::Requests(RequestBatch { sequence: *sequence, requests, dropped_count }));
+        }
+        messages
+    }
+
+    fn change(&mut self, segment: SegmentReport, is_held: bool) {
+        let SegmentReport { key, size_bytes, index } = segment;
+        self.changes.insert((key, index), (size_bytes, is_held));
+    }
+}
+
+fn changed(changes: Changes) -> Vec<SegmentSet> {
+    sets(changes.into_iter().map(|((key, index), (size_bytes, _))| SegmentReport { key, size_bytes, index }))
+}
+
+/// Brings segments of one object together. Neighbours only, so the caller sorts.
+pub(super) fn sets(segments: impl Iterator<Item = SegmentReport>) -> Vec<SegmentSet> {
+    let mut sets: Vec<SegmentSet> = Vec::new();
+    for SegmentReport { key, size_bytes, index } in segments {
+        match sets.last_mut() {
+            Some(set) if set.key == key && set.size_bytes == size_bytes => set.segments.push(index),
+            _ => sets.push(SegmentSet { key, size_bytes, segments: vec![index] }),
+        }
+    }
+    sets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(key: &str, index: u32) -> SegmentReport {
+        SegmentReport { key: Arc::from(key), size_bytes: 100, index }
+    }
+
+    #[test]
+    fn of_several_changes_of_a_segment_the_last_counts() {
+        let mut batch = Batch::default();
+        batch.add(Report::Gained(segment("/a", 0)));
+        batch.add(Report::Lost(segment("/a", 0)));
+        batch.add(Report::Lost(segment("/b", 1)));
+        batch.add(Report::Gained(segment("/b", 0)));
+        batch.add(Report::Gained(segment("/b", 1)));
+        let mut sequence = 0;
+        let [NodeReport::Delta { gained, lost }] = &batch.take(&mut sequence, 0)[..] else { panic!("one delta") };
+        assert_eq!(gained[..], [SegmentSet { key: Arc::from("/b"), size_bytes: 100, segments: vec![0, 1] }]);
+        assert_eq!(lost[..], [SegmentSet { key: Arc::from("/a"), size_bytes: 100, segments: vec![0] }]);
+        assert_eq!((sequence, batch.len()), (0, 0));
+    }
+
+    #[test]
+    fn dropped_requests_are_told_even_when_none_got_through() {
+        let mut sequence = 4;
+        let messages = Batch::default().take(&mut sequence, 3);
+        let expected = RequestBatch { sequence: 5, requests: Vec::new(), dropped_count: 3 };
+        assert_eq!(messages, [NodeReport::Requests(expected)]);
+    }
+}

@@ -1,0 +1,41 @@
+//! The link to the predictor: reports up, commands and map down, one gRPC stream. The data plane never waits for it.
+
+mod batch;
+mod report;
+mod session;
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+pub(crate) use self::report::{InForce, Report, SegmentReport, Uplink};
+use self::session::Session;
+use crate::shell::Shell;
+
+/// Keeps the link up until `stop`: connects, and after a loss connects again, after pauses that double up to a bound.
+pub(crate) async fn run(shell: Arc<Shell>, own_url: Url, mut reports: mpsc::Receiver<Report>, stop: CancellationToken) {
+    let Some(config) = shell.config.link.clone() else { return };
+    let mut pause = config.backoff_min;
+    loop {
+        let mut session = Session::new(&shell, &config, &own_url);
+        let ended = tokio::select! {
+            ended = session.run(&mut reports) => ended,
+            () = stop.cancelled() => break,
+        };
+        shell.uplink.set_connected(false);
+        if session.was_welcomed() {
+            tracing::warn!(reason = %ended, "lost the predictor; serving goes on without it");
+            pause = config.backoff_min;
+        } else {
+            tracing::debug!(reason = %ended, ?pause, "no predictor yet");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => break,
+        }
+        pause = (pause * 2).min(config.backoff_max);
+    }
+    shell.uplink.set_connected(false);
+}

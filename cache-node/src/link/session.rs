@@ -1,0 +1,191 @@
+//! One connection to the predictor, from hello to its loss.
+
+use std::sync::Arc;
+
+use nearcast_proto::{
+    PredictorClient,
+    message::{NodeDescriptor, NodeReport, PredictorNotice, SegmentSet},
+    wire,
+};
+use thiserror::Error;
+use tokio::{
+    sync::mpsc,
+    time::{Duration, Instant, sleep_until},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming, transport::Endpoint};
+use url::Url;
+
+use super::{
+    InForce, Report, SegmentReport,
+    batch::{Batch, sets},
+};
+use crate::{config::LinkConfig, shell::Shell};
+
+/// Why a session ended.
+#[derive(Debug, Error)]
+pub(super) enum SessionEnd {
+    /// The predictor closed the stream.
+    #[error("the predictor closed the stream")]
+    Closed,
+    /// No connection.
+    #[error("cannot connect: {0}")]
+    Connect(#[from] tonic::transport::Error),
+    /// It sent something that makes no sense.
+    #[error("it sent something that this version does not understand: {0}")]
+    Misunderstood(#[from] nearcast_proto::Error),
+    /// A gain or loss could not be reported, so the inventory must be sent anew.
+    #[error("the report queue was full; the inventory is sent anew")]
+    OutOfStep,
+    /// The stream broke.
+    #[error("the stream broke: {}", .0.message())]
+    Stream(#[from] Box<Status>),
+}
+
+/// One attempt to reach the predictor and what follows from it.
+pub(super) struct Session<'a> {
+    shell: &'a Arc<Shell>,
+    config: &'a LinkConfig,
+    own_url: &'a Url,
+    was_welcomed: bool,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(shell: &'a Arc<Shell>, config: &'a LinkConfig, own_url: &'a Url) -> Self {
+        Self { shell, config, own_url, was_welcomed: false }
+    }
+
+    /// Whether the predictor had answered.
+    pub(super) fn was_welcomed(&self) -> bool {
+        self.was_welcomed
+    }
+
+    /// Connects, announces the inventory, and talks until the stream ends.
+    pub(super) async fn run(&mut self, reports: &mut mpsc::Receiver<Report>) -> SessionEnd {
+        match self.talk(reports).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    async fn talk(&mut self, reports: &mut mpsc::Receiver<Report>) -> Result<std::convert::Infallible, SessionEnd> {
+        let endpoint = Endpoint::from_shared(self.config.url.to_string())?
+            .connect_timeout(self.config.connect_timeout)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true);
+        let mut client = PredictorClient::new(endpoint.connect().await?);
+        let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
+        let hello = NodeReport::Hello { node: self.descriptor(), code_version: env!("CARGO_PKG_VERSION").to_owned() };
+        send(&sender, hello).await?;
+        let notices = client.join(ReceiverStream::new(receiver)).await.map_err(Box::new)?.into_inner();
+        let shell = self.shell;
+        let config = self.config;
+        // Both at once: neither end may wait for the other to read.
+        tokio::select! {
+            end = self.listen(notices) => end,
+            end = tell(shell, config, sender, reports) => end,
+        }
+    }
+
+    fn descriptor(&self) -> NodeDescriptor {
+        let config = &self.shell.config;
+        NodeDescriptor {
+            name: config.name.clone(),
+            region: Arc::clone(&config.region),
+            url: Arc::from(self.own_url.as_str().trim_end_matches('/')),
+            capacity_bytes: config.core.index.capacity_bytes,
+            segment_bytes: config.segment_bytes,
+        }
+    }
+
+    /// Does what the predictor says.
+    async fn listen(
+        &mut self,
+        mut notices: Streaming<wire::PredictorMessage>,
+    ) -> Result<std::convert::Infallible, SessionEnd> {
+        while let Some(message) = notices.message().await.map_err(Box::new)? {
+            match PredictorNotice::try_from(message)? {
+                PredictorNotice::Welcome { epoch, arm, model_version } => {
+                    tracing::info!(%arm, %model_version, "the predictor answered");
+                    self.was_welcomed = true;
+                    self.shell.metrics.link_connects.inc();
+                    self.shell.handle_welcome(epoch);
+                    let name = |text: Arc<str>| (!text.is_empty()).then(|| text.to_string());
+                    self.shell.uplink.set_in_force(InForce { arm: name(arm), model_version: name(model_version) });
+                }
+                PredictorNotice::Commands(commands) => {
+                    commands.iter().for_each(|command| self.shell.handle_command(command));
+                }
+                PredictorNotice::Placement(update) => self.shell.handle_placement(&update),
+                PredictorNotice::Map(map) => self.shell.handle_map(&map),
+                // Nothing is sent twice: what a predictor missed is in the node's own log.
+                PredictorNotice::Ack { .. } => {}
+            }
+        }
+        Err(SessionEnd::Closed)
+    }
+}
+
+/// Tells the predictor what is held, then what happens, in batches.
+async fn tell(
+    shell: &Arc<Shell>,
+    config: &LinkConfig,
+    sender: mpsc::Sender<wire::NodeMessage>,
+    reports: &mut mpsc::Receiver<Report>,
+) -> Result<std::convert::Infallible, SessionEnd> {
+    for page in inventory(shell, config, reports) {
+        send(&sender, page).await?;
+    }
+    let (mut batch, mut sequence) = (Batch::default(), 0);
+    let mut received = Vec::with_capacity(config.batch_max);
+    loop {
+        let deadline = Instant::now() + config.flush_interval;
+        while batch.len() < config.batch_max {
+            let room = config.batch_max - batch.len();
+            tokio::select! {
+                count = reports.recv_many(&mut received, room) => {
+                    if count == 0 {
+                        return Err(SessionEnd::Closed);
+                    }
+                    received.drain(..).for_each(|report| batch.add(report));
+                }
+                () = sleep_until(deadline) => break,
+            }
+        }
+        if shell.uplink.take_out_of_step() {
+            return Err(SessionEnd::OutOfStep);
+        }
+        for message in batch.take(&mut sequence, shell.uplink.take_dropped_requests()) {
+            send(&sender, message).await?;
+        }
+    }
+}
+
+/// What is held, in pages. From here on changes are queued, so that none falls between the inventory and them.
+fn inventory(shell: &Shell, config: &LinkConfig, reports: &mut mpsc::Receiver<Report>) -> Vec<NodeReport> {
+    let mut held: Vec<SegmentReport> = {
+        let state = shell.state();
+        while reports.try_recv().is_ok() {}
+        shell.uplink.take_out_of_step();
+        shell.uplink.set_connected(true);
+        state.inventory().map(|(object, index)| SegmentReport::of(object, index)).collect()
+    };
+    held.sort_unstable_by(|left, right| (&left.key, left.index).cmp(&(&right.key, right.index)));
+    let sets: Vec<SegmentSet> = sets(held.into_iter());
+    let pages = sets.len().div_ceil(config.inventory_page_max).max(1);
+    let mut chunks = sets.chunks(config.inventory_page_max).map(<[SegmentSet]>::to_vec);
+    (1..=pages)
+        .map(|page| NodeReport::Inventory { held: chunks.next().unwrap_or_default(), last: page == pages })
+        .collect()
+}
+
+async fn send(sender: &mpsc::Sender<wire::NodeMessage>, report: NodeReport) -> Result<(), SessionEnd> {
+    sender.send(report.into()).await.map_err(|_| SessionEnd::Closed)
+}
+
+/// A silent connection is probed after this long and given up after as long again.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Messages waiting for the stream; the reports behind them wait in the uplink's queue.
+const MESSAGES_MAX: usize = 16;
