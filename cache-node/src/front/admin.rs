@@ -1,0 +1,126 @@
+//! The node's own endpoints, below `/_nearcast/`.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use prometheus_client::{encoding::text::encode, registry::Registry};
+use url::form_urlencoded;
+
+use super::{Front, body::ResponseBody, respond::text};
+use crate::{
+    clock,
+    key::Key,
+    object::SharedObject,
+    peers::{self, SEGMENT_PATH},
+    shell::{Ask, Delivery, Obtained, Route},
+    status::{self, NodeStatus},
+    store::Payload,
+};
+
+/// What these paths start with. No object's key does.
+pub(super) const PREFIX: &str = "/_nearcast/";
+
+/// Answers a request to the node itself.
+pub(super) async fn handle(front: &Arc<Front>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let path = request.uri().path();
+    match (request.method(), path) {
+        (&Method::GET | &Method::HEAD, "/_nearcast/livez") => text(StatusCode::OK, "ok"),
+        (&Method::GET | &Method::HEAD, "/_nearcast/readyz") => ready(front),
+        (&Method::GET, "/_nearcast/metrics") => metrics(front),
+        (&Method::GET, "/_nearcast/status") => json(&NodeStatus::of(&front.shell)),
+        (&Method::POST, "/_nearcast/clear") => {
+            front.shell.clear().await;
+            text(StatusCode::OK, "cleared")
+        }
+        (&Method::GET, SEGMENT_PATH) => segment(front, &request).await,
+        (_, "/_nearcast/livez" | "/_nearcast/readyz" | "/_nearcast/metrics" | "/_nearcast/status" | SEGMENT_PATH) => {
+            not_allowed("GET")
+        }
+        (_, "/_nearcast/clear") => not_allowed("POST"),
+        _ => text(StatusCode::NOT_FOUND, format!("there is no {path}")),
+    }
+}
+
+fn ready(front: &Front) -> Response<ResponseBody> {
+    if front.stop.is_cancelled() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "stopping");
+    }
+    text(StatusCode::OK, "ready")
+}
+
+fn not_allowed(allowed: &'static str) -> Response<ResponseBody> {
+    let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed} is allowed here"));
+    refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    refusal
+}
+
+fn json(status: &NodeStatus) -> Response<ResponseBody> {
+    match serde_json::to_string(status) {
+        Ok(document) => typed(document, "application/json"),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+fn metrics(front: &Front) -> Response<ResponseBody> {
+    let mut registry = Registry::with_prefix("nearcast");
+    front.shell.metrics.register(&mut registry);
+    status::register(&front.shell, &mut registry);
+    let mut document = String::new();
+    match encode(&mut document, &registry) {
+        Ok(()) => typed(document, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+fn typed(document: String, content_type: &'static str) -> Response<ResponseBody> {
+    let mut response = text(StatusCode::OK, document);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// Hands a segment to a peer: from what is held, or, unless the peer forbids it, from the origin.
+async fn segment(front: &Arc<Front>, request: &Request<Incoming>) -> Response<ResponseBody> {
+    let Some((key, index)) = wanted(front, request.uri().query().unwrap_or_default()) else {
+        front.shell.metrics.bad_requests.inc();
+        return text(StatusCode::CONFLICT, "no key, index and segment_bytes that this node understands");
+    };
+    let only_if_held = request.headers().get(header::CACHE_CONTROL).is_some_and(|value| value == "only-if-cached");
+    let route = if only_if_held { Route::HeldOnly } else { Route::OriginOnly };
+    let ask = Ask { key, index, pinned: None, route, asked_at: clock::now(), must_validate: false };
+    match front.shell.obtain(&ask).await {
+        Ok(Obtained::Segment(delivery)) => {
+            front.shell.metrics.peer_segments_sent.inc();
+            hand_out(delivery)
+        }
+        Ok(Obtained::NotHeld) => text(StatusCode::NOT_FOUND, "not held"),
+        Ok(Obtained::Answered(_) | Obtained::Changed | Obtained::Uncacheable) => {
+            text(StatusCode::MISDIRECTED_REQUEST, "not for sharing: ask the origin")
+        }
+        Err(error) => text(super::respond::status_of(&error), error.to_string()),
+    }
+}
+
+fn hand_out(delivery: Delivery) -> Response<ResponseBody> {
+    let Delivery { object, bytes, served, .. } = delivery;
+    let object: SharedObject = object;
+    let mut response =
+        Response::new(ResponseBody::pieces(peers::encode(&object, &Payload::new(bytes), served.is_hit())));
+    let content_type = HeaderValue::from_static("application/vnd.nearcast.segment");
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+fn wanted(front: &Front, query: &str) -> Option<(Key, u32)> {
+    let (mut key, mut index, mut segment_bytes) = (None, None, None);
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "key" => key = Key::parse(&value).ok(),
+            "index" => index = value.parse().ok(),
+            "segment_bytes" => segment_bytes = value.parse().ok(),
+            _ => {}
+        }
+    }
+    let is_same_cut = segment_bytes == Some(front.shell.config.segment_bytes);
+    is_same_cut.then_some((key?, index?))
+}

@@ -1,0 +1,173 @@
+//! The body of an answer: bytes at hand, segments as they are obtained, or an origin's body passed on.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http_body::{Body, Frame, SizeHint};
+use nearcast_datasets::ByteRange;
+use thiserror::Error;
+
+use super::account::Account;
+use crate::{
+    origin::{BodyError, OriginBody},
+    shell::{Ask, FetchError, Obtained, Shell},
+};
+
+/// Why an answer broke off: the connection is closed, so that the client does not take it for complete.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub(crate) enum SendError {
+    /// The object changed while it was being sent.
+    #[error("the object changed while it was being sent")]
+    Changed,
+    /// A later segment could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The origin's body, passed through, broke off.
+    #[error(transparent)]
+    Origin(#[from] BodyError),
+}
+
+/// An answer's body.
+#[derive(Debug)]
+pub(crate) enum ResponseBody {
+    /// Bytes that are at hand; what is accounted for when they are sent.
+    Bytes([Option<Bytes>; 2], Option<Box<Account>>),
+    /// An origin's body, passed on.
+    Passed(Box<OriginBody>, Box<Account>),
+    /// An object's segments.
+    Segments(Box<SegmentsBody>),
+}
+
+impl ResponseBody {
+    /// A body of one piece, or of none.
+    pub(super) fn bytes(bytes: impl Into<Bytes>, account: Option<Account>) -> Self {
+        let bytes = bytes.into();
+        Self::Bytes([(!bytes.is_empty()).then_some(bytes), None], account.map(Box::new))
+    }
+
+    /// A body of two pieces.
+    pub(super) fn pieces([first, second]: [Bytes; 2]) -> Self {
+        Self::Bytes([Some(first), Some(second)], None)
+    }
+}
+
+/// The segments of one state of an object, obtained one after the other as the client reads.
+pub(crate) struct SegmentsBody {
+    pub(super) shell: Arc<Shell>,
+    /// What to ask for next; its state of the object is pinned.
+    pub(super) ask: Ask,
+    /// Bytes of the object still to be sent.
+    pub(super) remaining: ByteRange,
+    pub(super) segment_bytes: u64,
+    /// The segment at hand.
+    pub(super) current: Option<Bytes>,
+    pub(super) pending: Option<BoxFuture<'static, Result<Obtained, FetchError>>>,
+    pub(super) account: Account,
+}
+
+impl SegmentsBody {
+    /// Cuts what is wanted out of the segment at hand.
+    fn take_current(&mut self) -> Option<Bytes> {
+        let segment = self.current.take()?;
+        let segment_start = u64::from(self.ask.index) * self.segment_bytes;
+        let offset = |at: u64| usize::try_from(at - segment_start).unwrap_or(usize::MAX).min(segment.len());
+        let end = self.remaining.end.min(segment_start + segment.len() as u64);
+        let piece = segment.slice(offset(self.remaining.start)..offset(end));
+        self.remaining.start = end;
+        Some(piece)
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, SendError>>> {
+        loop {
+            if let Some(piece) = self.take_current() {
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            if self.remaining.start >= self.remaining.end {
+                return Poll::Ready(None);
+            }
+            let pending = self.pending.get_or_insert_with(|| {
+                self.ask.index = u32::try_from(self.remaining.start / self.segment_bytes).unwrap_or(u32::MAX);
+                let (shell, ask) = (Arc::clone(&self.shell), self.ask.clone());
+                Box::pin(async move { shell.obtain(&ask).await })
+            });
+            let obtained = ready!(pending.as_mut().poll(cx));
+            self.pending = None;
+            match obtained {
+                Ok(Obtained::Segment(delivery)) => {
+                    self.account.add(&delivery);
+                    self.current = Some(delivery.bytes);
+                }
+                Ok(Obtained::Answered(_) | Obtained::Changed | Obtained::NotHeld | Obtained::Uncacheable) => {
+                    self.account.fail();
+                    return Poll::Ready(Some(Err(SendError::Changed)));
+                }
+                Err(error) => {
+                    self.account.fail();
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+            }
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = SendError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, SendError>>> {
+        let (polled, account) = match &mut *self {
+            Self::Bytes(pieces, account) => {
+                let piece = pieces.iter_mut().find_map(Option::take);
+                (Poll::Ready(piece.map(|piece| Ok(Frame::data(piece)))), account.as_deref_mut())
+            }
+            Self::Passed(body, account) => {
+                (Pin::new(body).poll_frame(cx).map_err(SendError::from), Some(&mut **account))
+            }
+            Self::Segments(body) => {
+                let polled = body.poll_piece(cx).map_ok(Frame::data);
+                (polled, Some(&mut body.account))
+            }
+        };
+        if let (Poll::Ready(Some(frame)), Some(account)) = (&polled, account) {
+            match frame {
+                Ok(frame) => account.count_sent(frame.data_ref().map_or(0, Bytes::len) as u64),
+                Err(_) => account.fail(),
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Bytes(pieces, _) => pieces.iter().all(Option::is_none),
+            Self::Passed(body, _) => body.is_end_stream(),
+            Self::Segments(body) => body.current.is_none() && body.remaining.start >= body.remaining.end,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Bytes(pieces, _) => {
+                SizeHint::with_exact(pieces.iter().flatten().map(|piece| piece.len() as u64).sum())
+            }
+            Self::Passed(body, _) => body.size_hint(),
+            Self::Segments(body) => SizeHint::with_exact(body.remaining.end - body.remaining.start),
+        }
+    }
+}
+
+impl fmt::Debug for SegmentsBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SegmentsBody")
+            .field("key", &self.ask.key)
+            .field("remaining", &self.remaining)
+            .finish_non_exhaustive()
+    }
+}

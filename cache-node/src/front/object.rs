@@ -1,0 +1,248 @@
+//! Requests for objects: from the request's head to the answer's head.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use nearcast_datasets::{ByteRange, ServedFrom};
+
+use super::{
+    Connection, Front,
+    account::Account,
+    body::{ResponseBody, SegmentsBody},
+    client,
+    conditional::{Verdict, judge},
+    pass,
+    range::{RangeAsk, Selection},
+    respond::{cache_status, content_range, object_headers, status_of, text},
+};
+use crate::{
+    clock,
+    core::MissCause,
+    key::Key,
+    object::{Object, SharedObject},
+    shell::{Answered, Ask, Delivery, FetchError, Obtained, Route},
+};
+
+/// Answers a request for an object.
+pub(super) async fn handle(
+    front: &Arc<Front>,
+    connection: &Connection,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let key = match Key::from_target(request.uri().path(), request.uri().query()) {
+        Ok(key) => key,
+        Err(error) => {
+            front.shell.metrics.bad_requests.inc();
+            return text(StatusCode::BAD_REQUEST, error.to_string());
+        }
+    };
+    let client = client::named(request.headers()).unwrap_or_else(|| {
+        let hash = || front.pseudonyms.of_address(connection.peer.ip());
+        Arc::clone(connection.pseudonym.get_or_init(hash))
+    });
+    let account = Account::open(front, clock::now(), client, key.clone());
+    match *request.method() {
+        Method::GET | Method::HEAD if is_for_one_client(request.headers()) => {
+            pass::handle(front, request, key, account).await
+        }
+        Method::GET | Method::HEAD => Lookup::new(front, &request, key).answer(front, request, account).await,
+        Method::CONNECT | Method::TRACE => {
+            let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "this method is not passed on");
+            refusal
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"));
+            refusal
+        }
+        _ => pass::handle(front, request, key, account).await,
+    }
+}
+
+/// Whether the answer may depend on who asks, or must not be kept.
+fn is_for_one_client(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::AUTHORIZATION) || has_directive(headers, "no-store")
+}
+
+fn has_directive(headers: &HeaderMap, name: &str) -> bool {
+    let values = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|directive| directive.trim().eq_ignore_ascii_case(name))
+}
+
+/// A GET or HEAD that the cache may answer.
+struct Lookup {
+    ask: Ask,
+    range: RangeAsk,
+    is_head: bool,
+    /// The object, when it can be served without a look at the origin.
+    usable: Option<SharedObject>,
+}
+
+impl Lookup {
+    fn new(front: &Front, request: &Request<Incoming>, key: Key) -> Self {
+        let now = clock::now();
+        let headers = request.headers();
+        let is_head = request.method() == Method::HEAD;
+        let range = if is_head { RangeAsk::Whole } else { RangeAsk::of(headers) };
+        let must_validate = has_directive(headers, "no-cache") || has_directive(headers, "max-age=0");
+        let known = front.shell.find_object(&key);
+        let size = known.as_ref().map(|object| object.size_bytes);
+        let index = range.first_segment(front.shell.config.segment_bytes, size);
+        let usable = known.filter(|object| !must_validate && object.is_fresh(now));
+        let ask = Ask { key, index, pinned: None, route: Route::Anywhere, asked_at: now, must_validate };
+        Self { ask, range, is_head, usable }
+    }
+
+    async fn answer(
+        mut self,
+        front: &Arc<Front>,
+        request: Request<Incoming>,
+        mut account: Account,
+    ) -> Response<ResponseBody> {
+        if let Some(object) = self.usable.take() {
+            match self.answer_from_head(request.headers(), &object, account) {
+                Ok(response) => return response,
+                Err(returned) => account = returned,
+            }
+        }
+        if self.is_head {
+            return pass::handle(front, request, self.ask.key, account).await;
+        }
+        // The second round is for a suffix range whose start was not known in the first.
+        for _ in 0..2 {
+            match front.shell.obtain(&self.ask).await {
+                Err(error) => return failed(&self.ask.key, &error, account),
+                Ok(Obtained::Answered(answered)) => return answer_otherwise(&answered, account),
+                Ok(Obtained::Uncacheable) => return pass::handle(front, request, self.ask.key, account).await,
+                Ok(Obtained::Changed | Obtained::NotHeld) => break,
+                Ok(Obtained::Segment(delivery)) => match self.begin(front, request.headers(), delivery, account) {
+                    Ok(response) => return response,
+                    Err(returned) => account = returned,
+                },
+            }
+        }
+        failed(&self.ask.key, &FetchError::Unsettled, account)
+    }
+
+    /// Answers if that takes none of the object's bytes, else hands the account back.
+    fn answer_from_head(
+        &self,
+        headers: &HeaderMap,
+        object: &Object,
+        mut account: Account,
+    ) -> Result<Response<ResponseBody>, Account> {
+        let served = ServedFrom::Memory;
+        let (status, length) = match judge(headers, object) {
+            Verdict::NotModified => (StatusCode::NOT_MODIFIED, None),
+            Verdict::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, Some(0)),
+            Verdict::Send if self.is_head => (StatusCode::OK, Some(object.size_bytes)),
+            Verdict::Send => match self.range.select(object, headers) {
+                Selection::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, Some(0)),
+                Selection::Part(_) | Selection::Whole => return Err(account),
+            },
+        };
+        account.begin(object.size_bytes, None, served, None);
+        let mut head = object_headers(object, clock::now());
+        if let Some(length) = length {
+            head.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        if status == StatusCode::RANGE_NOT_SATISFIABLE {
+            head.insert(header::CONTENT_RANGE, content_range(None, object.size_bytes));
+        }
+        head.insert(CACHE_STATUS, cache_status(served, None));
+        Ok(respond(status, head, ResponseBody::bytes(Bytes::new(), Some(account))))
+    }
+
+    /// Answers with the first segment at hand; hands the account back when another segment comes first after all.
+    fn begin(
+        &mut self,
+        front: &Arc<Front>,
+        headers: &HeaderMap,
+        delivery: Delivery,
+        mut account: Account,
+    ) -> Result<Response<ResponseBody>, Account> {
+        let object = Arc::clone(&delivery.object);
+        let (served, cause) = (delivery.served, delivery.cause);
+        let mut head = object_headers(&object, clock::now());
+        head.insert(CACHE_STATUS, cache_status(served, cause));
+        let verdict = judge(headers, &object);
+        if verdict != Verdict::Send {
+            account.begin(object.size_bytes, None, served, cause);
+            let is_same = verdict == Verdict::NotModified;
+            let status = if is_same { StatusCode::NOT_MODIFIED } else { StatusCode::PRECONDITION_FAILED };
+            return Ok(respond(status, head, ResponseBody::bytes(Bytes::new(), Some(account))));
+        }
+        let (status, part) = match self.range.select(&object, headers) {
+            Selection::Whole => (StatusCode::OK, None),
+            Selection::Part(part) => (StatusCode::PARTIAL_CONTENT, Some(part)),
+            Selection::Unsatisfiable => {
+                account.begin(object.size_bytes, None, served, cause);
+                head.insert(header::CONTENT_RANGE, content_range(None, object.size_bytes));
+                let body = ResponseBody::bytes(Bytes::new(), Some(account));
+                return Ok(respond(StatusCode::RANGE_NOT_SATISFIABLE, head, body));
+            }
+        };
+        let wanted = part.unwrap_or(ByteRange { start: 0, end: object.size_bytes });
+        let first = u32::try_from(wanted.start / object.segment_bytes).unwrap_or(u32::MAX);
+        if first != self.ask.index {
+            self.ask.index = first;
+            self.ask.pinned = Some(object);
+            return Err(account);
+        }
+        account.begin(object.size_bytes, part, served, cause);
+        if part.is_some() {
+            head.insert(header::CONTENT_RANGE, content_range(part, object.size_bytes));
+        }
+        head.insert(header::CONTENT_LENGTH, HeaderValue::from(wanted.end - wanted.start));
+        let ask = Ask { pinned: Some(Arc::clone(&object)), ..self.ask.clone() };
+        Ok(respond(status, head, segments(front, ask, wanted, delivery.bytes, account)))
+    }
+}
+
+/// The body for the wanted bytes, of which the first segment is at hand.
+fn segments(front: &Front, ask: Ask, wanted: ByteRange, first: Bytes, account: Account) -> ResponseBody {
+    let segment_bytes = front.shell.config.segment_bytes;
+    let is_in_one = wanted.end <= (u64::from(ask.index) + 1) * segment_bytes;
+    if is_in_one {
+        let start = u64::from(ask.index) * segment_bytes;
+        let offset = |at: u64| usize::try_from(at - start).unwrap_or(usize::MAX).min(first.len());
+        let piece = if wanted.end == 0 { Bytes::new() } else { first.slice(offset(wanted.start)..offset(wanted.end)) };
+        return ResponseBody::bytes(piece, Some(account));
+    }
+    ResponseBody::Segments(Box::new(SegmentsBody {
+        shell: Arc::clone(&front.shell),
+        ask,
+        remaining: wanted,
+        segment_bytes,
+        current: Some(first),
+        pending: None,
+        account,
+    }))
+}
+
+/// Answers what the origin answered instead of the object.
+fn answer_otherwise(answered: &Answered, mut account: Account) -> Response<ResponseBody> {
+    let (served, cause) = (ServedFrom::Origin, Some(MissCause::Uncacheable));
+    account.begin(answered.body.len() as u64, None, served, cause);
+    let mut head = answered.headers.clone();
+    head.insert(CACHE_STATUS, cache_status(served, cause));
+    respond(answered.status, head, ResponseBody::bytes(answered.body.clone(), Some(account)))
+}
+
+/// Answers that no source gave the object, and why.
+pub(super) fn failed(key: &Key, error: &FetchError, mut account: Account) -> Response<ResponseBody> {
+    account.begin(0, None, ServedFrom::Error, None);
+    tracing::info!(%key, %error, "a request could not be answered");
+    let mut response = text(status_of(error), format!("nearcast cannot fetch {key}: {error}"));
+    response.headers_mut().insert(CACHE_STATUS, cache_status(ServedFrom::Error, None));
+    response
+}
+
+pub(super) fn respond(status: StatusCode, headers: HeaderMap, body: ResponseBody) -> Response<ResponseBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+pub(super) const CACHE_STATUS: header::HeaderName = header::HeaderName::from_static("cache-status");

@@ -1,0 +1,110 @@
+//! A node from start to end.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    sync::Arc,
+};
+
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use url::Url;
+
+use crate::{
+    config::NodeConfig,
+    error::{Error, Result},
+    front::{Front, Pseudonyms},
+    link::{self, Uplink},
+    log::RequestLog,
+    shell::Shell,
+};
+
+/// Runs a node on `listener` until `shutdown` resolves; then requests under way finish and everything is written out.
+///
+/// # Errors
+/// When the data folder cannot be used, another node uses it, or the configuration turns out not to work.
+pub async fn run(listener: TcpListener, config: NodeConfig, shutdown: impl Future) -> Result<()> {
+    let config = Arc::new(config);
+    let _lock = lock_data_dir(&config)?;
+    let url = advertised_url(&listener, &config)?;
+    let (uplink, reports) = match &config.link {
+        Some(link) => {
+            let (uplink, reports) = Uplink::bounded(link.queue_max);
+            (uplink, Some(reports))
+        }
+        None => (Uplink::none(), None),
+    };
+    let shell = Shell::open(Arc::clone(&config), uplink).await?;
+    let log = start_log(&config, &shell)?;
+    let secret = config.data_dir.join("client.key");
+    let pseudonyms = Pseudonyms::open(&secret).map_err(|source| Error::DataDir { path: secret, source })?;
+    let stop = CancellationToken::new();
+    let background = TaskTracker::new();
+    background.spawn(Arc::clone(&shell).run_prefetches(stop.clone()));
+    if let Some(reports) = reports {
+        background.spawn(link::run(Arc::clone(&shell), url.clone(), reports, stop.clone()));
+    }
+    let front = Arc::new(Front { shell: Arc::clone(&shell), log, pseudonyms, stop: stop.clone() });
+    let serving = tokio::spawn({
+        let front = Arc::clone(&front);
+        async move { front.serve(listener).await }
+    });
+    announce(&url);
+    shutdown.await;
+    tracing::info!("stopping: no new connections, requests under way finish");
+    stop.cancel();
+    if serving.await.is_err() {
+        tracing::error!("the front panicked");
+    }
+    background.close();
+    background.wait().await;
+    shell.close().await;
+    if let Some(log) = &front.log {
+        log.close();
+    }
+    Ok(())
+}
+
+/// Binds the configured address.
+///
+/// # Errors
+/// When it is taken or not allowed.
+pub async fn bind(config: &NodeConfig) -> Result<TcpListener> {
+    TcpListener::bind(config.listen).await.map_err(|source| Error::Bind { address: config.listen, source })
+}
+
+/// Takes the data folder for this process alone; the lock goes with the file, also when the process is killed.
+fn lock_data_dir(config: &NodeConfig) -> Result<File> {
+    let path = config.data_dir.join("lock");
+    let failed = |source| Error::DataDir { path: path.clone(), source };
+    std::fs::create_dir_all(&config.data_dir).map_err(failed)?;
+    let file = File::create(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::DataDirTaken { path: config.data_dir.clone() }),
+        Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+fn start_log(config: &NodeConfig, shell: &Shell) -> Result<Option<RequestLog>> {
+    if !config.log.is_enabled {
+        return Ok(None);
+    }
+    RequestLog::start(&config.log, &config.name.0, &shell.metrics).map(Some)
+}
+
+/// Where peers and clients reach the node.
+fn advertised_url(listener: &TcpListener, config: &NodeConfig) -> Result<Url> {
+    if let Some(url) = &config.advertise_url {
+        return Ok(url.clone());
+    }
+    let address = listener.local_addr().map_err(|source| Error::Bind { address: config.listen, source })?;
+    Url::parse(&format!("http://{address}"))
+        .map_err(|error| Error::ConfigValue { key: "advertise_url", problem: error.to_string() })
+}
+
+/// Tells whoever started the node that it serves, and where.
+fn announce(url: &Url) {
+    // With stderr gone there is nobody to tell.
+    let _ = writeln!(io::stderr().lock(), "ready {}", url.as_str().trim_end_matches('/'));
+}

@@ -1,0 +1,175 @@
+//! What the node says about itself: one JSON document, and the core's counters among the metrics.
+
+use nearcast_datasets::ServedFrom;
+use prometheus_client::{
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+use crate::{
+    core::{MissCause, NodeCounters},
+    shell::Shell,
+};
+
+/// The document of `/_nearcast/status`, schema `nearcast.node-status/1`. Counts are since the node started.
+#[derive(Debug, Serialize)]
+pub(crate) struct NodeStatus {
+    schema: &'static str,
+    node: String,
+    region: String,
+    requests: u64,
+    hits: u64,
+    served: BTreeMap<&'static str, u64>,
+    misses: BTreeMap<&'static str, u64>,
+    bytes: Bytes,
+    /// What the core counted, by segment rather than by request, those of peers included.
+    segments: NodeCounters,
+    held: Held,
+    under_way: UnderWay,
+    repairs: Repairs,
+    link: Link,
+}
+
+#[derive(Debug, Serialize)]
+struct Bytes {
+    sent: u64,
+    from_origin: u64,
+    from_peers: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Held {
+    segments: usize,
+    bytes: u64,
+    capacity_bytes: u64,
+    memory_bytes: usize,
+    keys_known: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct UnderWay {
+    prefetches_queued: usize,
+    transfers: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Repairs {
+    payloads_damaged: u64,
+    payloads_gone: u64,
+    journal_dropped: u64,
+    log_dropped: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Link {
+    connected: bool,
+    connects: u64,
+    reports_dropped: u64,
+    commands: u64,
+    commands_rejected: u64,
+    peers: usize,
+    arm: Option<String>,
+    model_version: Option<String>,
+}
+
+impl NodeStatus {
+    /// The node as it is now.
+    pub(crate) fn of(shell: &Shell) -> Self {
+        let metrics = &shell.metrics;
+        let served: BTreeMap<_, _> = ServedFrom::ALL.iter().map(|s| (s.as_str(), metrics.served(*s))).collect();
+        let hits = ServedFrom::ALL.iter().filter(|s| s.is_hit()).map(|s| metrics.served(*s)).sum();
+        let misses = MissCause::ALL.iter().map(|cause| (cause.as_str(), metrics.missed(*cause))).collect();
+        let in_force = shell.uplink.in_force();
+        let state = shell.state();
+        let (held_bytes, held_segments) = state.held();
+        let (queued, transfers) = state.under_way();
+        Self {
+            schema: "nearcast.node-status/1",
+            node: shell.config.name.to_string(),
+            region: shell.config.region.to_string(),
+            requests: served.values().sum(),
+            hits,
+            served,
+            misses,
+            bytes: Bytes {
+                sent: metrics.sent_bytes.get(),
+                from_origin: metrics.origin_bytes.get(),
+                from_peers: metrics.peer_bytes.get(),
+            },
+            segments: state.counters().clone(),
+            held: Held {
+                segments: held_segments,
+                bytes: held_bytes,
+                capacity_bytes: shell.config.core.index.capacity_bytes,
+                memory_bytes: shell.store.memory_used_bytes(),
+                keys_known: state.key_count(),
+            },
+            under_way: UnderWay { prefetches_queued: queued, transfers },
+            repairs: Repairs {
+                payloads_damaged: metrics.payloads_damaged.get(),
+                payloads_gone: metrics.payloads_gone.get(),
+                journal_dropped: shell.journal_dropped(),
+                log_dropped: metrics.log_dropped.get(),
+            },
+            link: Link {
+                connected: shell.uplink.is_connected(),
+                connects: metrics.link_connects.get(),
+                reports_dropped: shell.uplink.dropped(),
+                commands: metrics.commands.get(),
+                commands_rejected: metrics.commands_rejected.get(),
+                peers: state.peer_count(),
+                arm: in_force.arm,
+                model_version: in_force.model_version,
+            },
+        }
+    }
+}
+
+/// Adds what the core and the store know to the metrics.
+pub(crate) fn register(shell: &Shell, registry: &mut Registry) {
+    let state = shell.state();
+    let (held_bytes, held_segments) = state.held();
+    let (queued, transfers) = state.under_way();
+    let gauges = [
+        ("held_bytes", "Payload bytes held", held_bytes),
+        ("held_segments", "Segments held", held_segments as u64),
+        ("capacity_bytes", "Payload bytes that may be held", shell.config.core.index.capacity_bytes),
+        ("memory_bytes", "Payload bytes in memory", shell.store.memory_used_bytes() as u64),
+        ("prefetches_queued", "Prefetches waiting for their transfer", queued as u64),
+        ("transfers", "Transfers under way", transfers as u64),
+        ("link_connected", "Whether the predictor listens", u64::from(shell.uplink.is_connected())),
+        ("peers", "Other members of the cache map", state.peer_count() as u64),
+        ("keys_known", "Keys whose names are remembered", state.key_count() as u64),
+    ];
+    for (name, help, value) in gauges {
+        registry.register(name, help, ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)));
+    }
+    let counters = state.counters();
+    let prefetch = &counters.prefetch;
+    let totals = [
+        ("segment_requests", "Requests for segments, by clients and peers", counters.requests),
+        ("segment_hits", "Segments answered from what was held", counters.hits),
+        ("segment_joins", "Misses that joined a transfer under way", counters.joins),
+        ("flights_full", "Misses that could not be joined because the table was full", counters.flights_full),
+        ("evicted", "Segments that made room for others", counters.evicted),
+        ("refused", "Segments refused as too large", counters.refused),
+        ("repaired", "Segments whose payload was gone or damaged", counters.repaired),
+        ("prefetch_ordered", "Segments ordered", prefetch.ordered),
+        ("prefetch_rejected", "Orders turned away", prefetch.rejected),
+        ("prefetch_expired", "Orders dropped as too late", prefetch.expired),
+        ("prefetch_failed", "Prefetches that failed at every source", prefetch.failed),
+        ("prefetch_landed", "Prefetches that landed", prefetch.landed),
+        ("prefetch_landed_bytes", "Bytes of those", prefetch.landed_bytes),
+        ("prefetch_used", "Prefetched segments that somebody asked for", prefetch.used),
+        ("prefetch_used_bytes", "Bytes of those", prefetch.used_bytes),
+        ("prefetch_late", "Prefetches that demand overtook", prefetch.late),
+        ("prefetch_evicted_unused", "Prefetched segments evicted unused", prefetch.evicted_unused),
+        ("journal_dropped", "Index changes that were not written down", shell.journal_dropped()),
+        ("reports_dropped", "Reports to the predictor that were dropped", shell.uplink.dropped()),
+    ];
+    for (name, help, value) in totals {
+        registry.register(name, help, ConstCounter::new(value));
+    }
+}
