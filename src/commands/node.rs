@@ -2,13 +2,19 @@
 
 use std::process::ExitCode;
 
+use nearcast_cache_node::cli::{self, NodeArgs};
+
 use crate::output::Output;
 
 /// Arguments of `nearcast node`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    #[command(flatten)]
+    node: NodeArgs,
+}
 
-/// Runs a cache node.
-pub(crate) fn run(_args: Args, _output: Output) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`nearcast node` is not built yet")
+/// Runs a cache node until it is told to stop.
+pub(crate) fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
+    cli::run(&args.node)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,2 +1,29 @@
-//! The lean node binary.
-fn main() {}
+//! The lean node binary: parses what the user typed, binds, runs. Links no model code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use nearcast_cache_node::cli::{self, NodeArgs};
+
+/// A cache node of Nearcast.
+#[derive(Debug, Parser)]
+#[command(name = "nearcast-node", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    args: NodeArgs,
+    /// Say more on stderr; twice for debugging.
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    cli::start_logging(cli.verbose);
+    match cli::run(&cli.args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            cli::report_error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What `nearcast-node` and `nearcast node` share: arguments, signals, and how errors are told.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+};
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::{NodeConfig, bind, run as run_node};
+
+/// Arguments of a node.
+#[derive(Clone, Debug, clap::Args)]
+pub struct NodeArgs {
+    /// The node's configuration, in TOML.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Check the configuration and end.
+    #[arg(long)]
+    pub check_config: bool,
+}
+
+/// Runs a node until SIGTERM or Ctrl-C, then drains it.
+///
+/// # Errors
+/// When the configuration is wrong, the address is taken, or the node cannot start.
+pub fn run(args: &NodeArgs) -> anyhow::Result<()> {
+    let config = NodeConfig::load(&args.config)?;
+    if args.check_config {
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("nearcast-node")
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
+        let listener = bind(&config).await?;
+        let shutdown = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        run_node(listener, config, shutdown).await?;
+        Ok(())
+    })
+}
+
+/// Sends `tracing` to stderr; `RUST_LOG` overrides the level that `-v` chose.
+pub fn start_logging(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let is_colourful = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_colourful).init();
+}
+
+/// Says on stderr what failed and why, one cause per line.
+pub fn report_error(error: &anyhow::Error) {
+    let mut stderr = io::stderr().lock();
+    // With stderr gone there is nobody left to tell.
+    let _ = writeln!(stderr, "error: {error}");
+    for cause in error.chain().skip(1) {
+        let _ = writeln!(stderr, "  caused by: {cause}");
+    }
+}
