@@ -1,0 +1,130 @@
+//! A node under test, and a client that talks to it.
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use nearcast_cache_node::NodeConfig;
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+/// A node that runs; it is told to stop when dropped.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<nearcast_cache_node::Result<()>>,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// Who answered and why, for messages and comparisons.
+    pub(crate) fn cache(&self) -> &str {
+        self.header("cache-status").trim_start_matches("nearcast; ")
+    }
+}
+
+/// The configuration of a node with segments of 4 KiB; `more` is added at its end.
+pub(crate) fn config(name: &str, data_dir: &Path, origin_url: &str, more: &str) -> NodeConfig {
+    let text = format!(
+        r#"
+        name = "{name}"
+        region = "eu"
+        listen = "127.0.0.1:0"
+        data_dir = "{}"
+        capacity = "4MiB"
+        segment_size = "4KiB"
+        [origin]
+        url = "{origin_url}"
+        connect_timeout = "1s"
+        response_timeout = "5s"
+        read_timeout = "1s"
+        {more}
+        "#,
+        data_dir.display()
+    );
+    NodeConfig::parse(&text, Path::new("node.toml")).expect("a valid configuration")
+}
+
+impl Node {
+    pub(crate) async fn start(config: NodeConfig) -> Self {
+        let listener = TcpListener::bind(config.listen).await.expect("a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(nearcast_cache_node::run(listener, config, async {
+            let _ = stopped.await;
+        }));
+        let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
+        Self { address, stop: Some(stop), task, client }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) async fn get(&self, target: &str) -> Answer {
+        self.send(Method::GET, target, &[]).await
+    }
+
+    pub(crate) async fn send(&self, method: Method, target: &str, headers: &[(&str, &str)]) -> Answer {
+        self.try_send(method, target, headers).await.expect("an answer")
+    }
+
+    pub(crate) async fn try_send(
+        &self,
+        method: Method,
+        target: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, Box<dyn std::error::Error>> {
+        let mut request = Request::builder().method(method).uri(format!("{}{target}", self.url()));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answering = self.client.request(request.body(Full::default())?);
+        let response = tokio::time::timeout(Duration::from_secs(30), answering).await??;
+        let (head, body): (_, Incoming) = response.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Answer { status: head.status, headers: head.headers, body })
+    }
+
+    /// The node's status document.
+    pub(crate) async fn status(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.get("/_nearcast/status").await.body).expect("JSON")
+    }
+
+    /// Waits until the status document says what is wanted.
+    pub(crate) async fn wait_until(&self, what: &str, is_so: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        for _ in 0..1_000 {
+            let status = self.status().await;
+            if is_so(&status) {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never came true: {what}; the status is {:#}", self.status().await);
+    }
+
+    /// Stops the node and waits until it has written everything out.
+    pub(crate) async fn stop(mut self) {
+        let stop = self.stop.take().expect("stopped once");
+        let _ = stop.send(());
+        let ended = tokio::time::timeout(Duration::from_secs(30), &mut self.task).await;
+        ended.expect("the node drains").expect("no panic").expect("no error");
+    }
+}
