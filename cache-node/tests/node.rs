@@ -2,10 +2,16 @@
 
 #[path = "node/origin.rs"]
 mod origin;
+#[path = "node/predictor.rs"]
+mod predictor;
 #[path = "node/running.rs"]
 mod running;
 
+#[path = "node/cluster.rs"]
+mod cluster;
 #[path = "node/http.rs"]
 mod http;
+#[path = "node/log.rs"]
+mod log;
 #[path = "node/restart.rs"]
 mod restart;
