@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use nearcast_models::{CoAccessConfig, GateConfig};
 use serde::{Deserialize, Serialize};
 
 /// Engine settings as written, before they are checked. Every field has a default that suits any log.
 ///
 /// | group | fields |
 /// | --- | --- |
-/// | economy | `budget_share`, `node_bytes_per_second`, `node_burst_seconds`, `price_seconds_per_mebibyte` |
-/// | bounds | every `*_max` field |
-/// | learning | `label_horizon_seconds`, `sample_share`, `session_gap_seconds` |
+/// | economy | `budget_share`, `budget_carry_share`, `node_bytes_per_second`, `node_burst_seconds`, `price_seconds_per_mebibyte`, `order_bytes_max`, `order_seconds_max` |
+/// | learning | `client`, `region`, `gate`, `demand_short_requests`, `demand_long_requests`, `selector_requests`, `session_gap_seconds`, `stay_requests`, `stay_requests_max`, `sample_share`, `novice_labels` |
+/// | bounds | every other `*_max` field |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineSettings {
@@ -18,6 +19,8 @@ pub struct EngineSettings {
     pub seed: u64,
     /// Bytes that may be wasted, as a share of the bytes fetched on demand (0..=100).
     pub budget_share: f64,
+    /// Unused allowance that may be carried over, as a share of all that was ever granted (0..=1).
+    pub budget_carry_share: f64,
     /// Prefetched bytes per second that one node may be sent on average (> 0).
     pub node_bytes_per_second: f64,
     /// How many seconds' worth of `node_bytes_per_second` a node may be sent at once (> 0).
@@ -26,6 +29,8 @@ pub struct EngineSettings {
     pub price_seconds_per_mebibyte: f64,
     /// Bytes that one order may ask for; of a larger object only the first segments are ordered (> 0).
     pub order_bytes_max: u64,
+    /// How long an order may wait for its transfer to end before it is dropped (> 0).
+    pub order_seconds_max: f64,
     /// Clients whose recent requests are remembered (> 0).
     pub clients_max: usize,
     /// Keys that are known; beyond it the one idle longest is forgotten (> 0).
@@ -42,12 +47,34 @@ pub struct EngineSettings {
     pub outstanding_max: usize,
     /// Candidates not issued whose label is awaited (> 0).
     pub labels_max: usize,
+    /// Segments that a node dropped lately and whose return is watched for, per node (> 0).
+    pub dropped_max: usize,
+    /// Pairs of node and key whose earlier prefetches are remembered (> 0).
+    pub history_max: usize,
+    /// Other nodes that a requested key is considered for at once (> 0).
+    pub regional_nodes_max: usize,
     /// Share of the candidates not issued that are followed to learn from (0..=1).
     pub sample_share: f64,
     /// Pause after which a client's session ends (> 0).
     pub session_gap_seconds: f64,
-    /// How long a prefetched segment is assumed to stay unused before that has been measured (> 0).
-    pub label_horizon_seconds: f64,
+    /// How many of a node's requests a prefetched segment is taken to stay for, unused, until that is measured (> 0).
+    pub stay_requests: f64,
+    /// The longest stay, in requests of a node, that labels wait for (> 0).
+    pub stay_requests_max: f64,
+    /// Labels after which the gate is half trusted (>= 0).
+    pub novice_labels: f64,
+    /// Requests after which the quick demand counter has forgotten half (> 0).
+    pub demand_short_requests: f64,
+    /// Requests after which the slow demand counter has forgotten half (> 0).
+    pub demand_long_requests: f64,
+    /// Requests after which the selector has forgotten half of what was proposed (> 0).
+    pub selector_requests: f64,
+    /// Co-access within one client's session.
+    pub client: CoAccessConfig,
+    /// Co-access within a region's whole stream.
+    pub region: CoAccessConfig,
+    /// The gate.
+    pub gate: GateConfig,
 }
 
 impl Default for EngineSettings {
@@ -55,10 +82,12 @@ impl Default for EngineSettings {
         Self {
             seed: 1,
             budget_share: 0.25,
+            budget_carry_share: 0.1,
             node_bytes_per_second: 16.0 * MEBIBYTE,
             node_burst_seconds: 4.0,
             price_seconds_per_mebibyte: 0.001,
             order_bytes_max: 8 << 20,
+            order_seconds_max: 30.0,
             clients_max: 200_000,
             keys_max: 1_000_000,
             nodes_max: 256,
@@ -67,9 +96,20 @@ impl Default for EngineSettings {
             queue_max: 256,
             outstanding_max: 131_072,
             labels_max: 65_536,
+            dropped_max: 4_096,
+            history_max: 65_536,
+            regional_nodes_max: 16,
             sample_share: 0.1,
             session_gap_seconds: 1_800.0,
-            label_horizon_seconds: 600.0,
+            stay_requests: 512.0,
+            stay_requests_max: 8_192.0,
+            novice_labels: 64.0,
+            demand_short_requests: 4_096.0,
+            demand_long_requests: 65_536.0,
+            selector_requests: 2_048.0,
+            client: CoAccessConfig::default(),
+            region: CoAccessConfig::default(),
+            gate: GateConfig::default(),
         }
     }
 }
@@ -109,14 +149,25 @@ impl TryFrom<EngineSettings> for EngineConfig {
 
     fn try_from(settings: EngineSettings) -> Result<Self, InvalidSetting> {
         let s = &settings;
-        check("budget_share", s.budget_share, 0.0..=100.0)?;
-        check("node_bytes_per_second", s.node_bytes_per_second, f64::MIN_POSITIVE..=1e15)?;
-        check("node_burst_seconds", s.node_burst_seconds, f64::MIN_POSITIVE..=86_400.0)?;
-        check("price_seconds_per_mebibyte", s.price_seconds_per_mebibyte, 0.0..=1e6)?;
-        check("sample_share", s.sample_share, 0.0..=1.0)?;
-        check("session_gap_seconds", s.session_gap_seconds, 0.001..=1e7)?;
-        check("label_horizon_seconds", s.label_horizon_seconds, 0.001..=1e8)?;
-        check("order_bytes_max", s.order_bytes_max as f64, 1.0..=1e15)?;
+        for (name, value, lowest, highest) in [
+            ("budget_share", s.budget_share, 0.0, 100.0),
+            ("budget_carry_share", s.budget_carry_share, 0.0, 1.0),
+            ("node_bytes_per_second", s.node_bytes_per_second, POSITIVE, 1e15),
+            ("node_burst_seconds", s.node_burst_seconds, POSITIVE, 86_400.0),
+            ("price_seconds_per_mebibyte", s.price_seconds_per_mebibyte, 0.0, 1e6),
+            ("order_bytes_max", s.order_bytes_max as f64, 1.0, 1e15),
+            ("order_seconds_max", s.order_seconds_max, POSITIVE, 1e7),
+            ("sample_share", s.sample_share, 0.0, 1.0),
+            ("session_gap_seconds", s.session_gap_seconds, POSITIVE, 1e7),
+            ("stay_requests", s.stay_requests, 1.0, 1e9),
+            ("stay_requests_max", s.stay_requests_max, 1.0, 1e9),
+            ("novice_labels", s.novice_labels, 0.0, 1e9),
+            ("demand_short_requests", s.demand_short_requests, 1.0, 1e9),
+            ("demand_long_requests", s.demand_long_requests, 1.0, 1e9),
+            ("selector_requests", s.selector_requests, 1.0, 1e9),
+        ] {
+            check(name, value, lowest..=highest)?;
+        }
         for (name, bound, highest) in [
             ("clients_max", s.clients_max, 1 << 30),
             ("keys_max", s.keys_max, 1 << 30),
@@ -126,32 +177,46 @@ impl TryFrom<EngineSettings> for EngineConfig {
             ("queue_max", s.queue_max, 1 << 20),
             ("outstanding_max", s.outstanding_max, 1 << 30),
             ("labels_max", s.labels_max, 1 << 30),
+            ("dropped_max", s.dropped_max, 1 << 30),
+            ("history_max", s.history_max, 1 << 30),
+            ("regional_nodes_max", s.regional_nodes_max, 1 << 10),
         ] {
             check(name, bound as f64, 1.0..=f64::from(highest))?;
         }
+        s.client.check()?;
+        s.region.check()?;
+        s.gate.check()?;
         Ok(Self(settings))
     }
 }
 
-/// A setting outside its range.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("engine setting `{name}` is {value}, which is outside {lowest}..={highest}")]
-pub struct InvalidSetting {
-    /// The field's name.
-    pub name: &'static str,
-    /// What it was set to.
-    pub value: f64,
-    /// The lowest value allowed.
-    pub lowest: f64,
-    /// The highest value allowed.
-    pub highest: f64,
+/// Why engine settings were refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidSetting {
+    /// A setting is outside its range.
+    #[error("engine setting `{name}` is {value}, which is outside {lowest}..={highest}")]
+    Range {
+        /// The field's name.
+        name: &'static str,
+        /// What it was set to.
+        value: f64,
+        /// The lowest value allowed.
+        lowest: f64,
+        /// The highest value allowed.
+        highest: f64,
+    },
+    /// A setting of a model that the engine keeps online is outside its range.
+    #[error("engine settings of a model are refused")]
+    Model(#[from] nearcast_models::Error),
 }
 
 fn check(name: &'static str, value: f64, range: std::ops::RangeInclusive<f64>) -> Result<(), InvalidSetting> {
     if range.contains(&value) {
         return Ok(());
     }
-    Err(InvalidSetting { name, value, lowest: *range.start(), highest: *range.end() })
+    Err(InvalidSetting::Range { name, value, lowest: *range.start(), highest: *range.end() })
 }
 
+const POSITIVE: f64 = 1e-9;
 const MEBIBYTE: f64 = 1_048_576.0;

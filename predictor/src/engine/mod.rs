@@ -2,25 +2,70 @@
 //!
 //! An [`Engine`] is told what happened (`handle_*`) and asked what to do ([`Engine::poll_order`]). It reads no clock,
 //! does no I/O and draws only from a generator with a configured seed: the same calls give the same orders.
+//!
+//! | step | file |
+//! | --- | --- |
+//! | a request moves what is learnt on | `observe` |
+//! | sources propose candidates | `candidates` |
+//! | the gate, the price and the budget judge them | `decide`, `features`, `selector`, `harm`, `trust` |
+//! | the best are issued within hard bounds | `issue`, `orders`, `budget` |
+//! | results and outcomes settle them and teach | `settle`, `labels`, `history` |
+//! | nodes come and go | `members`, `nodes`, `cache_map` |
 
 mod account;
+mod budget;
 mod cache_map;
+mod candidates;
 mod config;
+mod decide;
+mod demand;
+mod features;
+mod harm;
+mod history;
+mod issue;
+mod keys;
+mod labels;
+mod learnt;
+mod members;
+mod nodes;
+mod observe;
+mod orders;
+mod refused;
+mod selector;
+mod sessions;
+mod settle;
+#[cfg(test)]
+mod tests;
+mod trust;
 mod types;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use nearcast_datasets::{Interner, KeyId, RegionId, SegmentId, Timestamp};
 use nearcast_models::Model;
 use nearcast_proto::{
-    message::{CommandId, CommandStatus, NodeDescriptor, OutcomeKind},
+    message::{Epoch, NodeDescriptor},
     topology::Topology,
 };
 
-pub use account::Account;
-pub use cache_map::CacheMap;
-pub use config::{EngineConfig, EngineSettings, InvalidSetting};
-pub use types::{Arm, NodeIndex, Observation, Order, OrderSource};
+pub use self::{
+    account::{
+        Account, Bounds, BudgetAccount, BySource, Calibration, CalibrationBin, NodeAccount, Refusals, SourceAccount,
+    },
+    cache_map::CacheMap,
+    candidates::CandidateSource,
+    config::{EngineConfig, EngineSettings, InvalidSetting},
+    trust::Trust,
+    types::{Arm, NodeIndex, Observation, Order, OrderSource},
+};
+use self::{
+    candidates::Merged,
+    issue::Unanswered,
+    keys::KeyTable,
+    learnt::Learnt,
+    nodes::NodeTable,
+    orders::{Outstanding, Queue},
+};
 
 /// The decision core. One task owns it; see the module's description for how it is driven.
 #[derive(Debug)]
@@ -28,109 +73,109 @@ pub struct Engine {
     config: EngineConfig,
     topology: Topology,
     arm: Arm,
-    keys: Interner,
+    model_version: Option<Arc<str>>,
+    keys: KeyTable,
     regions: Interner,
-    nodes: Vec<NodeDescriptor>,
+    nodes: NodeTable,
     cache_map: CacheMap,
-    model: Option<(Arc<str>, Arc<Model>)>,
+    epoch: Epoch,
+    learnt: Learnt,
+    merged: Merged,
+    queue: Queue,
+    outstanding: Outstanding,
+    unanswered: Unanswered,
+    commands: u64,
     account: Account,
 }
 
 impl Engine {
     /// An engine that knows nothing yet.
     pub fn new(config: EngineConfig, topology: Topology) -> Self {
+        let settings = config.settings();
         Self {
             topology,
             arm: Arm::default(),
-            keys: Interner::default(),
+            model_version: None,
+            keys: KeyTable::new(settings.keys_max),
             regions: Interner::default(),
-            nodes: Vec::new(),
-            cache_map: CacheMap::new(config.settings().segments_max),
-            config,
-            model: None,
+            nodes: NodeTable::new(settings.nodes_max),
+            cache_map: CacheMap::new(settings.segments_max),
+            epoch: Epoch::default(),
+            learnt: Learnt::new(settings),
+            merged: Merged::default(),
+            queue: Queue::new(settings.queue_max),
+            outstanding: Outstanding::new(settings.outstanding_max),
+            unanswered: Unanswered::default(),
+            commands: 0,
             account: Account::default(),
+            config,
         }
     }
 
-    /// The number of a key. It stays valid until `keys_max` keys are exceeded and the key was idle longest: keep names,
-    /// not numbers, across calls unless there are fewer keys than that.
-    pub fn intern_key(&mut self, key: &str) -> KeyId {
-        KeyId(self.keys.insert(key))
+    /// The number of a key. It stays valid until `keys_max` keys are exceeded and the key is the one to make room: keep
+    /// names, not numbers, across calls unless there are fewer keys than that.
+    pub fn intern_key(&mut self, name: &str) -> KeyId {
+        if let Some(key) = self.keys.find(name) {
+            return key;
+        }
+        if let Some(victim) = self.keys.victim() {
+            self.forget_key(victim);
+        }
+        let key = self.keys.insert(name, self.account.requests);
+        if let Some(sequence) = &mut self.learnt.sequence {
+            sequence.learn_key(key, name);
+        }
+        key
     }
 
     /// The key behind a number.
     pub fn key_name(&self, key: KeyId) -> Option<&Arc<str>> {
-        self.keys.name(key.0)
+        self.keys.name(key)
     }
 
     /// The number of a region. Beyond `regions_max` regions, new ones share the last number.
     pub fn intern_region(&mut self, region: &str) -> RegionId {
-        RegionId(u16::try_from(self.regions.insert(region)).unwrap_or(u16::MAX))
+        let last = self.config.settings().regions_max - 1;
+        let number = match self.regions.find(region) {
+            Some(number) => number as usize,
+            None if self.regions.len() <= last => self.regions.insert(region) as usize,
+            None => {
+                self.account.bounds.regions_shared += 1;
+                last
+            }
+        };
+        RegionId(u16::try_from(number).unwrap_or(u16::MAX))
     }
 
-    /// A node joins or comes back. What it holds is unknown until [`Engine::handle_gained`] tells.
-    pub fn handle_join(&mut self, _now: Timestamp, node: NodeDescriptor) -> NodeIndex {
-        let index = self.nodes.iter().position(|known| known.name == node.name).unwrap_or_else(|| {
-            self.nodes.push(node);
-            self.nodes.len() - 1
-        });
-        NodeIndex(u16::try_from(index).unwrap_or(u16::MAX))
-    }
-
-    /// A node is gone: it holds nothing and its orders are void.
-    pub fn handle_leave(&mut self, _now: Timestamp, _node: NodeIndex) {}
-
-    /// A node holds a segment of this many bytes: from its inventory or a delta.
-    pub fn handle_gained(&mut self, _now: Timestamp, node: NodeIndex, segment: SegmentId, _size_bytes: u64) {
-        self.cache_map.insert(node, segment);
-    }
-
-    /// A node no longer holds a segment.
-    pub fn handle_lost(&mut self, _now: Timestamp, node: NodeIndex, segment: SegmentId) {
-        self.cache_map.remove(node, segment);
-    }
-
-    /// A node answered a request. Orders that follow from it come out of [`Engine::poll_order`].
-    pub fn handle_request(&mut self, _now: Timestamp, observation: &Observation) {
-        self.account.requests += 1;
-        self.account.hits += u64::from(observation.served.is_hit());
-    }
-
-    /// A node answered an order: how it ended and how many bytes were transferred.
-    pub fn handle_result(&mut self, _now: Timestamp, _id: CommandId, _status: CommandStatus, _bytes: u64) {}
-
-    /// One prefetched segment met its end or first use, `residence` after it was stored.
-    pub fn handle_outcome(&mut self, _now: Timestamp, _id: CommandId, _kind: OutcomeKind, _residence: Duration) {}
-
-    /// The next order, best value per byte first. Call it after every `handle_*` until it returns `None`.
-    #[must_use]
-    pub fn poll_order(&mut self, _now: Timestamp) -> Option<Order> {
-        None
-    }
-
-    /// When [`Engine::handle_timeout`] should be called next, if at all.
-    pub fn poll_timeout(&self) -> Option<Timestamp> {
-        None
-    }
-
-    /// Time has passed: settles what has become due.
-    pub fn handle_timeout(&mut self, _now: Timestamp) {}
-
-    /// Puts a trained model into service. Sessions keep their recent keys; what the model remembers of them is rebuilt.
-    pub fn install_model(&mut self, _now: Timestamp, version: Arc<str>, model: Arc<Model>) {
-        self.model = Some((version, model));
+    /// Puts a trained model into service. Sessions keep their recent keys; what the model remembers of them is rebuilt
+    /// as they go on. What its training counted is taken over while the engine itself has seen next to nothing.
+    pub fn install_model(&mut self, now: Timestamp, version: Arc<str>, model: Arc<Model>) {
+        self.model_version = Some(version);
+        self.take_over(now, &model);
+        self.learnt.install(model, &self.keys);
     }
 
     /// The version of the model in service.
     pub fn model_version(&self) -> Option<&Arc<str>> {
-        self.model.as_ref().map(|(version, _)| version)
+        self.model_version.as_ref()
     }
 
-    /// Chooses whether orders are issued; `reset` forgets everything that was learnt online.
+    /// Chooses whether orders are issued; `reset` forgets everything that was learnt online, the account included.
     pub fn set_arm(&mut self, arm: Arm, reset: bool) {
         self.arm = arm;
+        self.queue.clear();
         if reset {
+            let settings = self.config.settings();
+            let model = self.learnt.sequence.take().map(|sequence| Arc::clone(sequence.model()));
+            self.keys.reset();
+            self.learnt = Learnt::new(settings);
+            self.nodes.reset(settings);
+            self.outstanding = Outstanding::new(settings.outstanding_max);
+            self.unanswered = Unanswered::default();
             self.account = Account::default();
+            if let Some(model) = model {
+                self.learnt.install(model, &self.keys);
+            }
         }
     }
 
@@ -149,9 +194,14 @@ impl Engine {
         self.cache_map.holders(segment)
     }
 
-    /// The nodes that ever joined, by number.
-    pub fn nodes(&self) -> &[NodeDescriptor] {
-        &self.nodes
+    /// A node that ever joined.
+    pub fn node(&self, node: NodeIndex) -> Option<&NodeDescriptor> {
+        self.nodes.get(node).map(|node| &node.descriptor)
+    }
+
+    /// The membership's version: it grows with every join and leave.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// What was done and why.
@@ -168,4 +218,26 @@ impl Engine {
     pub fn topology(&self) -> &Topology {
         &self.topology
     }
+
+    /// Takes a model's co-access counts over, as far as there is room for the keys.
+    fn take_over(&mut self, now: Timestamp, model: &Model) {
+        if self.account.requests > TAKE_OVER_REQUESTS_MAX {
+            return;
+        }
+        let room = self.config.settings().keys_max / 2;
+        let names = model.coaccess.keys.iter().take(room.saturating_sub(self.keys.len()));
+        let numbers: Vec<(u32, KeyId)> = names.map(|(number, name)| (number, self.intern_key(name))).collect();
+        self.learnt.coaccess.take_over(now, &model.coaccess, &numbers.into_iter().collect());
+    }
+
+    /// Forgets everything about a key, so that its number can be given to another.
+    fn forget_key(&mut self, key: KeyId) {
+        self.learnt.forget_key(key, self.nodes.iter().len());
+        self.cache_map.clear_key(key);
+        self.queue.retain(|planned| planned.key != key);
+        self.keys.forget(key);
+    }
 }
+
+/// Requests after which an engine knows better than the counts of a training log.
+const TAKE_OVER_REQUESTS_MAX: u64 = 1_000;

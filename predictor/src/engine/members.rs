@@ -1,0 +1,63 @@
+//! Membership: nodes join and leave, and say what they hold.
+
+use nearcast_datasets::{SegmentId, Timestamp};
+use nearcast_proto::message::NodeDescriptor;
+
+use super::{Engine, NodeIndex};
+
+impl Engine {
+    /// A node joins or comes back. What it holds is unknown until [`Engine::handle_gained`] tells.
+    pub fn handle_join(&mut self, now: Timestamp, node: NodeDescriptor) -> NodeIndex {
+        self.epoch.0 += 1;
+        let region = self.intern_region(&node.region);
+        let index = self.nodes.join(now, node, region, &self.topology, self.config.settings());
+        self.void_node(index);
+        index
+    }
+
+    /// A node is gone: it holds nothing and its orders are void.
+    pub fn handle_leave(&mut self, _now: Timestamp, node: NodeIndex) {
+        let Some(known) = self.nodes.get_mut(node) else {
+            self.account.unknown += 1;
+            return;
+        };
+        known.alive = false;
+        self.epoch.0 += 1;
+        self.void_node(node);
+    }
+
+    /// A node holds a segment of this many bytes: from its inventory or a delta.
+    pub fn handle_gained(&mut self, _now: Timestamp, node: NodeIndex, segment: SegmentId, _size_bytes: u64) {
+        if self.nodes.get(node).is_some_and(|node| node.alive) {
+            self.cache_map.insert(node, segment);
+        } else {
+            self.account.unknown += 1;
+        }
+    }
+
+    /// A node no longer holds a segment.
+    pub fn handle_lost(&mut self, _now: Timestamp, node: NodeIndex, segment: SegmentId) {
+        if !self.cache_map.holds(node, segment) {
+            return;
+        }
+        self.cache_map.remove(node, segment);
+        // A prefetched segment that nobody used is no loss; its outcome says so.
+        if self.outstanding.contains(node, segment.key) {
+            return;
+        }
+        let (Some(node), Some(info)) = (self.nodes.get_mut(node), self.keys.info(segment.key)) else { return };
+        let start = u64::from(segment.index) * node.segment_bytes;
+        let bytes = info.size_bytes.saturating_sub(start).min(node.segment_bytes);
+        node.harm.handle_dropped(segment.key, bytes, node.requests);
+    }
+
+    fn void_node(&mut self, node: NodeIndex) {
+        self.cache_map.clear_node(node);
+        self.queue.retain(|planned| planned.node != node);
+        for issued in self.outstanding.remove_node(node) {
+            self.learnt.labels.handle_gone(node, issued.key);
+            self.learnt.allowance.settle(issued.waste_bytes, 0.0);
+            self.account.void += 1;
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! A request: what is learnt from it, before anything is decided.
+
+use nearcast_datasets::{SegmentId, ServedFrom, Timestamp};
+
+use super::{Engine, NodeIndex, Observation, candidates::Scope};
+
+impl Engine {
+    /// A node answered a request. Orders that follow from it come out of [`Engine::poll_order`].
+    pub fn handle_request(&mut self, now: Timestamp, seen: &Observation) {
+        self.account.requests += 1;
+        let Some(node) = self.nodes.get_mut(seen.node) else {
+            self.account.unknown += 1;
+            return;
+        };
+        node.requests += 1;
+        node.trust.ease();
+        if seen.served == ServedFrom::Error {
+            self.account.errors += 1;
+            return;
+        }
+        self.learn_labels(now, seen);
+        self.learn_fetch(seen);
+        self.learn_key(now, seen);
+        self.merged.clear();
+        let session_length = self.learn_session(now, seen);
+        self.decide(now, seen, session_length);
+        self.refresh_account(seen.node);
+    }
+
+    /// Tells the gate what has become of earlier candidates for this node.
+    fn learn_labels(&mut self, now: Timestamp, seen: &Observation) {
+        let Some(node) = self.nodes.get(seen.node) else { return };
+        let labels = &mut self.learnt.labels;
+        labels.handle_asked(now, seen.node, seen.key, node.transfer());
+        // Labels come after a node's stay, but while it is young after a part of what it has seen: early and modest
+        // beats exact and late.
+        let age = node.stay_requests().min((node.requests / YOUNG_SHARE).max(YOUNG_REQUESTS));
+        while let Some((watched, used)) = labels.pop_due(seen.node, node.requests, age) {
+            self.account.labels += 1;
+            self.account.labels_used += u64::from(used);
+            self.account.label_calibration.record(watched.probability, used);
+            self.learnt.gate.learn(&watched.features, used);
+        }
+    }
+
+    /// Books what the node had to fetch and keeps the cache map right.
+    fn learn_fetch(&mut self, seen: &Observation) {
+        let Some(node) = self.nodes.get(seen.node) else { return };
+        let segment_bytes = node.segment_bytes;
+        let asked = seen.range.map_or(0..seen.size_bytes, |range| range.start..range.end.min(seen.size_bytes));
+        let segments =
+            asked.start / segment_bytes..asked.end.div_ceil(segment_bytes).max(asked.start / segment_bytes + 1);
+        let bytes = (segments.end * segment_bytes).min(seen.size_bytes).saturating_sub(segments.start * segment_bytes);
+        if seen.served.is_hit() {
+            self.account.hits += 1;
+        } else {
+            let first = SegmentId { key: seen.key, index: 0 };
+            let seconds = self.nodes.fetch_seconds(seen.node, bytes, self.cache_map.holders(first));
+            self.account.demand_bytes += bytes;
+            self.grant(bytes);
+            if let Some(node) = self.nodes.get_mut(seen.node) {
+                let (request, stay) = (node.requests, node.stay_requests());
+                node.harm.handle_missed(seen.key, bytes, seconds, request, stay);
+            }
+        }
+        for index in segments.take(SEGMENTS_MARKED_MAX).filter_map(|index| u32::try_from(index).ok()) {
+            self.cache_map.insert(seen.node, SegmentId { key: seen.key, index });
+        }
+    }
+
+    fn learn_key(&mut self, now: Timestamp, seen: &Observation) {
+        let Some(info) = self.keys.info_mut(seen.key) else { return };
+        if info.requests == 0 {
+            info.first_at = now;
+        }
+        info.requests = info.requests.saturating_add(1);
+        info.last_at = now;
+        info.last_request = self.account.requests;
+        if seen.size_bytes > 0 {
+            info.size_bytes = seen.size_bytes;
+        }
+        self.learnt.demand.record(now, seen.key, seen.region);
+    }
+
+    /// Moves the client's session and the region's stream on and collects what they propose.
+    fn learn_session(&mut self, now: Timestamp, seen: &Observation) -> u32 {
+        let learnt = &mut self.learnt;
+        let session = learnt.sessions.enter(now, seen.client);
+        learnt.coaccess.learn_client(now, session.recent(), seen.key);
+        learnt.coaccess.learn_region(now, usize::from(seen.region.0), seen.key);
+        learnt.coaccess.propose(now, Scope::Client, seen.key, &mut self.merged);
+        learnt.coaccess.propose(now, Scope::Region, seen.key, &mut self.merged);
+        if let Some(sequence) = &mut learnt.sequence {
+            sequence.learn(session, seen.key);
+            if let Some(state) = &session.state {
+                sequence.propose(state, seen.key, &mut self.merged);
+            }
+        }
+        session.push(seen.key);
+        session.length()
+    }
+
+    /// Demand, or a prefetch in its stead, needed these bytes: more may be spent.
+    pub(super) fn grant(&mut self, bytes: u64) {
+        self.learnt.allowance.grant(bytes);
+        self.learnt.granted_bytes += bytes as f64 * self.config.settings().budget_share;
+    }
+
+    /// Brings the account's gauges up to date.
+    pub(super) fn refresh_account(&mut self, node: NodeIndex) {
+        let (learnt, account) = (&self.learnt, &mut self.account);
+        account.budget.granted_bytes = learnt.allowance.granted();
+        account.budget.wasted_bytes = learnt.allowance.wasted;
+        account.budget.undecided_bytes = learnt.allowance.undecided;
+        account.budget.balance_bytes = learnt.allowance.balance();
+        account.budget.bar_seconds_per_byte = learnt.selector.bar();
+        let bounds = &mut account.bounds;
+        bounds.keys = self.keys.len();
+        bounds.keys_forgotten = self.keys.forgotten;
+        bounds.clients = learnt.sessions.len();
+        bounds.clients_forgotten = learnt.sessions.forgotten;
+        bounds.segments = self.cache_map.further_segments();
+        bounds.segments_refused = self.cache_map.refused();
+        bounds.outstanding = self.outstanding.len();
+        bounds.outstanding_given_up = self.outstanding.given_up;
+        bounds.labels = learnt.labels.len();
+        bounds.labels_refused = learnt.labels.refused;
+        bounds.queue_dropped = self.queue.dropped;
+        bounds.nodes_refused = self.nodes.refused;
+        let (client, region) = (learnt.coaccess.counters(Scope::Client), learnt.coaccess.counters(Scope::Region));
+        (bounds.client_keys, bounds.region_keys) = (client.keys, region.keys);
+        let replaced = [client, region].map(|table| table.keys_replaced + table.successors_replaced);
+        bounds.coaccess_replaced = replaced.iter().sum();
+        bounds.sequence_unseen = learnt.sequence.as_ref().map_or(0, |sequence| sequence.unseen);
+        self.refresh_node(node);
+    }
+
+    fn refresh_node(&mut self, node: NodeIndex) {
+        let (Some(known), position) = (self.nodes.get(node), usize::from(node.0)) else { return };
+        if self.account.nodes.len() <= position {
+            self.account.nodes.resize_with(position + 1, Default::default);
+        }
+        let account = &mut self.account.nodes[position];
+        if account.name.is_empty() {
+            account.name = known.descriptor.name.0.clone();
+        }
+        account.alive = known.alive;
+        account.requests = known.requests;
+        account.stay_requests = known.stay_requests();
+        account.transfer_seconds = known.transfer().as_secs_f64();
+        account.harm_seconds_per_byte = known.harm.seconds_per_byte();
+        account.trust = known.trust;
+    }
+}
+
+/// Segments of one request that are marked as held at once; the node's deltas tell of the others.
+const SEGMENTS_MARKED_MAX: usize = 64;
+/// A node that has answered fewer requests than this many times its stay is young: labels do not wait for all of it.
+const YOUNG_SHARE: u64 = 8;
+const YOUNG_REQUESTS: u64 = 32;

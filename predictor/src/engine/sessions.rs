@@ -1,0 +1,113 @@
+//! Sessions: what each client asked for last.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use lru::LruCache;
+use nearcast_datasets::{KeyId, Timestamp};
+
+/// How many keys of a session are remembered.
+pub(super) const WINDOW: usize = 5;
+
+/// A client's run of requests without a long pause. `S` is what a sequence model keeps of it.
+#[derive(Clone, Debug)]
+pub(super) struct Session<S> {
+    recent: [KeyId; WINDOW],
+    length: u32,
+    last_at: Timestamp,
+    /// What the sequence model remembers; `None` until it is computed.
+    pub state: Option<Box<S>>,
+}
+
+impl<S> Session<S> {
+    fn new(now: Timestamp) -> Self {
+        Self { recent: [KeyId::default(); WINDOW], length: 0, last_at: now, state: None }
+    }
+
+    /// The last keys asked for, newest first.
+    pub(super) fn recent(&self) -> impl DoubleEndedIterator<Item = KeyId> {
+        let kept = (self.length as usize).min(WINDOW);
+        (0..kept).map(|age| self.recent[(self.length as usize - 1 - age) % WINDOW])
+    }
+
+    /// Requests in this session so far.
+    pub(super) fn length(&self) -> u32 {
+        self.length
+    }
+
+    pub(super) fn push(&mut self, key: KeyId) {
+        // Wraps within the window, so that the position of the newest key stays right after saturation.
+        if self.length == u32::MAX - u32::MAX % WINDOW as u32 {
+            self.length = WINDOW as u32;
+        }
+        self.recent[self.length as usize % WINDOW] = key;
+        self.length += 1;
+    }
+}
+
+/// Sessions by client, bounded: the client idle longest is forgotten.
+#[derive(Debug)]
+pub(super) struct Sessions<S> {
+    clients: LruCache<u64, Session<S>>,
+    gap: Duration,
+    pub forgotten: u64,
+}
+
+impl<S> Sessions<S> {
+    pub(super) fn new(clients_max: usize, gap: Duration) -> Self {
+        let clients_max = NonZeroUsize::new(clients_max).unwrap_or(NonZeroUsize::MIN);
+        Self { clients: LruCache::new(clients_max), gap, forgotten: 0 }
+    }
+
+    /// The client's session as it was before the request of this instant; a new one after a long pause.
+    pub(super) fn enter(&mut self, now: Timestamp, client: u64) -> &mut Session<S> {
+        if self.clients.len() == self.clients.cap().get() && !self.clients.contains(&client) {
+            self.forgotten += 1;
+        }
+        let gap = self.gap;
+        let session = self.clients.get_or_insert_mut(client, || Session::new(now));
+        if now.since(session.last_at) > gap {
+            *session = Session::new(now);
+        }
+        session.last_at = now;
+        session
+    }
+
+    /// Drops what the sequence model remembers; recent keys stay.
+    pub(super) fn clear_states(&mut self) {
+        self.clients.iter_mut().for_each(|(_, session)| session.state = None);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.clients.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recent(session: &Session<()>) -> Vec<u32> {
+        session.recent().map(|key| key.0).collect()
+    }
+
+    #[test]
+    fn keeps_the_newest_keys_and_starts_afresh_after_a_pause() {
+        let mut sessions = Sessions::<()>::new(2, Duration::from_secs(10));
+        for second in 0..7 {
+            sessions.enter(Timestamp::from_micros(second * 1_000_000), 1).push(KeyId(second as u32));
+        }
+        let at = |second: i64| Timestamp::from_micros(second * 1_000_000);
+        assert_eq!(recent(sessions.enter(at(16), 1)), [6, 5, 4, 3, 2]);
+        assert!(recent(sessions.enter(at(27), 1)).is_empty());
+    }
+
+    #[test]
+    fn forgets_the_client_idle_longest_beyond_the_bound() {
+        let mut sessions = Sessions::<()>::new(2, Duration::from_secs(10));
+        for client in [1, 2, 1, 3] {
+            sessions.enter(Timestamp::default(), client).push(KeyId(9));
+        }
+        assert_eq!((sessions.len(), sessions.forgotten), (2, 1));
+        assert!(recent(sessions.enter(Timestamp::default(), 2)).is_empty());
+    }
+}

@@ -1,0 +1,129 @@
+//! Settling: results and outcomes end orders, correct the budget and teach.
+
+use std::time::Duration;
+
+use nearcast_datasets::{SegmentId, Timestamp};
+use nearcast_proto::message::{CommandId, CommandStatus, OutcomeKind};
+
+use super::{Engine, orders::Issued};
+
+impl Engine {
+    /// A node answered an order, for one of its segments or for all: how it ended and how many bytes were transferred.
+    pub fn handle_result(&mut self, now: Timestamp, id: CommandId, status: CommandStatus, bytes: u64) {
+        let Some(issued) = self.outstanding.get_mut(id) else { return };
+        issued.is_answered = true;
+        if issued.late_results > 0 {
+            // Its outcome came first and ended it.
+            issued.late_results -= 1;
+            return;
+        }
+        let (node, key, at) = (issued.node, issued.key, issued.at);
+        match status {
+            CommandStatus::Done => {
+                if let Some(node) = self.nodes.get_mut(node) {
+                    node.handle_transferred(now.since(at));
+                }
+                return;
+            }
+            CommandStatus::AlreadyPresent => self.cache_map.insert(node, SegmentId { key, index: 0 }),
+            CommandStatus::Expired | CommandStatus::Failed | CommandStatus::Rejected => {
+                self.learnt.allowance.settle(0.0, bytes as f64);
+                self.account.wasted_bytes += bytes;
+            }
+        }
+        issued.segments_open -= 1;
+        self.close_if_ended(id);
+    }
+
+    /// One prefetched segment met its end or first use, `residence` after it was stored.
+    pub fn handle_outcome(&mut self, _now: Timestamp, id: CommandId, kind: OutcomeKind, _residence: Duration) {
+        let Some(issued) = self.outstanding.get_mut(id) else {
+            self.account.unknown += 1;
+            return;
+        };
+        issued.is_answered = true;
+        issued.segments_open = issued.segments_open.saturating_sub(1);
+        match kind {
+            OutcomeKind::Used => issued.segments_used += 1,
+            OutcomeKind::Late => {
+                issued.segments_late += 1;
+                issued.late_results += 1;
+            }
+            OutcomeKind::EvictedUnused | OutcomeKind::Expired => {
+                issued.segments_unused += 1;
+                if let Some(node) = self.nodes.get_mut(issued.node).filter(|_| kind == OutcomeKind::EvictedUnused) {
+                    node.handle_unused(node.requests - issued.at_request);
+                }
+            }
+        }
+        self.close_if_ended(id);
+    }
+
+    /// An order that nobody answered, or whose node is gone: as if it had never been issued.
+    pub(super) fn void(&mut self, id: CommandId) {
+        if let Some(issued) = self.outstanding.remove(id) {
+            self.close_void(&issued);
+        }
+    }
+
+    /// An order so old that there is no room for it any more: taken for unused, which errs on the safe side.
+    pub(super) fn give_up(&mut self, mut issued: Issued) {
+        issued.segments_unused += std::mem::take(&mut issued.segments_open);
+        self.close(&issued);
+    }
+
+    fn close_if_ended(&mut self, id: CommandId) {
+        if self.outstanding.get_mut(id).is_none_or(|issued| issued.segments_open > 0) {
+            return;
+        }
+        let Some(issued) = self.outstanding.remove(id) else { return };
+        if issued.segments_used + issued.segments_late + issued.segments_unused == 0 {
+            self.close_void(&issued);
+        } else {
+            self.close(&issued);
+        }
+        self.refresh_account(issued.node);
+    }
+
+    fn close_void(&mut self, issued: &Issued) {
+        self.account.void += 1;
+        self.learnt.labels.handle_gone(issued.node, issued.key);
+        self.learnt.allowance.settle(issued.waste_bytes, 0.0);
+    }
+
+    /// Books what an order came to. It counts as used when any of its segments was.
+    fn close(&mut self, issued: &Issued) {
+        let used = issued.segments_used > 0;
+        let late = !used && issued.segments_late > 0;
+        let share = |segments: u32| f64::from(segments) / f64::from(issued.segments.max(1));
+        let wasted = issued.bytes as f64 * share(issued.segments_unused);
+        let settings = self.config.settings();
+        let mut cost = settings.price_seconds_per_byte() * issued.bytes as f64;
+        let mut displaced = 0.0;
+        if let Some(node) = self.nodes.get_mut(issued.node) {
+            cost += wasted * node.harm.seconds_per_byte();
+            displaced = wasted * node.harm.bytes_per_byte();
+            let gain = if used { issued.saved_seconds * share(issued.segments_used) } else { 0.0 };
+            node.trust.learn(issued.claimed, used, gain, cost);
+            self.account.expected_value_seconds += issued.value_seconds;
+            self.account.realised_value_seconds += gain - cost;
+        }
+        self.learnt.allowance.settle(issued.waste_bytes, wasted + displaced);
+        self.grant((issued.bytes as f64 * share(issued.segments_used + issued.segments_late)) as u64);
+        self.account.wasted_bytes += wasted as u64;
+        self.account.used += u64::from(used);
+        self.account.late += u64::from(late);
+        self.account.unused += u64::from(!used && !late);
+        self.account.calibration.record(issued.claimed, used);
+        self.learnt.history.learn(issued.node, issued.key, used);
+        if !used {
+            self.learnt.labels.handle_gone(issued.node, issued.key);
+        }
+        for source in issued.sources.iter() {
+            let account = self.account.sources.of_mut(source);
+            account.used += u64::from(used);
+            account.late += u64::from(late);
+            account.unused += u64::from(!used && !late);
+        }
+    }
+}
