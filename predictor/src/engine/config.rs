@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// | group | fields |
 /// | --- | --- |
-/// | economy | `budget_share`, `budget_carry_share`, `node_bytes_per_second`, `node_burst_seconds`, `price_seconds_per_mebibyte`, `order_bytes_max`, `order_seconds_max` |
+/// | economy | `budget_share`, `budget_carry_share`, `node_bytes_per_second`, `node_burst_seconds`, `price_seconds_per_mebibyte`, `waste_price`, `order_bytes_max`, `order_seconds_max` |
 /// | learning | `client`, `region`, `gate`, `demand_short_requests`, `demand_long_requests`, `selector_requests`, `session_gap_seconds`, `stay_requests`, `stay_requests_max`, `sample_share`, `novice_labels` |
 /// | bounds | every other `*_max` field |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub struct EngineSettings {
     pub node_burst_seconds: f64,
     /// Seconds of latency that must be saved to pay for a prefetched MiB (>= 0).
     pub price_seconds_per_mebibyte: f64,
+    /// What wasting a fetch costs, as a share of the latency that using it saves (0..=1).
+    pub waste_price: f64,
     /// Bytes that one order may ask for; of a larger object only the first segments are ordered (> 0).
     pub order_bytes_max: u64,
     /// How long an order may wait for its transfer to end before it is dropped (> 0).
@@ -86,6 +88,7 @@ impl Default for EngineSettings {
             node_bytes_per_second: 16.0 * MEBIBYTE,
             node_burst_seconds: 4.0,
             price_seconds_per_mebibyte: 0.001,
+            waste_price: 0.05,
             order_bytes_max: 8 << 20,
             order_seconds_max: 30.0,
             clients_max: 200_000,
@@ -155,6 +158,7 @@ impl TryFrom<EngineSettings> for EngineConfig {
             ("node_bytes_per_second", s.node_bytes_per_second, POSITIVE, 1e15),
             ("node_burst_seconds", s.node_burst_seconds, POSITIVE, 86_400.0),
             ("price_seconds_per_mebibyte", s.price_seconds_per_mebibyte, 0.0, 1e6),
+            ("waste_price", s.waste_price, 0.0, 1.0),
             ("order_bytes_max", s.order_bytes_max as f64, 1.0, 1e15),
             ("order_seconds_max", s.order_seconds_max, POSITIVE, 1e7),
             ("sample_share", s.sample_share, 0.0, 1.0),

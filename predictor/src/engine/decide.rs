@@ -155,7 +155,7 @@ impl Engine {
         Some(features::of(candidate, info, &context))
     }
 
-    /// `value = P(use) × latency saved − price × bytes − P(no use) × what the bytes displace`.
+    /// `value = P(use) × latency saved − price × bytes − P(no use) × (what the bytes displace + waste price)`.
     fn worth(&self, to: NodeIndex, key: KeyId, bytes: u64, claimed: f32) -> Option<Worth> {
         let settings = self.config.settings();
         let node = self.nodes.get(to)?;
@@ -164,7 +164,7 @@ impl Engine {
         let saved_seconds = self.nodes.fetch_seconds(to, bytes, holders);
         let idle_bytes = (1.0 - believed) * bytes as f64;
         let price = settings.price_seconds_per_byte() * bytes as f64;
-        let harm = idle_bytes * node.harm.seconds_per_byte();
+        let harm = idle_bytes * node.harm.seconds_per_byte() + (1.0 - believed) * settings.waste_price * saved_seconds;
         Some(Worth {
             probability: believed as f32,
             saved_seconds,

@@ -15,6 +15,16 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Unanswered(VecDeque<(Timestamp, CommandId)>);
 
+impl Unanswered {
+    /// Adds an order and lets go of the oldest ones that are not awaited any more.
+    fn push(&mut self, due: Timestamp, id: CommandId, mut is_awaited: impl FnMut(CommandId) -> bool) {
+        self.0.push_back((due, id));
+        while self.0.front().is_some_and(|(_, oldest)| !is_awaited(*oldest)) {
+            self.0.pop_front();
+        }
+    }
+}
+
 impl Engine {
     /// The next order, best value per byte first. Call it after every `handle_*` until it returns `None`.
     #[must_use]
@@ -42,8 +52,7 @@ impl Engine {
 
     /// Time has passed: orders that nobody answered are void.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        while let Some((due, id)) = self.unanswered.0.front().copied().filter(|(due, _)| *due <= now) {
-            debug_assert!(due <= now);
+        while let Some((_, id)) = self.unanswered.0.front().copied().filter(|(due, _)| *due <= now) {
             self.unanswered.0.pop_front();
             if self.outstanding.get_mut(id).is_some_and(|issued| !issued.is_answered) {
                 self.void(id);
@@ -97,7 +106,6 @@ impl Engine {
                 at: now,
                 at_request: self.nodes.get(node).map_or(0, |node| node.requests),
                 is_answered: false,
-                late_results: 0,
                 segments_used: 0,
                 segments_late: 0,
                 segments_unused: 0,
@@ -106,7 +114,9 @@ impl Engine {
         if let Some(given_up) = given_up {
             self.give_up(given_up);
         }
-        self.unanswered.0.push_back((deadline.after(GRACE), id));
+        let outstanding = &mut self.outstanding;
+        let is_awaited = |id| outstanding.get_mut(id).is_some_and(|issued| !issued.is_answered);
+        self.unanswered.push(deadline.after(GRACE), id, is_awaited);
         let holders = self.cache_map.holders(SegmentId { key, index: segments[0] });
         let holders = holders.filter(|peer| self.holds_all(*peer, planned, &segments));
         let from: Vec<OrderSource> = self.nodes.sources(node, bytes, holders);

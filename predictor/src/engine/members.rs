@@ -59,5 +59,6 @@ impl Engine {
             self.learnt.allowance.settle(issued.waste_bytes, 0.0);
             self.account.void += 1;
         }
+        self.refresh_account(node);
     }
 }

@@ -89,8 +89,6 @@ pub(super) struct Issued {
     pub segments_used: u32,
     pub segments_late: u32,
     pub segments_unused: u32,
-    /// Segments that ended as late and whose result is still to come.
-    pub late_results: u32,
     /// Whether the node has said anything of it yet.
     pub is_answered: bool,
     pub sources: Sources,
@@ -102,6 +100,14 @@ pub(super) struct Issued {
     pub at: Timestamp,
     /// The node's request count at issue.
     pub at_request: u64,
+}
+
+impl Issued {
+    /// How many segments brought nothing although the order was carried out, judged by the bytes that came.
+    pub(super) fn segments_failed(&self, bytes: u64) -> u32 {
+        let came = (bytes * u64::from(self.segments)).div_ceil(self.bytes.max(1));
+        self.segments.saturating_sub(u32::try_from(came).unwrap_or(u32::MAX)).saturating_sub(self.segments_late)
+    }
 }
 
 /// Issued orders by number and by what they fetch, bounded: the oldest is given up.

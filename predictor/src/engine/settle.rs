@@ -8,30 +8,28 @@ use nearcast_proto::message::{CommandId, CommandStatus, OutcomeKind};
 use super::{Engine, orders::Issued};
 
 impl Engine {
-    /// A node answered an order, for one of its segments or for all: how it ended and how many bytes were transferred.
+    /// A node answered an order: how it ended when its last segment did, and how many bytes were transferred.
     pub fn handle_result(&mut self, now: Timestamp, id: CommandId, status: CommandStatus, bytes: u64) {
         let Some(issued) = self.outstanding.get_mut(id) else { return };
         issued.is_answered = true;
-        if issued.late_results > 0 {
-            // Its outcome came first and ended it.
-            issued.late_results -= 1;
-            return;
-        }
         let (node, key, at) = (issued.node, issued.key, issued.at);
         match status {
             CommandStatus::Done => {
+                issued.segments_open = issued.segments_open.saturating_sub(issued.segments_failed(bytes));
                 if let Some(node) = self.nodes.get_mut(node) {
                     node.handle_transferred(now.since(at));
                 }
-                return;
             }
-            CommandStatus::AlreadyPresent => self.cache_map.insert(node, SegmentId { key, index: 0 }),
+            CommandStatus::AlreadyPresent => {
+                issued.segments_open = 0;
+                self.cache_map.insert(node, SegmentId { key, index: 0 });
+            }
             CommandStatus::Expired | CommandStatus::Failed | CommandStatus::Rejected => {
+                issued.segments_open = 0;
                 self.learnt.allowance.settle(0.0, bytes as f64);
                 self.account.wasted_bytes += bytes;
             }
         }
-        issued.segments_open -= 1;
         self.close_if_ended(id);
     }
 
@@ -45,10 +43,7 @@ impl Engine {
         issued.segments_open = issued.segments_open.saturating_sub(1);
         match kind {
             OutcomeKind::Used => issued.segments_used += 1,
-            OutcomeKind::Late => {
-                issued.segments_late += 1;
-                issued.late_results += 1;
-            }
+            OutcomeKind::Late => issued.segments_late += 1,
             OutcomeKind::EvictedUnused | OutcomeKind::Expired => {
                 issued.segments_unused += 1;
                 if let Some(node) = self.nodes.get_mut(issued.node).filter(|_| kind == OutcomeKind::EvictedUnused) {

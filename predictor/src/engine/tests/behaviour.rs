@@ -47,9 +47,9 @@ fn learns_what_follows_and_orders_it_only_where_it_is_missing() {
 fn turns_itself_down_on_junk() {
     let mut world = World::new(EngineSettings::default(), &["eu"], 100, 20);
     let mut dice = Dice(2);
-    babble(&mut world, &mut dice, 10_000, 2_000);
+    babble(&mut world, &mut dice, 10_000, 10_000);
     let early = world.engine.account().issued;
-    babble(&mut world, &mut dice, 10_000, 2_000);
+    babble(&mut world, &mut dice, 10_000, 10_000);
     let late = world.engine.account().issued - early;
     assert!(late < 100, "{early} orders in the first half, {late} in the second");
 }
