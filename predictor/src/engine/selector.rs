@@ -29,7 +29,7 @@ impl Selector {
         self.granted += granted_bytes as f32 * self.weight;
         self.weight *= self.growth;
         self.recorded += 1;
-        if self.recorded % BAR_EVERY == 0 {
+        if self.recorded.is_multiple_of(BAR_EVERY) {
             self.set_bar(catch_up);
         }
         if self.weight > WEIGHT_MAX {
