@@ -7,11 +7,15 @@ mod predictor;
 #[path = "node/running.rs"]
 mod running;
 
+#[path = "node/bounds.rs"]
+mod bounds;
 #[path = "node/cluster.rs"]
 mod cluster;
 #[path = "node/http.rs"]
 mod http;
 #[path = "node/log.rs"]
 mod log;
+#[path = "node/process.rs"]
+mod process;
 #[path = "node/restart.rs"]
 mod restart;

@@ -18,7 +18,7 @@ pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<nearcast_cache_node::Result<()>>,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: TestClient,
 }
 
 /// An answer, read to its end.
@@ -42,7 +42,13 @@ impl Answer {
 
 /// The configuration of a node with segments of 4 KiB; `more` is added at its end.
 pub(crate) fn config(name: &str, data_dir: &Path, origin_url: &str, more: &str) -> NodeConfig {
-    let text = format!(
+    let text = config_text(name, data_dir, origin_url, more);
+    NodeConfig::parse(&text, Path::new("node.toml")).expect("a valid configuration")
+}
+
+/// As [`config`], as text.
+pub(crate) fn config_text(name: &str, data_dir: &Path, origin_url: &str, more: &str) -> String {
+    format!(
         r#"
         name = "{name}"
         region = "eu"
@@ -58,8 +64,32 @@ pub(crate) fn config(name: &str, data_dir: &Path, origin_url: &str, more: &str) 
         {more}
         "#,
         data_dir.display()
-    );
-    NodeConfig::parse(&text, Path::new("node.toml")).expect("a valid configuration")
+    )
+}
+
+type TestClient = Client<HttpConnector, Full<Bytes>>;
+
+/// Asks whoever serves at `url`.
+pub(crate) async fn get(url: &str, target: &str) -> Answer {
+    let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
+    exchange(&client, Method::GET, &format!("{url}{target}"), &[]).await.expect("an answer")
+}
+
+async fn exchange(
+    client: &TestClient,
+    method: Method,
+    url: &str,
+    headers: &[(&str, &str)],
+) -> Result<Answer, Box<dyn std::error::Error>> {
+    let mut request = Request::builder().method(method).uri(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answering = client.request(request.body(Full::default())?);
+    let response = tokio::time::timeout(Duration::from_secs(30), answering).await??;
+    let (head, body): (_, Incoming) = response.into_parts();
+    let body = body.collect().await?.to_bytes();
+    Ok(Answer { status: head.status, headers: head.headers, body })
 }
 
 impl Node {
@@ -92,15 +122,7 @@ impl Node {
         target: &str,
         headers: &[(&str, &str)],
     ) -> Result<Answer, Box<dyn std::error::Error>> {
-        let mut request = Request::builder().method(method).uri(format!("{}{target}", self.url()));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let answering = self.client.request(request.body(Full::default())?);
-        let response = tokio::time::timeout(Duration::from_secs(30), answering).await??;
-        let (head, body): (_, Incoming) = response.into_parts();
-        let body = body.collect().await?.to_bytes();
-        Ok(Answer { status: head.status, headers: head.headers, body })
+        exchange(&self.client, method, &format!("{}{target}", self.url()), headers).await
     }
 
     /// The node's status document.
