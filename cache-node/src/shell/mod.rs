@@ -114,7 +114,9 @@ impl Shell {
     /// Ends what runs in the background and writes out what waits.
     pub(crate) async fn close(&self) {
         self.tasks.close();
-        self.tasks.wait().await;
+        if tokio::time::timeout(self.config.front.drain_timeout, self.tasks.wait()).await.is_err() {
+            tracing::warn!(transfers = self.tasks.len(), "some transfers did not end in time and are cut off");
+        }
         self.store.close().await;
         self.journal.close();
     }

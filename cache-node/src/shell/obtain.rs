@@ -75,7 +75,14 @@ enum Step {
     Held(Held),
     NotHeld,
     Uncacheable,
-    Wait { flight: watch::Receiver<Option<FlightEnd>>, cause: MissCause },
+    Wait { flight: watch::Receiver<Option<FlightEnd>>, cause: MissCause, start: Option<Start> },
+}
+
+/// A transfer to be started once the state is no longer locked: a task that cannot be spawned ends its flight at once,
+/// which takes the lock.
+struct Start {
+    transfer: Transfer,
+    flight: Flight,
 }
 
 /// A segment that the index says is held.
@@ -101,13 +108,16 @@ impl Shell {
                     None => step = self.repair(ask, &held),
                 }
             }
-            let (flight, cause) = match step {
+            let (flight, cause, start) = match step {
                 // Repairing finds it held again only if somebody else just fetched it.
                 Step::Held(_) => continue,
                 Step::NotHeld => return Ok(Obtained::NotHeld),
                 Step::Uncacheable => return Ok(Obtained::Uncacheable),
-                Step::Wait { flight, cause } => (flight, cause),
+                Step::Wait { flight, cause, start } => (flight, cause, start),
             };
+            if let Some(Start { transfer, flight }) = start {
+                self.tasks.spawn(transfer.run(flight));
+            }
             match wait(flight).await {
                 FlightEnd::Answered(answered) => return Ok(Obtained::Answered(answered)),
                 FlightEnd::Failed(error) => return Err(error),
@@ -166,13 +176,12 @@ impl Shell {
             (Answer::Hit { .. }, None) => MissCause::Capacity,
         };
         if let Some(flight) = state.flights.get(&segment) {
-            return Step::Wait { flight: flight.clone(), cause };
+            return Step::Wait { flight: flight.clone(), cause, start: None };
         }
         let (flight, receiver) = Flight::register(self, state, segment, Purpose::Demand);
         let known = known.or_else(|| ask.pinned.clone());
         let transfer = Transfer::demand(state, ask, segment, known);
-        self.tasks.spawn(transfer.run(flight));
-        Step::Wait { flight: receiver, cause }
+        Step::Wait { flight: receiver, cause, start: Some(Start { transfer, flight }) }
     }
 
     /// Waits for the origin to say whether a stale object is still good; one such question at a time per object.
@@ -180,12 +189,11 @@ impl Shell {
         let cause = MissCause::Expired;
         let question = SegmentId { index: REVALIDATION_INDEX, ..segment };
         if let Some(flight) = state.flights.get(&question) {
-            return Step::Wait { flight: flight.clone(), cause };
+            return Step::Wait { flight: flight.clone(), cause, start: None };
         }
         let (flight, receiver) = Flight::register(self, state, question, Purpose::Revalidation);
         let transfer = Transfer::revalidation(ask, segment, Arc::clone(object));
-        self.tasks.spawn(transfer.revalidate(flight));
-        Step::Wait { flight: receiver, cause }
+        Step::Wait { flight: receiver, cause, start: Some(Start { transfer, flight }) }
     }
 
     /// Reads a held segment's payload; `None` when it is gone or not the right one.

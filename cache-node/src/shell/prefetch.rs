@@ -15,15 +15,25 @@ impl Shell {
     /// Starts prefetches as the core releases them, until `stop`. The core bounds how many run and puts demand first.
     pub(crate) async fn run_prefetches(self: Arc<Self>, stop: CancellationToken) {
         loop {
-            let started = {
+            // Started once the state is no longer locked, see `obtain`.
+            let start = {
                 let mut state = self.state();
                 let order = state.core.poll_prefetch(clock::now());
-                let started = order.map(|order| self.start_prefetch(&mut state, order));
+                let start = order.map(|order| self.prepare(&mut state, &order));
                 self.drain_events(&mut state);
-                started.is_some()
+                start
             };
-            if started {
-                continue;
+            match start {
+                Some((Some(transfer), flight)) => {
+                    self.tasks.spawn(transfer.run(flight));
+                    continue;
+                }
+                // Cannot be: open orders keep their keys' names. Dropped, the flight fails.
+                Some((None, flight)) => {
+                    drop(flight);
+                    continue;
+                }
+                None => {}
             }
             tokio::select! {
                 () = self.prefetch_wake.notified() => {}
@@ -32,18 +42,13 @@ impl Shell {
         }
     }
 
-    fn start_prefetch(self: &Arc<Self>, state: &mut State, order: PrefetchOrder) {
-        let PrefetchOrder { segment, sources, .. } = order;
+    fn prepare(self: &Arc<Self>, state: &mut State, order: &PrefetchOrder) -> (Option<Transfer>, Flight) {
+        let segment = order.segment;
         let (flight, _) = Flight::register(self, state, segment, Purpose::Prefetch);
         let key = state.key_name(segment.key).and_then(|name| Key::parse(name).ok());
-        let Some(key) = key else {
-            // Cannot be: open orders keep their keys' names. The flight fails as it is dropped, after the lock.
-            self.tasks.spawn(async move { drop(flight) });
-            return;
-        };
         let known = state.entries.get(&segment.key).map(|entry| Arc::clone(&entry.object));
-        let sources = state.resolve(&sources);
-        let transfer = Transfer { key, index: segment.index, known, sources, through_peers: false };
-        self.tasks.spawn(transfer.run(flight));
+        let sources = state.resolve(&order.sources);
+        let transfer = key.map(|key| Transfer { key, index: segment.index, known, sources, through_peers: false });
+        (transfer, flight)
     }
 }

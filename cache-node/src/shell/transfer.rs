@@ -71,8 +71,11 @@ impl Transfer {
         }
     }
 
-    /// Fetches the segment and ends `flight`.
+    /// Carries the transfer out and ends `flight`.
     pub(super) async fn run(mut self, flight: Flight) {
+        if flight.purpose == Purpose::Revalidation {
+            return self.revalidate(flight).await;
+        }
         let shell = Arc::clone(&flight.shell);
         let Some(flight) = self.try_sources(flight).await else { return };
         // A prefetch failed for which requests wait: fetch for them as for any request.
@@ -82,7 +85,7 @@ impl Transfer {
     }
 
     /// Asks the origin whether the object is still good; ends `flight` either way.
-    pub(super) async fn revalidate(self, flight: Flight) {
+    async fn revalidate(self, flight: Flight) {
         let shell = Arc::clone(&flight.shell);
         let Some(stale) = &self.known else { return };
         let segment = SegmentId { index: self.index, ..flight.segment };
@@ -231,9 +234,9 @@ impl Shell {
 
     /// Lets requests for the other segments of an object wait for the transfer that brings them all.
     fn register_rest(self: &Arc<Self>, flight: Flight, object: &Object) -> Vec<Flight> {
-        let mut state = self.state();
         let wanted = flight.segment;
         let mut flights = vec![flight];
+        let mut state = self.state();
         for index in (0..object.segment_count()).filter(|index| *index != wanted.index).take(REST_FLIGHTS_MAX) {
             let segment = SegmentId { index, ..wanted };
             if !state.flights.contains_key(&segment) && !state.core.index().contains(segment) {
