@@ -85,6 +85,7 @@ pub(super) struct RawFront {
     pub(super) header_size_max: Option<Size>,
     pub(super) request_body_max: Option<Size>,
     pub(super) drain_timeout: Option<Span>,
+    pub(super) read_ahead_max: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -140,6 +140,8 @@ pub struct FrontConfig {
     pub request_body_bytes_max: u64,
     /// Time that requests under way get when the node stops. Default 10 s.
     pub drain_timeout: Duration,
+    /// Segments asked for ahead of what a client has read. Default 4.
+    pub read_ahead_max: usize,
 }
 
 impl From<&RawFront> for FrontConfig {
@@ -151,6 +153,7 @@ impl From<&RawFront> for FrontConfig {
             header_bytes_max: usize::try_from(header_bytes_max).unwrap_or(usize::MAX),
             request_body_bytes_max: raw.request_body_max.map_or(64 << 20, |size| size.0),
             drain_timeout: span(raw.drain_timeout, Duration::from_secs(10)),
+            read_ahead_max: raw.read_ahead_max.unwrap_or(4).max(1),
         }
     }
 }

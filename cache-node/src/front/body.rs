@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{Stream, future::BoxFuture, stream::FuturesOrdered};
 use http_body::{Body, Frame, SizeHint};
 use nearcast_datasets::ByteRange;
 use thiserror::Error;
@@ -58,17 +58,22 @@ impl ResponseBody {
     }
 }
 
-/// The segments of one state of an object, obtained one after the other as the client reads.
+/// The segments of one state of an object, in order. How many are asked for ahead of what the client has read is bounded,
+/// so a slow reader slows the transfers down.
 pub(crate) struct SegmentsBody {
     pub(super) shell: Arc<Shell>,
-    /// What to ask for next; its state of the object is pinned.
+    /// What the segment at hand was asked for with; its state of the object is pinned.
     pub(super) ask: Ask,
     /// Bytes of the object still to be sent.
     pub(super) remaining: ByteRange,
     pub(super) segment_bytes: u64,
     /// The segment at hand.
     pub(super) current: Option<Bytes>,
-    pub(super) pending: Option<BoxFuture<'static, Result<Obtained, FetchError>>>,
+    /// The segments after it that are on their way, at most [`Self::ahead_max`].
+    pub(super) ahead: FuturesOrdered<BoxFuture<'static, Result<Obtained, FetchError>>>,
+    pub(super) ahead_max: usize,
+    /// The next segment to ask for.
+    pub(super) next: u32,
     pub(super) account: Account,
 }
 
@@ -84,34 +89,36 @@ impl SegmentsBody {
         Some(piece)
     }
 
+    /// Asks for the segments that come next, so that a long object does not cost a round trip per segment.
+    fn ask_ahead(&mut self) {
+        while self.ahead.len() < self.ahead_max && u64::from(self.next) * self.segment_bytes < self.remaining.end {
+            let (shell, ask) = (Arc::clone(&self.shell), Ask { index: self.next, ..self.ask.clone() });
+            self.ahead.push_back(Box::pin(async move { shell.obtain(&ask).await }));
+            self.next += 1;
+        }
+    }
+
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, SendError>>> {
-        loop {
-            if let Some(piece) = self.take_current() {
-                return Poll::Ready(Some(Ok(piece)));
+        if let Some(piece) = self.take_current() {
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        self.ask_ahead();
+        let obtained = ready!(Pin::new(&mut self.ahead).poll_next(cx));
+        match obtained {
+            None => Poll::Ready(None),
+            Some(Ok(Obtained::Segment(delivery))) => {
+                self.account.add(&delivery);
+                self.ask.index += 1;
+                self.current = Some(delivery.bytes);
+                Poll::Ready(self.take_current().map(Ok))
             }
-            if self.remaining.start >= self.remaining.end {
-                return Poll::Ready(None);
+            Some(Ok(Obtained::Answered(_) | Obtained::Changed | Obtained::NotHeld | Obtained::Uncacheable)) => {
+                self.account.fail();
+                Poll::Ready(Some(Err(SendError::Changed)))
             }
-            let pending = self.pending.get_or_insert_with(|| {
-                self.ask.index = u32::try_from(self.remaining.start / self.segment_bytes).unwrap_or(u32::MAX);
-                let (shell, ask) = (Arc::clone(&self.shell), self.ask.clone());
-                Box::pin(async move { shell.obtain(&ask).await })
-            });
-            let obtained = ready!(pending.as_mut().poll(cx));
-            self.pending = None;
-            match obtained {
-                Ok(Obtained::Segment(delivery)) => {
-                    self.account.add(&delivery);
-                    self.current = Some(delivery.bytes);
-                }
-                Ok(Obtained::Answered(_) | Obtained::Changed | Obtained::NotHeld | Obtained::Uncacheable) => {
-                    self.account.fail();
-                    return Poll::Ready(Some(Err(SendError::Changed)));
-                }
-                Err(error) => {
-                    self.account.fail();
-                    return Poll::Ready(Some(Err(error.into())));
-                }
+            Some(Err(error)) => {
+                self.account.fail();
+                Poll::Ready(Some(Err(error.into())))
             }
         }
     }

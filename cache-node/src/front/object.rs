@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::stream::FuturesOrdered;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use nearcast_datasets::{ByteRange, ServedFrom};
@@ -89,7 +90,8 @@ impl Lookup {
         let size = known.as_ref().map(|object| object.size_bytes);
         let index = range.first_segment(front.shell.config.segment_bytes, size);
         let usable = known.filter(|object| !must_validate && object.is_fresh(now));
-        let ask = Ask { key, index, pinned: None, route: Route::Anywhere, asked_at: now, must_validate };
+        let route = if has_directive(headers, "only-if-cached") { Route::HeldOnly } else { Route::Anywhere };
+        let ask = Ask { key, index, pinned: None, route, asked_at: now, must_validate };
         Self { ask, range, is_head, usable }
     }
 
@@ -114,7 +116,8 @@ impl Lookup {
                 Err(error) => return failed(&self.ask.key, &error, account),
                 Ok(Obtained::Answered(answered)) => return answer_otherwise(&answered, account),
                 Ok(Obtained::Uncacheable) => return pass::handle(front, request, self.ask.key, account).await,
-                Ok(Obtained::Changed | Obtained::NotHeld) => break,
+                Ok(Obtained::NotHeld) => return not_held(account),
+                Ok(Obtained::Changed) => break,
                 Ok(Obtained::Segment(delivery)) => match self.begin(front, request.headers(), delivery, account) {
                     Ok(response) => return response,
                     Err(returned) => account = returned,
@@ -209,15 +212,24 @@ fn segments(front: &Front, ask: Ask, wanted: ByteRange, first: Bytes, account: A
         let piece = if wanted.end == 0 { Bytes::new() } else { first.slice(offset(wanted.start)..offset(wanted.end)) };
         return ResponseBody::bytes(piece, Some(account));
     }
+    let next = ask.index + 1;
     ResponseBody::Segments(Box::new(SegmentsBody {
         shell: Arc::clone(&front.shell),
         ask,
         remaining: wanted,
         segment_bytes,
         current: Some(first),
-        pending: None,
+        ahead: FuturesOrdered::new(),
+        ahead_max: front.shell.config.front.read_ahead_max,
+        next,
         account,
     }))
+}
+
+/// Answers a client that wants only what is held.
+fn not_held(mut account: Account) -> Response<ResponseBody> {
+    account.begin(0, None, ServedFrom::Error, None);
+    text(StatusCode::GATEWAY_TIMEOUT, "not held, and the request allows nothing else")
 }
 
 /// Answers what the origin answered instead of the object.

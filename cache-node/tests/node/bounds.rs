@@ -84,3 +84,28 @@ async fn an_emulated_round_trip_delays_misses_and_not_hits() {
     assert!(timed("/x").await >= Duration::from_millis(300));
     assert!(timed("/x").await < Duration::from_millis(250));
 }
+
+#[tokio::test]
+async fn a_long_object_does_not_cost_a_round_trip_per_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let origin = Origin::start(Behaviour { size: 64 * 4_096, ..Behaviour::default() }).await;
+    let emulation = "[front]\nread_ahead_max = 8\n[emulation]\norigin = \"50ms\"";
+    let node = Node::start(config("n1", dir.path(), &origin.url(), emulation)).await;
+    #[expect(clippy::disallowed_methods, reason = "measures what a client feels")]
+    let started = Instant::now();
+    assert_eq!(node.get("/long").await.body, origin.content("/long"));
+    assert!(started.elapsed() < Duration::from_millis(64 * 50 / 2), "{:?}", started.elapsed());
+    assert_eq!(origin.seen().len(), 64, "each segment once");
+}
+
+#[tokio::test]
+async fn a_client_that_wants_only_what_is_held_gets_that_or_504() {
+    let dir = tempfile::tempdir().unwrap();
+    let origin = Origin::start(Behaviour::default()).await;
+    let node = Node::start(config("n1", dir.path(), &origin.url(), "")).await;
+    let only = [("cache-control", "only-if-cached")];
+    assert_eq!(node.send(Method::GET, "/x", &only).await.status, StatusCode::GATEWAY_TIMEOUT);
+    assert!(origin.seen().is_empty());
+    node.get("/x").await;
+    assert_eq!(node.send(Method::GET, "/x", &only).await.body, origin.content("/x"));
+}
