@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::TryStreamExt;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt, path::Path as StorePath};
 use url::Url;
 
 use crate::{Error, blocking, error::Result};
@@ -39,7 +39,7 @@ pub(crate) enum FilePlace {
     /// The local file system.
     Local(PathBuf),
     /// An object store.
-    Remote { store: Arc<dyn ObjectStore>, path: object_store::path::Path, bytes: u64 },
+    Remote { store: Arc<dyn ObjectStore>, path: StorePath, bytes: u64 },
 }
 
 impl LogSource {
@@ -133,29 +133,29 @@ fn local_file(path: PathBuf) -> FileAt {
 }
 
 fn remote_files(url: &Url) -> Result<Vec<FileAt>> {
-    let location = url.to_string();
-    let failed = |source| Error::Store { location: location.clone(), source };
     // The stores ask for consent to plain HTTP; whoever wrote the scheme has given it.
     let consent = (url.scheme() == "http").then(|| ("allow_http".to_owned(), "true".to_owned()));
-    let (store, prefix) = object_store::parse_url_opts(url, std::env::vars().chain(consent)).map_err(failed)?;
-    let store: Arc<dyn ObjectStore> = Arc::from(store);
-    let single = prefix.extension() == Some(EXTENSION);
-    let found = {
-        let (store, prefix) = (Arc::clone(&store), prefix.clone());
-        blocking::wait(async move {
-            if single { Ok(vec![store.head(&prefix).await?]) } else { store.list(Some(&prefix)).try_collect().await }
-        })
-        .map_err(failed)?
-    };
-    let base = &url[..url::Position::BeforePath];
+    let (store, prefix) = object_store::parse_url_opts(url, std::env::vars().chain(consent))
+        .map_err(|source| Error::Store { location: url.to_string(), source })?;
+    stored_files(&Arc::from(store), &prefix, &url[..url::Position::BeforePath])
+}
+
+/// The object at `prefix` if that ends like a log's file, else the files below it; named as continuations of `base`.
+fn stored_files(store: &Arc<dyn ObjectStore>, prefix: &StorePath, base: &str) -> Result<Vec<FileAt>> {
+    let is_file = prefix.extension() == Some(EXTENSION);
+    let (listed, below) = (Arc::clone(store), prefix.clone());
+    let found = blocking::wait(async move {
+        if is_file { Ok(vec![listed.head(&below).await?]) } else { listed.list(Some(&below)).try_collect().await }
+    });
+    let found: Vec<_> = found.map_err(|source| Error::Store { location: format!("{base}/{prefix}"), source })?;
     let wanted = found.into_iter().filter(|file| {
-        let inner = file.location.prefix_match(&prefix).into_iter().flatten();
+        let inner = file.location.prefix_match(prefix).into_iter().flatten();
         file.location.extension() == Some(EXTENSION) && !inner.into_iter().any(|part| is_hidden(part.as_ref()))
     });
     Ok(wanted
         .map(|file| FileAt {
             name: format!("{base}/{}", file.location).into(),
-            place: FilePlace::Remote { store: Arc::clone(&store), path: file.location, bytes: file.size },
+            place: FilePlace::Remote { store: Arc::clone(store), path: file.location, bytes: file.size },
         })
         .collect())
 }
@@ -166,3 +166,34 @@ fn is_hidden(name: &str) -> bool {
 
 /// What the names of a log's files end in.
 const EXTENSION: &str = "parquet";
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[test]
+    fn a_prefix_yields_its_visible_parquet_files_and_a_file_itself() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let names = ["date=2026-01-02/b.parquet", "date=2026-01-01/a.parquet", "_tmp/c.parquet", ".d.parquet", "e.txt"];
+        for name in names {
+            let (store, path) = (Arc::clone(&store), StorePath::from(format!("logs/{name}")));
+            blocking::wait(async move { store.put(&path, "four".into()).await }).unwrap();
+        }
+        let check = |prefix: &str, expected: &[&str]| {
+            let mut files = stored_files(&store, &StorePath::from(prefix), "s3://bucket").unwrap();
+            files.sort_by(|a, b| a.name.cmp(&b.name));
+            assert_eq!(files.iter().map(|file| &*file.name).collect::<Vec<_>>(), expected);
+            assert!(files.iter().all(|file| matches!(file.place, FilePlace::Remote { bytes: 4, .. })));
+        };
+        let (first, second) =
+            ("s3://bucket/logs/date=2026-01-01/a.parquet", "s3://bucket/logs/date=2026-01-02/b.parquet");
+        check("logs", &[first, second]);
+        check("logs/date=2026-01-02", &[second]);
+        check("logs/date=2026-01-01/a.parquet", &[first]);
+        check("elsewhere", &[]);
+        let gone = stored_files(&store, &StorePath::from("logs/gone.parquet"), "s3://bucket").unwrap_err();
+        assert_eq!(gone.to_string(), "cannot read s3://bucket/logs/gone.parquet from its object store");
+    }
+}

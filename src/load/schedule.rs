@@ -90,7 +90,7 @@ impl Planner {
             }
             self.left -= 1;
             let at = chunk.timestamps[row];
-            if self.held.last().is_some_and(|(held, _)| *held != at) {
+            if self.held.last().is_some_and(|(held, _)| *held != at) || self.held.len() == HELD_MAX {
                 planned.append(&mut self.release(Some(at)));
             }
             let names = &self.dictionaries;
@@ -135,6 +135,8 @@ fn precision(log: &LogSource) -> nearcast_datasets::Result<Duration> {
 /// Units of clocks, largest first.
 const UNITS: [Duration; 4] =
     [Duration::from_secs(3_600), Duration::from_secs(60), Duration::from_secs(1), Duration::from_millis(1)];
+/// Rows of one instant that are spread together; more are spread in groups of so many.
+const HELD_MAX: usize = 65_536;
 /// Chunks planned ahead of being sent.
 const CHUNKS_AHEAD: usize = 2;
 
