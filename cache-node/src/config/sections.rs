@@ -71,7 +71,7 @@ impl TryFrom<RawOrigin> for OriginConfig {
 /// `[store]`: where payloads are kept.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
-    /// Payload bytes kept in memory. Default an eighth of the capacity, at most 256 MiB.
+    /// Payload bytes kept in memory. Default the capacity, at most 256 MiB.
     pub memory_bytes: u64,
     /// Bytes that the disk tier may take, alignment and blocks being reclaimed included.
     /// Default one and a half times the capacity and a few blocks.
@@ -92,7 +92,7 @@ impl StoreConfig {
         let block_bytes = (capacity_bytes / 16).min(16 << 20).max(2 * (segment_bytes + ENTRY_OVERHEAD_BYTES));
         let disk_bytes = raw.disk.map_or(capacity_bytes + capacity_bytes / 2 + 8 * block_bytes, |size| size.0);
         Self {
-            memory_bytes: raw.memory.map_or_else(|| (capacity_bytes / 8).clamp(1 << 20, 256 << 20), |size| size.0),
+            memory_bytes: raw.memory.map_or_else(|| capacity_bytes.clamp(1 << 20, 256 << 20), |size| size.0),
             disk_bytes: disk_bytes.max(4 * block_bytes),
             block_bytes,
             write_buffer_bytes: raw.write_buffer.map_or(16 << 20, |size| size.0).max(block_bytes),
