@@ -178,6 +178,33 @@ mod tests {
         assert!(config.store.disk_bytes > 64 << 20, "the disk tier needs room for alignment and reclaiming");
     }
 
+    /// Uncomments every default of the example, so that a key that was renamed or a default that moved is noticed.
+    #[test]
+    fn the_example_names_every_key_with_its_default() {
+        let example = include_str!("../../node.example.toml");
+        let is_default = |line: &str| {
+            let rest = line.strip_prefix("# ").unwrap_or_default();
+            rest.split_once(" = ").is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        };
+        let lines: Vec<&str> = example.lines().map(|line| if is_default(line) { &line[2..] } else { line }).collect();
+        let plain = NodeConfig::parse(example, Path::new("node.example.toml")).unwrap();
+        let mut spelt_out = NodeConfig::parse(&lines.join("\n"), Path::new("node.example.toml")).unwrap();
+        // What the example sets only to show its form.
+        spelt_out.advertise_url = None;
+        spelt_out.store.disk_bytes = plain.store.disk_bytes;
+        spelt_out.emulation = EmulationConfig::default();
+        assert_eq!(format!("{plain:#?}"), format!("{spelt_out:#?}"));
+        let raw = include_str!("raw.rs");
+        for key in raw.lines().filter_map(|line| line.trim().strip_prefix("pub(super) ")?.split_once(": ")) {
+            let is_section = lines.contains(&&*format!("[{}]", key.0));
+            assert!(
+                is_section || lines.iter().any(|line| line.starts_with(&format!("{} = ", key.0))),
+                "{} is missing",
+                key.0
+            );
+        }
+    }
+
     #[test]
     fn an_unknown_key_is_refused_with_the_nearest_name() {
         let error = parse("segment_sise = 5").unwrap_err().to_string();
