@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Everything that a node is told, checked.
+/// Everything that a node is told, checked. Relative paths start at the file's folder.
 ///
 /// ```toml
 /// name = "eu-1"                     # unique in the cluster
@@ -75,7 +75,7 @@ impl NodeConfig {
     /// # Errors
     /// When the file cannot be read, is no TOML, has an unknown key, or a value is out of range.
     pub fn load(path: &Path) -> Result<Self> {
-        Self::try_from(config_file::load::<RawConfig>(path)?)
+        Self::check(config_file::load(path)?, path)
     }
 
     /// Checks the text of a configuration file; `path` is what error messages name.
@@ -83,7 +83,17 @@ impl NodeConfig {
     /// # Errors
     /// As [`NodeConfig::load`].
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
-        Self::try_from(config_file::parse::<RawConfig>(path, text)?)
+        Self::check(config_file::parse(path, text)?, path)
+    }
+
+    fn check(mut raw: RawConfig, path: &Path) -> Result<Self> {
+        let base = path.parent().unwrap_or_else(|| Path::new(""));
+        raw.data_dir = base.join(raw.data_dir);
+        raw.log.dir = raw.log.dir.map(|dir| base.join(dir));
+        if let Some(topology) = raw.emulation.topology.as_mut().filter(|topology| *topology != "default") {
+            *topology = base.join(&*topology).display().to_string();
+        }
+        Self::try_from(raw)
     }
 }
 
