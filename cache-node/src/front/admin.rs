@@ -86,7 +86,7 @@ async fn segment(front: &Arc<Front>, request: &Request<Incoming>) -> Response<Re
         return text(StatusCode::CONFLICT, "no key, index and segment_bytes that this node understands");
     };
     let only_if_held = request.headers().get(header::CACHE_CONTROL).is_some_and(|value| value == "only-if-cached");
-    let route = if only_if_held { Route::HeldOnly } else { Route::OriginOnly };
+    let route = if only_if_held { Route::Copy } else { Route::OriginOnly };
     let ask = Ask { key, index, pinned: None, route, asked_at: clock::now(), must_validate: false };
     match front.shell.obtain(&ask).await {
         Ok(Obtained::Segment(delivery)) => {

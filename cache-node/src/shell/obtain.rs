@@ -25,6 +25,8 @@ use crate::{
 pub(crate) enum Route {
     /// Peers and the origin.
     Anywhere,
+    /// Only what is held here, and it is not a use of it: a peer copies it for a prefetch of its own.
+    Copy,
     /// Only what is held here.
     HeldOnly,
     /// The origin, but no peer: this node is the key's home, or was asked by a peer.
@@ -105,6 +107,7 @@ impl Shell {
             if let Step::Held(held) = step {
                 match self.read(&held).await {
                     Some((payload, tier)) => return Ok(deliver_held(ask, held, payload, tier, validated)),
+                    None if ask.route == Route::Copy => return Ok(Obtained::NotHeld),
                     None => step = self.repair(ask, &held),
                 }
             }
@@ -147,6 +150,9 @@ impl Shell {
         let stale = known.as_ref().filter(|_| is_held).filter(is_stale);
         if ask.route == Route::HeldOnly && (!is_held || stale.is_some()) {
             return Step::NotHeld;
+        }
+        if ask.route == Route::Copy {
+            return state.copy(segment, known.filter(|object| is_held && object.is_fresh(now)));
         }
         if let Some(object) = stale {
             return self.revalidate(&mut state, ask, segment, object);
@@ -244,6 +250,14 @@ impl Shell {
         self.drain_events(&mut state);
         let known = Some(Arc::clone(&held.object));
         self.follow(&mut state, ask, held.segment, known, answer)
+    }
+}
+
+impl State {
+    /// A held segment, without the core hearing of it.
+    fn copy(&self, segment: SegmentId, object: Option<SharedObject>) -> Step {
+        let digest = self.digests.get(&segment).copied();
+        object.map_or(Step::NotHeld, |object| Step::Held(Held { segment, object, digest, is_first_use: false }))
     }
 }
 

@@ -55,7 +55,7 @@ impl Transfer {
     pub(super) fn demand(state: &State, ask: &Ask, segment: SegmentId, known: Option<SharedObject>) -> Self {
         let sources = match ask.route {
             Route::Anywhere => state.route(&ask.key, segment, known.as_ref()),
-            Route::HeldOnly | Route::OriginOnly => vec![TransferSource::Origin],
+            Route::Copy | Route::HeldOnly | Route::OriginOnly => vec![TransferSource::Origin],
         };
         Self { key: ask.key.clone(), index: ask.index, known, sources, through_peers: true }
     }

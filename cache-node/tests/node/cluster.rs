@@ -121,6 +121,15 @@ async fn a_command_pulls_from_a_peer_without_asking_the_origin() {
     assert_eq!(answer.header("content-type"), "application/x-test");
     assert_eq!(origin.seen().len(), asked);
 
+    // A copy is no use: a prefetched segment that a peer copies is still unused where it lies.
+    predictor.tell("n1", replicate(7, "/z", &[0], vec![Source::Origin])).await;
+    predictor.wait_for("n1", "the command's end", |report| result(report, 7)).await;
+    predictor.tell("n2", replicate(8, "/z", &[0], vec![Source::Peer(NodeName::from("n1"))])).await;
+    predictor.wait_for("n2", "the command's end", |report| result(report, 8)).await;
+    assert_eq!(holder.status().await["segments"]["prefetch"]["used"], 0);
+    assert_eq!(holder.get("/z").await.cache().split("; ").next(), Some("hit"));
+    let asked = origin.seen().len();
+
     // What the peer does not hold it must not fetch for a prefetch.
     predictor.tell("n2", replicate(2, "/y", &[0], vec![Source::Peer(NodeName::from("n1"))])).await;
     let ended = predictor.wait_for("n2", "the command's end", |report| result(report, 2)).await;
