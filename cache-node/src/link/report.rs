@@ -103,8 +103,10 @@ impl Uplink {
         self.shared.in_force.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The predictor said what is in force.
-    pub(crate) fn set_in_force(&self, in_force: InForce) {
+    /// The predictor said what is in force; an empty name stands for none.
+    pub(crate) fn set_in_force(&self, arm: &str, model_version: &str) {
+        let name = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let in_force = InForce { arm: name(arm), model_version: name(model_version) };
         *self.shared.in_force.lock().unwrap_or_else(PoisonError::into_inner) = in_force;
     }
 

@@ -17,7 +17,7 @@ use tonic::{Status, Streaming, transport::Endpoint};
 use url::Url;
 
 use super::{
-    InForce, Report, SegmentReport,
+    Report, SegmentReport,
     batch::{Batch, sets},
 };
 use crate::{config::LinkConfig, shell::Shell};
@@ -108,14 +108,18 @@ impl<'a> Session<'a> {
         while let Some(message) = notices.message().await.map_err(Box::new)? {
             match PredictorNotice::try_from(message)? {
                 PredictorNotice::Welcome { epoch, arm, model_version } => {
-                    tracing::info!(%arm, %model_version, "the predictor answered");
-                    self.was_welcomed = true;
-                    self.shell.metrics.link_connects.inc();
-                    self.shell.handle_welcome(epoch);
-                    let name = |text: Arc<str>| (!text.is_empty()).then(|| text.to_string());
-                    self.shell.uplink.set_in_force(InForce { arm: name(arm), model_version: name(model_version) });
+                    tracing::info!(%arm, %model_version, "the predictor says what is in force");
+                    // A later one announces another arm or version, not another predictor.
+                    if !std::mem::replace(&mut self.was_welcomed, true) {
+                        self.shell.metrics.link_connects.inc();
+                        self.shell.handle_welcome(epoch);
+                    }
+                    self.shell.uplink.set_in_force(&arm, &model_version);
                 }
                 PredictorNotice::Commands(commands) => {
+                    if let Some(newest) = commands.last() {
+                        self.shell.uplink.set_in_force(&newest.arm, &newest.model_version);
+                    }
                     commands.iter().for_each(|command| self.shell.handle_command(command));
                 }
                 PredictorNotice::Placement(update) => self.shell.handle_placement(&update),
