@@ -5,6 +5,7 @@ mod load;
 mod origin;
 mod output;
 mod shutdown;
+mod up;
 
 use std::process::ExitCode;
 

@@ -20,7 +20,7 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -36,7 +36,7 @@ impl Http {
     }
 
     /// Reads a JSON document.
-    pub(super) async fn json<T: DeserializeOwned>(&self, url: &str) -> anyhow::Result<T> {
+    pub(crate) async fn json<T: DeserializeOwned>(&self, url: &str) -> anyhow::Result<T> {
         let bytes = self.ask(Method::GET, url).await?;
         serde_json::from_slice(&bytes).with_context(|| format!("{url} does not answer with the document expected"))
     }

@@ -24,7 +24,8 @@ use std::sync::Arc;
 
 use nearcast_datasets::LogSource;
 
-use self::{arms::Switch, http::Http, play::Player, report::ArmReport, schedule::Schedule};
+pub(crate) use self::http::Http;
+use self::{arms::Switch, play::Player, report::ArmReport, schedule::Schedule};
 pub(crate) use self::{
     cluster::{Cluster, To},
     report::Report,

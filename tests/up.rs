@@ -1,0 +1,106 @@
+//! `nearcast up` with real processes.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+
+const LOG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/datasets/samples/web-1995.parquet");
+
+fn up(folder: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nearcast"));
+    command.args(["--json", "up", "--log", LOG, "--regions", "com,edu", "--speed", "60", "--dir"]);
+    command.arg(folder).args(more).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Starts a cluster and reads its document, which comes once everything is connected.
+fn start(folder: &Path) -> (Child, Value) {
+    let mut child = up(folder, &[]).spawn().expect("the binary is there");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut document = String::new();
+    while let Some(Ok(line)) = lines.next() {
+        document.push_str(&line);
+        if line == "}" {
+            return (child, serde_json::from_str(&document).expect("one document"));
+        }
+    }
+    let mut said = String::new();
+    let _ = child.stderr.take().expect("piped").read_to_string(&mut said);
+    panic!("no cluster came up: {said}");
+}
+
+fn urls(document: &Value) -> Vec<String> {
+    let nodes = document["nodes"].as_array().expect("a list").iter().map(|node| &node["url"]);
+    let services = [&document["origin"], &document["predictor"]["grpc"], &document["predictor"]["http"]];
+    services.into_iter().chain(nodes).map(|url| url.as_str().expect("a URL").to_owned()).collect()
+}
+
+fn is_listening(url: &str) -> bool {
+    TcpStream::connect(url.trim_start_matches("http://")).is_ok()
+}
+
+fn signal(name: &str, id: u32) {
+    assert!(Command::new("kill").args([name, &id.to_string()]).status().expect("kill is there").success());
+}
+
+#[test]
+fn a_cluster_comes_up_serves_and_ends_cleanly_on_sigterm() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (mut child, document) = start(folder.path());
+    assert_eq!(document["schema"], "nearcast.cluster/1");
+    let written = std::fs::read_to_string(folder.path().join("cluster.json")).expect("cluster.json is there");
+    assert_eq!(serde_json::from_str::<Value>(&written).expect("JSON"), document);
+    let urls = urls(&document);
+    assert_eq!(urls.len(), 5);
+    for url in &urls {
+        assert!(is_listening(url), "nothing listens at {url}");
+    }
+    signal("-TERM", child.id());
+    assert!(child.wait().expect("it ends").success());
+    for url in &urls {
+        assert!(!is_listening(url), "something still listens at {url}");
+    }
+}
+
+#[test]
+fn a_process_that_dies_is_reported_while_the_others_go_on() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (mut child, document) = start(folder.path());
+    let stderr = child.stderr.take().expect("piped");
+    // A child whose command line names its configuration is found without naming any process broadly.
+    let config = folder.path().join("predictor.toml").canonicalize().expect("the configuration is there");
+    let id = process_with_argument(&config).expect("the predictor runs");
+    signal("-KILL", id);
+    let mut lines = BufReader::new(stderr).lines();
+    let report = lines.find_map(|line| line.ok().filter(|line| line.contains("predictor ended")));
+    assert!(report.is_some_and(|line| line.contains("SIGKILL")), "the death was not reported");
+    let node = document["nodes"][0]["url"].as_str().expect("a URL");
+    assert!(is_listening(node), "a node must not need the predictor");
+    signal("-INT", child.id());
+    assert_eq!(child.wait().expect("it ends").code(), Some(1));
+    assert!(!is_listening(node));
+}
+
+#[test]
+fn a_cluster_that_cannot_start_says_why_and_leaves_nothing_running() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output =
+        up(folder.path(), &["--exit-after", "0", "--topology", "/nonexistent.toml"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("/nonexistent.toml"), "{said}");
+}
+
+fn process_with_argument(argument: &Path) -> Option<u32> {
+    let argument = argument.to_str()?.as_bytes();
+    std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let id = entry.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        line.split(|byte| *byte == 0).any(|word| word == argument).then_some(id)
+    })
+}
