@@ -87,6 +87,11 @@ impl Vocabulary {
         self.keys.len()
     }
 
+    /// Number of different keys, which is the number of rows unless an artifact is broken.
+    pub(crate) fn distinct_count(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()

@@ -5,6 +5,11 @@ use std::collections::BTreeMap;
 use nearcast_datasets::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    Error, Result,
+    artifact::{FILES_REQUIRED, MANIFEST},
+};
+
 /// The artifact format that this build writes and reads.
 pub(crate) const FORMAT: u32 = 1;
 
@@ -47,10 +52,55 @@ pub struct Manifest {
     pub files: BTreeMap<String, FileRecord>,
 }
 
+/// The one field that every format has: a manifest of another format may look different otherwise.
+#[derive(Deserialize)]
+struct AnyFormat {
+    format: u32,
+}
+
 impl Manifest {
     /// The manifest of a version that is about to be saved: its files are filled in then.
     pub fn new(created: Timestamp, seed: u64, training: TrainingRange) -> Self {
         let code_version = env!("CARGO_PKG_VERSION").to_owned();
         Self { format: FORMAT, code_version, created, seed, training, files: BTreeMap::new() }
+    }
+
+    /// Reads `manifest.json` of the artifact in `path`, refusing other formats and files that could lie elsewhere.
+    pub(crate) fn parse(path: &str, bytes: &[u8]) -> Result<Self> {
+        let broken = |error: serde_json::Error| Error::content(MANIFEST, error.to_string());
+        let AnyFormat { format } = serde_json::from_slice(bytes).map_err(broken)?;
+        if format != FORMAT {
+            return Err(Error::ArtifactFormat { path: path.to_owned(), found: format, expected: FORMAT });
+        }
+        let manifest: Self = serde_json::from_slice(bytes).map_err(broken)?;
+        let plain = |name: &String| !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':']);
+        if let Some(name) = manifest.files.keys().find(|name| !plain(name)) {
+            return Err(Error::content(MANIFEST, format!("`{name}` is no plain file name")));
+        }
+        match FILES_REQUIRED.into_iter().find(|name| !manifest.files.contains_key(*name)) {
+            Some(name) => Err(Error::content(MANIFEST, format!("it does not list {name}"))),
+            None => Ok(manifest),
+        }
+    }
+
+    /// Reads one file through `read` and compares it with this manifest.
+    pub(crate) fn check(
+        &self,
+        path: &str,
+        name: &str,
+        read: impl FnOnce(&str) -> Result<Option<Vec<u8>>>,
+    ) -> Result<Vec<u8>> {
+        let (path, file) = (path.to_owned(), name.to_owned());
+        let Some(record) = self.files.get(name) else {
+            return Err(Error::ArtifactFiles { path, file, state: "not in the manifest" });
+        };
+        let Some(bytes) = read(name)? else {
+            return Err(Error::ArtifactFiles { path, file, state: "missing" });
+        };
+        let found = FileRecord::of(&bytes).blake3;
+        if found != record.blake3 {
+            return Err(Error::ArtifactHash { path, file, found, expected: record.blake3.clone() });
+        }
+        Ok(bytes)
     }
 }

@@ -5,8 +5,13 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CoAccessConfig, GateState, Manifest, PlacementConfig, PlacementHead, Result, SequenceConfig, SequenceModel,
-    TrainedCoAccess, Vocabulary, VocabularyConfig,
+    CoAccessConfig, Error, FileRecord, Gate, GateState, Manifest, PlacementConfig, PlacementHead, Result,
+    SequenceConfig, SequenceModel, TrainedCoAccess, Vocabulary, VocabularyConfig,
+    artifact::{
+        CARD, COACCESS, CONFIG, GATE, MANIFEST, METRICS, TENSORS, VOCABULARY,
+        files::{self, NamedBytes},
+        tables, tensors,
+    },
 };
 
 /// `config.toml`: everything a version was made with.
@@ -52,17 +57,112 @@ impl Model {
     /// Writes the version to the directory `dir`, which must not exist; it appears there complete or not at all.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) when it cannot be written or `dir` exists.
+    /// [`Error::File`] when it cannot be written or `dir` exists; [`Error::ArtifactContent`] when its parts do not
+    /// belong together.
     pub fn save(&self, dir: &Path) -> Result<Manifest> {
-        let _ = dir;
-        Ok(self.manifest.clone())
+        self.check_parts()?;
+        let mut contents: Vec<NamedBytes> = vec![
+            (TENSORS, tensors::write(self)?),
+            (VOCABULARY, tables::write_vocabulary(&self.vocabulary)?),
+            (COACCESS, tables::write_coaccess(&self.coaccess)?),
+            (CONFIG, toml::to_string(&self.config).map_err(Error::learn(CONFIG))?.into_bytes()),
+            (METRICS, json(METRICS, &self.metrics)?),
+            (CARD, self.card.clone().into_bytes()),
+        ];
+        if let Some(gate) = &self.gate {
+            contents.push((GATE, json(GATE, gate)?));
+        }
+        let records = contents.iter().map(|(name, bytes)| ((*name).to_owned(), FileRecord::of(bytes)));
+        let manifest = Manifest { files: records.collect(), ..self.manifest.clone() };
+        contents.push((MANIFEST, json(MANIFEST, &manifest)?));
+        files::write_directory(dir, &contents)?;
+        Ok(manifest)
     }
 
     /// Reads the version in `dir`, provided that its format is known and every hash matches.
     ///
     /// # Errors
-    /// The `Artifact…` variants of [`Error`](crate::Error) say which file is wrong and how.
+    /// The `Artifact…` variants of [`Error`] say which file is wrong and how.
     pub fn load(dir: &Path) -> Result<Self> {
-        Err(crate::Error::content(&dir.display().to_string(), "reading versions is not built yet"))
+        Self::load_from(&dir.display().to_string(), |name| files::read(&dir.join(name)))
     }
+
+    /// Reads the version in `path`, whose files `read` fetches by name.
+    pub(crate) fn load_from(path: &str, read: impl Fn(&str) -> Result<Option<Vec<u8>>>) -> Result<Self> {
+        let manifest = read_manifest(path, &read)?;
+        let file = |name: &str| manifest.check(path, name, &read);
+        let text = |name| String::from_utf8(file(name)?).map_err(|error| Error::content(name, error.to_string()));
+        let config: ModelConfig =
+            toml::from_str(&text(CONFIG)?).map_err(|error| Error::content(CONFIG, error.to_string()))?;
+        config.check()?;
+        let (sequence, placement, regions) = tensors::read(&file(TENSORS)?, &config)?;
+        let vocabulary = tables::read_vocabulary(file(VOCABULARY)?, config.vocabulary.token_buckets)?;
+        let parse = |error: serde_json::Error| Error::content(METRICS, error.to_string());
+        let metrics = serde_json::from_slice(&file(METRICS)?).map_err(parse)?;
+        let gate = match manifest.files.contains_key(GATE) {
+            true => {
+                let state: GateState = serde_json::from_slice(&file(GATE)?).map_err(parse)?;
+                Some(Gate::from_state(&state)?.state())
+            }
+            false => None,
+        };
+        let (coaccess, card) = (tables::read_coaccess(file(COACCESS)?)?, text(CARD)?);
+        let model = Self { vocabulary, sequence, coaccess, placement, regions, gate, manifest, config, metrics, card };
+        model.check_parts()?;
+        Ok(model)
+    }
+
+    fn check_parts(&self) -> Result<()> {
+        let (rows, keys) = (self.sequence.row_count(), self.vocabulary.len());
+        if rows != keys {
+            return Err(Error::content(VOCABULARY, format!("it has {keys} keys, the sequence model {rows} rows")));
+        }
+        let (buckets, tokens) = (self.vocabulary.token_buckets(), self.sequence.token_count());
+        if buckets as usize != tokens {
+            let reason = format!("the vocabulary has {buckets} token buckets, the sequence model {tokens}");
+            return Err(Error::content(CONFIG, reason));
+        }
+        let same = self.config.sequence == *self.sequence.config()
+            && self.config.placement == *self.placement.config()
+            && self.config.vocabulary.token_buckets == buckets;
+        match same {
+            true => Ok(()),
+            false => Err(Error::content(CONFIG, "it is not what the models were made with")),
+        }
+    }
+}
+
+impl ModelConfig {
+    /// Checks every value of every part against its range.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the first field that is out of its range.
+    pub fn check(&self) -> Result<()> {
+        self.sequence.check()?;
+        self.coaccess.check()?;
+        self.placement.check()
+    }
+}
+
+/// Reads the manifest of the version in `path`.
+pub(crate) fn read_manifest(path: &str, read: impl Fn(&str) -> Result<Option<Vec<u8>>>) -> Result<Manifest> {
+    let missing = || Error::ArtifactFiles { path: path.to_owned(), file: MANIFEST.to_owned(), state: "missing" };
+    Manifest::parse(path, &read(MANIFEST)?.ok_or_else(missing)?)
+}
+
+/// Every file of the version in `path` but the manifest, each compared with its hash.
+pub(crate) fn read_all(
+    path: &str,
+    read: impl Fn(&str) -> Result<Option<Vec<u8>>>,
+) -> Result<(Manifest, Vec<(String, Vec<u8>)>)> {
+    let manifest = read_manifest(path, &read)?;
+    let check = |name: &String| Ok((name.clone(), manifest.check(path, name, &read)?));
+    let files = manifest.files.keys().map(check).collect::<Result<_>>()?;
+    Ok((manifest, files))
+}
+
+fn json(file: &'static str, value: &impl Serialize) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(Error::learn(file))?;
+    bytes.push(b'\n');
+    Ok(bytes)
 }

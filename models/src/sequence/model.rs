@@ -38,6 +38,11 @@ impl SequenceModel {
         self.weights.item_biases.len()
     }
 
+    /// Number of buckets that path tokens are hashed into.
+    pub fn token_count(&self) -> usize {
+        self.weights.token_biases.len()
+    }
+
     /// The state of a client of whom nothing is known.
     pub fn initial_state(&self) -> SequenceState {
         SequenceState { hidden: vec![0.0; self.config.hidden_width], query: vec![0.0; self.config.embedding_width] }

@@ -1,0 +1,141 @@
+//! `model.safetensors`: every weight by name, readable from Python.
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use crate::{
+    Error, Model, PlacementHead, Result, SequenceModel,
+    artifact::{ModelConfig, TENSORS},
+    placement::weights::PlacementWeights,
+    sequence::{retrieval::Cells, weights::SequenceWeights},
+};
+
+const CENTROIDS: &str = "sequence.cell_centroids";
+/// Header entry with the region names as a JSON list.
+const REGIONS: &str = "regions";
+
+/// A tensor's name, its columns (none for a vector) and its numbers.
+type Named<'a> = (&'static str, Option<usize>, &'a [f32]);
+
+/// The file's content for a model.
+pub(super) fn write(model: &Model) -> Result<Vec<u8>> {
+    let (sequence, placement) = (model.sequence.weights(), model.placement.weights());
+    let mut tensors = sequence_tensors(&model.config, sequence).to_vec();
+    tensors.extend(placement_tensors(&model.config, placement));
+    if let Some(cells) = model.sequence.cells() {
+        tensors.push((CENTROIDS, Some(model.config.sequence.embedding_width + 1), &cells.centroids));
+    }
+    let bytes: Vec<Vec<u8>> =
+        tensors.iter().map(|(.., numbers)| numbers.iter().flat_map(|number| number.to_le_bytes()).collect()).collect();
+    let mut views = Vec::with_capacity(tensors.len());
+    for ((name, columns, numbers), bytes) in tensors.iter().zip(&bytes) {
+        let shape = match columns {
+            Some(columns) => vec![numbers.len() / columns, *columns],
+            None => vec![numbers.len()],
+        };
+        views.push((*name, TensorView::new(Dtype::F32, shape, bytes).map_err(Error::learn(WRITE))?));
+    }
+    let regions = serde_json::to_string(&model.regions).map_err(Error::learn(WRITE))?;
+    let header = [(REGIONS.to_owned(), regions)].into_iter().collect();
+    safetensors::serialize(views, Some(header)).map_err(Error::learn(WRITE))
+}
+
+/// The models and region names that a file's content holds.
+pub(super) fn read(bytes: &[u8], config: &ModelConfig) -> Result<(SequenceModel, PlacementHead, Vec<String>)> {
+    let broken = |error: &dyn std::fmt::Display| Error::content(TENSORS, error.to_string());
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| broken(&error))?;
+    let tensors = SafeTensors::deserialize(bytes).map_err(|error| broken(&error))?;
+    let numbers = |name: &str| -> Result<Vec<f32>> {
+        let view = tensors.tensor(name).map_err(|error| broken(&error))?;
+        if view.dtype() != Dtype::F32 {
+            return Err(Error::content(TENSORS, format!("{name} is not of type f32")));
+        }
+        let numbers = view.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        let numbers: Vec<f32> = numbers.collect();
+        match numbers.iter().all(|number| number.is_finite()) {
+            true => Ok(numbers),
+            false => Err(Error::content(TENSORS, format!("{name} has numbers that are not finite"))),
+        }
+    };
+    let sequence = read_sequence(&numbers, config)?;
+    let cells = match tensors.names().contains(&CENTROIDS) {
+        true => {
+            let (centroids, width) = (numbers(CENTROIDS)?, config.sequence.embedding_width);
+            if centroids.is_empty() || centroids.len() % (width + 1) != 0 {
+                return Err(Error::content(TENSORS, format!("{CENTROIDS} has {} numbers", centroids.len())));
+            }
+            Some(Cells::assign(centroids, &sequence, width))
+        }
+        false => None,
+    };
+    let placement = read_placement(&numbers, config)?;
+    let regions = metadata.metadata().as_ref().and_then(|header| header.get(REGIONS));
+    let regions = regions.ok_or_else(|| Error::content(TENSORS, "its header does not name the regions"))?;
+    let regions: Vec<String> = serde_json::from_str(regions).map_err(|error| broken(&error))?;
+    let sequence = SequenceModel::from_parts(config.sequence.clone(), sequence, cells);
+    let placement = PlacementHead::from_parts(config.placement.clone(), placement);
+    if placement.region_count() != regions.len() {
+        return Err(Error::content(
+            TENSORS,
+            format!("{} regions have names, {} have weights", regions.len(), placement.region_count()),
+        ));
+    }
+    Ok((sequence, placement, regions))
+}
+
+fn sequence_tensors<'a>(config: &ModelConfig, weights: &'a SequenceWeights) -> [Named<'a>; 9] {
+    let (embedding, hidden) = (Some(config.sequence.embedding_width), Some(config.sequence.hidden_width));
+    [
+        ("sequence.gru.weight_ih_l0", embedding, &weights.weight_ih),
+        ("sequence.gru.weight_hh_l0", hidden, &weights.weight_hh),
+        ("sequence.gru.bias_ih_l0", None, &weights.bias_ih),
+        ("sequence.gru.bias_hh_l0", None, &weights.bias_hh),
+        ("sequence.projection", hidden, &weights.projection),
+        ("sequence.items", embedding, &weights.items),
+        ("sequence.item_biases", None, &weights.item_biases),
+        ("sequence.tokens", embedding, &weights.tokens),
+        ("sequence.token_biases", None, &weights.token_biases),
+    ]
+}
+
+fn read_sequence(numbers: &impl Fn(&str) -> Result<Vec<f32>>, config: &ModelConfig) -> Result<SequenceWeights> {
+    let weights = SequenceWeights {
+        weight_ih: numbers("sequence.gru.weight_ih_l0")?,
+        weight_hh: numbers("sequence.gru.weight_hh_l0")?,
+        bias_ih: numbers("sequence.gru.bias_ih_l0")?,
+        bias_hh: numbers("sequence.gru.bias_hh_l0")?,
+        projection: numbers("sequence.projection")?,
+        items: numbers("sequence.items")?,
+        item_biases: numbers("sequence.item_biases")?,
+        tokens: numbers("sequence.tokens")?,
+        token_biases: numbers("sequence.token_biases")?,
+    };
+    weights.check_shapes(TENSORS, config.sequence.embedding_width, config.sequence.hidden_width)?;
+    Ok(weights)
+}
+
+fn placement_tensors<'a>(config: &ModelConfig, weights: &'a PlacementWeights) -> [Named<'a>; 6] {
+    let (item, rank) = (config.sequence.embedding_width + 1, config.placement.rank);
+    [
+        ("placement.item_map", Some(item), &weights.item_map),
+        ("placement.regions", Some(rank), &weights.regions),
+        ("placement.hidden", Some(PlacementWeights::input_width(&config.placement)), &weights.hidden),
+        ("placement.hidden_biases", None, &weights.hidden_biases),
+        ("placement.output", None, &weights.output),
+        ("placement.output_bias", None, &weights.output_bias),
+    ]
+}
+
+fn read_placement(numbers: &impl Fn(&str) -> Result<Vec<f32>>, config: &ModelConfig) -> Result<PlacementWeights> {
+    let weights = PlacementWeights {
+        item_map: numbers("placement.item_map")?,
+        regions: numbers("placement.regions")?,
+        hidden: numbers("placement.hidden")?,
+        hidden_biases: numbers("placement.hidden_biases")?,
+        output: numbers("placement.output")?,
+        output_bias: numbers("placement.output_bias")?,
+    };
+    weights.check_shapes(TENSORS, &config.placement, config.sequence.embedding_width + 1)?;
+    Ok(weights)
+}
+
+const WRITE: &str = "model.safetensors";
