@@ -12,15 +12,13 @@ use anyhow::Context;
 use nearcast_datasets::LogSource;
 use nearcast_proto::config_file;
 use serde::{Deserialize, Serialize};
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     origin::{self, Objects},
     output::Output,
+    shutdown::shutdown_signal,
 };
 
 /// Arguments of `nearcast origin`.
@@ -98,7 +96,7 @@ fn load(path: &Path) -> anyhow::Result<Config> {
 }
 
 async fn serve(config: Config, objects: Objects) -> anyhow::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let signal = shutdown_signal()?;
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}; is the port taken? try --listen 127.0.0.1:0", config.listen))?;
@@ -108,10 +106,7 @@ async fn serve(config: Config, objects: Objects) -> anyhow::Result<()> {
     // Whoever started this process waits for the line; without a reader the origin still serves.
     let _ = writeln!(io::stderr(), "ready http://{address}");
     let signalled = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        signal.await;
         stop.cancel();
         tokio::time::sleep(DRAIN).await;
     };
