@@ -1,6 +1,6 @@
 //! A whole model version in memory.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -154,7 +154,7 @@ pub(crate) fn read_manifest(path: &str, read: impl Fn(&str) -> Result<Option<Vec
 pub(crate) fn read_all(
     path: &str,
     read: impl Fn(&str) -> Result<Option<Vec<u8>>>,
-) -> Result<(Manifest, Vec<(String, Vec<u8>)>)> {
+) -> Result<(Manifest, BTreeMap<String, Vec<u8>>)> {
     let manifest = read_manifest(path, &read)?;
     let check = |name: &String| Ok((name.clone(), manifest.check(path, name, &read)?));
     let files = manifest.files.keys().map(check).collect::<Result<_>>()?;

@@ -174,7 +174,7 @@ fn content_that_makes_no_sense_is_an_error_even_when_its_hash_matches() -> Resul
             Ok(Some(match name {
                 MANIFEST => changed.clone(),
                 name if name == broken => content.to_vec(),
-                name => files.iter().find(|(file, _)| file == name).unwrap().1.clone(),
+                name => files[name].clone(),
             }))
         };
         assert!(matches!(Model::load_from("v", read), Err(Error::ArtifactContent { .. })), "{broken}");

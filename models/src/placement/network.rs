@@ -86,7 +86,7 @@ impl PlacementVars {
 
     /// Takes over the numbers of a trained head.
     #[cfg(test)]
-    pub(super) fn set(&mut self, weights: &PlacementWeights) -> Result<()> {
+    pub(super) fn set(&self, weights: &PlacementWeights) -> Result<()> {
         let set = |var: &Var, numbers: &[f32]| var.set(&Tensor::from_slice(numbers, var.shape(), &Device::Cpu)?);
         set(&self.item_map, &weights.item_map)?;
         set(&self.regions, &weights.regions)?;

@@ -199,7 +199,7 @@ mod tests {
         let (vocabulary, sequence) = sequence()?;
         let head = train(&vocabulary, &sequence, 30)?;
         let mut rng = ChaCha8Rng::seed_from_u64(9);
-        let mut vars = PlacementTrainer::new(head.config(), &sequence, 3, 1)?.vars;
+        let vars = PlacementTrainer::new(head.config(), &sequence, 3, 1)?.vars;
         vars.set(head.weights()).map_err(Error::learn(WHAT))?;
         let mut queries: Vec<_> = (0..10).map(|key| example(&vocabulary, key, key % 5, 7, 0.0).query).collect();
         for query in &mut queries {

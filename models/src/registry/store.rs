@@ -1,10 +1,30 @@
 //! The registry.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use object_store::ObjectStore;
 use serde::Serialize;
+use url::Url;
 
-use crate::{Manifest, Model, Result, VersionName};
+use crate::{
+    Error, Manifest, Model, Result, VersionName,
+    artifact::{self, MANIFEST},
+    registry::{
+        backend::{Backend, Local, Remote},
+        name::is_alias,
+    },
+};
+
+const ALIASES: &str = "aliases";
+/// One file per number ever given out: what makes two publishers choose different ones, now and after deletions.
+const CLAIMS: &str = "claims";
+const VERSIONS: &str = "versions";
+/// Numbers tried before giving up on finding a free one.
+const CLAIM_TRIES_MAX: u32 = 64;
 
 /// One published version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -18,55 +38,121 @@ pub struct VersionSummary {
 }
 
 /// A directory or object-store prefix with model versions.
+///
+/// `versions/v0001/…` holds a version's files, `aliases/champion` the name of a version, `claims/v0001` reserves a
+/// number. A version exists from when its manifest does, and that is written last.
 #[derive(Debug)]
 pub struct Registry {
     location: String,
+    backend: Box<dyn Backend>,
 }
 
 impl Registry {
-    /// The registry at a directory or URL (`s3://`, `gs://`, `az://`, `file://`); a directory is made on first use.
+    /// The registry at a directory or URL (`s3://`, `gs://`, `az://`, `file://`); a directory is made on first write.
+    /// Object stores take their credentials from the environment.
     ///
     /// # Errors
-    /// [`Error::RegistryLocation`](crate::Error::RegistryLocation) when the place cannot be understood.
+    /// [`Error::RegistryLocation`] when the place cannot be understood.
     pub fn open(location: &str) -> Result<Self> {
-        Ok(Self { location: location.to_owned() })
+        let unusable = |reason: String| Error::RegistryLocation { text: location.to_owned(), reason };
+        if location.is_empty() {
+            return Err(unusable("it is empty".to_owned()));
+        }
+        if !location.contains("://") {
+            return Ok(Self::with_backend(location, Local::new(PathBuf::from(location))));
+        }
+        let url = Url::parse(location).map_err(|error| unusable(error.to_string()))?;
+        if url.scheme() == "file" {
+            let path = url.to_file_path().map_err(|()| unusable("it names another host".to_owned()))?;
+            return Ok(Self::with_backend(location, Local::new(path)));
+        }
+        // The stores ask for consent to plain HTTP; whoever wrote the scheme has given it.
+        let consent = (url.scheme() == "http").then(|| ("allow_http".to_owned(), "true".to_owned()));
+        let parsed = object_store::parse_url_opts(&url, std::env::vars().chain(consent));
+        let (store, prefix) = parsed.map_err(|error| unusable(error.to_string()))?;
+        Ok(Self::with_backend(location, Remote::new(Arc::from(store), prefix)))
     }
 
-    /// Publishes the saved version in `dir` under the next free number.
+    /// The registry below `prefix` of an object store that the caller has set up.
+    pub fn with_store(store: Arc<dyn ObjectStore>, prefix: &str) -> Self {
+        Self::with_backend(prefix, Remote::new(store, object_store::path::Path::from(prefix)))
+    }
+
+    fn with_backend(location: &str, backend: impl Backend + 'static) -> Self {
+        Self { location: location.to_owned(), backend: Box::new(backend) }
+    }
+
+    /// Where the registry is, as it was opened.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// Publishes the saved version in `dir` under the next free number, which no other version has or ever had.
     ///
     /// # Errors
-    /// The `Artifact…` variants when the version in `dir` is not whole; otherwise what the store refused.
+    /// The `Artifact…` variants when the version in `dir` is not whole, [`Error::PublishContended`] when too many
+    /// publish at once; otherwise what the store refused.
     pub fn publish(&self, dir: &Path) -> Result<VersionName> {
-        let _ = (&self.location, dir);
-        Ok(VersionName(1))
+        let path = dir.display().to_string();
+        let read = |name: &str| artifact::files::read(&dir.join(name));
+        let (_, files) = artifact::read_all(&path, read)?;
+        let manifest = read(MANIFEST)?.unwrap_or_default();
+        let version = self.claim()?;
+        for (name, bytes) in files.into_iter().chain([(MANIFEST.to_owned(), manifest)]) {
+            self.backend.replace(&file_path(version, &name), bytes)?;
+        }
+        Ok(version)
     }
 
     /// Every version, oldest first.
     ///
     /// # Errors
-    /// What the store refused.
+    /// A manifest that cannot be read, or what the store refused.
     pub fn list(&self) -> Result<Vec<VersionSummary>> {
-        let _ = &self.location;
-        Ok(Vec::new())
+        let aliases = self.aliases()?;
+        let mut versions = Vec::new();
+        for version in self.names(VERSIONS)? {
+            // Without a manifest it is still being published, or being deleted.
+            if self.exists(version)? {
+                let pointing = aliases.iter().filter(|(_, target)| **target == version);
+                let aliases = pointing.map(|(alias, _)| alias.clone()).collect();
+                versions.push(VersionSummary { version, aliases, manifest: self.manifest(version)? });
+            }
+        }
+        Ok(versions)
+    }
+
+    /// The manifest of a version, without looking at its other files.
+    ///
+    /// # Errors
+    /// The `Artifact…` variants when it cannot be understood.
+    pub fn manifest(&self, version: VersionName) -> Result<Manifest> {
+        artifact::read_manifest(&self.place(version), self.reader(version))
     }
 
     /// Loads the version with this name or behind this alias, after checking every hash.
     ///
     /// # Errors
-    /// [`Error::AliasOrVersionUnknown`](crate::Error::AliasOrVersionUnknown), or why the version is not usable.
+    /// [`Error::AliasOrVersionUnknown`], or why the version is not usable.
     pub fn load(&self, name: &str) -> Result<(VersionName, Model)> {
         let version = self.resolve(name)?;
-        Ok((version, Model::load(Path::new(&self.location))?))
+        Ok((version, Model::load_from(&self.place(version), self.reader(version))?))
     }
 
     /// The version with this name or behind this alias.
     ///
     /// # Errors
-    /// [`Error::AliasOrVersionUnknown`](crate::Error::AliasOrVersionUnknown).
+    /// [`Error::AliasOrVersionUnknown`].
     pub fn resolve(&self, name: &str) -> Result<VersionName> {
-        let unknown =
-            |_| crate::Error::AliasOrVersionUnknown { registry: self.location.clone(), name: name.to_owned() };
-        name.parse().map_err(unknown)
+        let version = match name.parse() {
+            Ok(version) => Some(version),
+            Err(_) if is_alias(name) => self.read_alias(name)?,
+            Err(_) => None,
+        };
+        match version {
+            Some(version) if self.exists(version)? => Ok(version),
+            _ => Err(self.unknown(name)),
+        }
     }
 
     /// Every alias and the version behind it.
@@ -74,33 +160,127 @@ impl Registry {
     /// # Errors
     /// What the store refused.
     pub fn aliases(&self) -> Result<BTreeMap<String, VersionName>> {
-        let _ = &self.location;
-        Ok(BTreeMap::new())
+        let mut aliases = BTreeMap::new();
+        for alias in self.backend.list(ALIASES)?.into_iter().filter(|name| is_alias(name)) {
+            if let Some(version) = self.read_alias(&alias)? {
+                aliases.insert(alias, version);
+            }
+        }
+        Ok(aliases)
     }
 
     /// Points `alias` at `version` in one atomic step.
     ///
     /// # Errors
-    /// [`Error::Name`](crate::Error::Name) or [`Error::AliasOrVersionUnknown`](crate::Error::AliasOrVersionUnknown).
+    /// [`Error::Name`] or [`Error::AliasOrVersionUnknown`].
     pub fn alias(&self, alias: &str, version: VersionName) -> Result<()> {
-        let _ = (&self.location, alias, version);
-        Ok(())
+        if !is_alias(alias) {
+            return Err(Error::Name { name: alias.to_owned() });
+        }
+        if !self.exists(version)? {
+            return Err(self.unknown(&version.to_string()));
+        }
+        let before = self.read_alias(alias)?;
+        self.write_alias(alias, version)?;
+        // `delete` removes the manifest and then looks for aliases: whichever of the two comes second sees the other.
+        if self.exists(version)? {
+            return Ok(());
+        }
+        match before {
+            Some(before) => self.write_alias(alias, before)?,
+            None => self.backend.remove(&alias_path(alias))?,
+        }
+        Err(self.unknown(&version.to_string()))
     }
 
     /// Reads every byte of a version and compares it with its manifest.
     ///
     /// # Errors
-    /// The `Artifact…` variants say which file is wrong and how.
+    /// [`Error::AliasOrVersionUnknown`]; the `Artifact…` variants say which file is wrong and how.
     pub fn verify(&self, version: VersionName) -> Result<Manifest> {
-        Ok(self.load(&version.to_string())?.1.manifest)
+        if !self.exists(version)? {
+            return Err(self.unknown(&version.to_string()));
+        }
+        Ok(artifact::read_all(&self.place(version), self.reader(version))?.0)
     }
 
     /// Deletes a version that no alias points at. Its number is not given out again.
     ///
     /// # Errors
-    /// [`Error::AliasedVersion`](crate::Error::AliasedVersion) when an alias points at it.
+    /// [`Error::AliasedVersion`] when an alias points at it, [`Error::AliasOrVersionUnknown`] when it does not exist.
     pub fn delete(&self, version: VersionName) -> Result<()> {
-        let _ = (&self.location, version);
+        self.check_unaliased(version)?;
+        let path = file_path(version, MANIFEST);
+        let manifest = self.backend.read(&path)?.ok_or_else(|| self.unknown(&version.to_string()))?;
+        self.backend.remove(&path)?;
+        // See `alias`.
+        if let Err(refused) = self.check_unaliased(version) {
+            self.backend.replace(&path, manifest)?;
+            return Err(refused);
+        }
+        for name in self.backend.list(&format!("{VERSIONS}/{version}"))? {
+            self.backend.remove(&file_path(version, &name))?;
+        }
         Ok(())
     }
+
+    fn check_unaliased(&self, version: VersionName) -> Result<()> {
+        match self.aliases()?.into_iter().find(|(_, target)| *target == version) {
+            Some((alias, _)) => Err(Error::AliasedVersion { version: version.to_string(), alias }),
+            None => Ok(()),
+        }
+    }
+
+    /// Reserves a number that nobody else has.
+    fn claim(&self) -> Result<VersionName> {
+        let newest = self.names(CLAIMS)?.into_iter().chain(self.names(VERSIONS)?).max();
+        let first = newest.map_or(1, |newest| newest.0.saturating_add(1));
+        for number in (first..=u32::MAX).take(CLAIM_TRIES_MAX as usize) {
+            let version = VersionName(number);
+            if self.backend.create(&format!("{CLAIMS}/{version}"), Vec::new())? {
+                return Ok(version);
+            }
+        }
+        Err(Error::PublishContended { registry: self.location.clone(), tries: CLAIM_TRIES_MAX })
+    }
+
+    fn names(&self, folder: &str) -> Result<Vec<VersionName>> {
+        let mut names: Vec<_> = self.backend.list(folder)?.iter().filter_map(|name| name.parse().ok()).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn exists(&self, version: VersionName) -> Result<bool> {
+        Ok(self.backend.read(&file_path(version, MANIFEST))?.is_some())
+    }
+
+    fn read_alias(&self, alias: &str) -> Result<Option<VersionName>> {
+        let Some(bytes) = self.backend.read(&alias_path(alias))? else { return Ok(None) };
+        let text = String::from_utf8_lossy(&bytes);
+        text.trim().parse().map(Some).map_err(|reason: String| Error::content(&alias_path(alias), reason))
+    }
+
+    fn write_alias(&self, alias: &str, version: VersionName) -> Result<()> {
+        self.backend.replace(&alias_path(alias), format!("{version}\n").into_bytes())
+    }
+
+    fn reader(&self, version: VersionName) -> impl Fn(&str) -> Result<Option<Vec<u8>>> {
+        move |name| self.backend.read(&file_path(version, name))
+    }
+
+    fn place(&self, version: VersionName) -> String {
+        format!("{}/{VERSIONS}/{version}", self.location.trim_end_matches('/'))
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        Error::AliasOrVersionUnknown { registry: self.location.clone(), name: name.to_owned() }
+    }
+}
+
+fn file_path(version: VersionName, name: &str) -> String {
+    format!("{VERSIONS}/{version}/{name}")
+}
+
+fn alias_path(alias: &str) -> String {
+    format!("{ALIASES}/{alias}")
 }

@@ -1,0 +1,84 @@
+//! A registry in a directory.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::Backend;
+use crate::{
+    Error, Result,
+    artifact::files::{self, sync_directory, write_synced},
+};
+
+/// Files below a directory, made on first write.
+#[derive(Debug)]
+pub(in crate::registry) struct Local {
+    root: PathBuf,
+}
+
+impl Local {
+    pub(in crate::registry) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// Writes the content beside its place, then lets `place` move it there.
+    fn write(&self, path: &str, bytes: &[u8], place: impl FnOnce(&Path, &Path) -> io::Result<()>) -> Result<()> {
+        let target = self.root.join(path);
+        let folder = target.parent().unwrap_or(&self.root);
+        fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
+        let staging = tempfile::Builder::new().prefix(".writing-").tempdir_in(&self.root);
+        let staging = staging.map_err(Error::file("write in", &self.root))?;
+        let written = staging.path().join("content");
+        write_synced(&written, bytes)?;
+        place(&written, &target).map_err(Error::file("write", &target))?;
+        sync_directory(folder)?;
+        // The folder itself may be new.
+        sync_directory(folder.parent().unwrap_or(folder))
+    }
+}
+
+impl Backend for Local {
+    fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let folder = self.root.join(folder);
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::file("list", folder)(error)),
+        };
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+        let mut names: Vec<String> = names.collect::<io::Result<_>>().map_err(Error::file("list", folder))?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        files::read(&self.root.join(path))
+    }
+
+    fn create(&self, path: &str, bytes: Vec<u8>) -> Result<bool> {
+        // A hard link is refused when its name is taken; a rename would replace.
+        let result = self.write(path, &bytes, |from, to| fs::hard_link(from, to));
+        match result {
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
+    fn replace(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
+        self.write(path, &bytes, |from, to| fs::rename(from, to))
+    }
+
+    fn remove(&self, path: &str) -> Result<()> {
+        let path = self.root.join(path);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::file("remove", path)(error)),
+            _ => {}
+        }
+        // A folder goes with its last file; while it has others, this is refused, as it should be.
+        path.parent().filter(|folder| *folder != self.root).map_or(Ok(()), |folder| {
+            let _ = fs::remove_dir(folder);
+            Ok(())
+        })
+    }
+}
