@@ -198,6 +198,12 @@ impl TestNode {
         commands
     }
 
+    /// Reads what is there already, and until a further request is taken.
+    pub(crate) async fn settle_silently(&mut self) {
+        self.request("settling", "settling", "/settling").await;
+        self.settle().await;
+    }
+
     /// Reads on until the stream ends; says how.
     pub(crate) async fn end(&mut self) -> (Code, String) {
         loop {
