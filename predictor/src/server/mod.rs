@@ -26,9 +26,11 @@ use tokio::{
     task::{JoinHandle, JoinSet, spawn_blocking},
     time::timeout,
 };
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::{Server, server::Router};
+use tonic::transport::{
+    Server,
+    server::{Router, TcpIncoming},
+};
 use tonic_health::server::HealthReporter;
 
 use self::{
@@ -120,7 +122,8 @@ impl Service {
     fn serve_grpc(&mut self, listener: TcpListener, routes: Router) {
         let cancelled = self.cancel.clone().cancelled_owned();
         self.servers.spawn(async move {
-            let connections = TcpListenerStream::new(listener);
+            // Commands and acknowledgements are small and follow each other: Nagle would hold every second one back.
+            let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
             routes.serve_with_incoming_shutdown(connections, cancelled).await.map_err(Error::ServeGrpc)
         });
     }

@@ -3,5 +3,6 @@
 
 mod harness;
 mod membership;
+mod models;
 mod operation;
 mod streams;
