@@ -40,6 +40,9 @@ pub enum Error {
         /// The log.
         log: String,
     },
+    /// An import or export could not be done.
+    #[error(transparent)]
+    Import(#[from] crate::import::ImportError),
     /// A local file or folder could not be used.
     #[error("cannot {action} {path}")]
     Io {
@@ -49,6 +52,14 @@ pub enum Error {
         path: String,
         /// What the system said.
         source: io::Error,
+    },
+    /// Settings that make no synthetic workload.
+    #[error("setting {setting}: {problem}")]
+    BadWorkload {
+        /// The setting.
+        setting: &'static str,
+        /// What is wrong with it.
+        problem: String,
     },
     /// A key longer than [`schema::KEY_BYTES_MAX`].
     #[error("{file}: row {row}: key of {bytes} bytes is longer than the {} allowed", schema::KEY_BYTES_MAX)]
