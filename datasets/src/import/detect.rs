@@ -30,21 +30,24 @@ pub(crate) fn choose(input: &str, sample: &[u8], options: &ImportOptions) -> Res
 }
 
 fn named(format: Format, sample: &[u8], options: &ImportOptions) -> Result<Choice, ImportError> {
-    let parser = match format {
-        Format::OracleGeneral => None,
+    let (parser, decision): (Option<Box<dyn LineParser>>, _) = match format {
+        Format::OracleGeneral => (None, "records of 24 bytes".to_owned()),
         Format::Delimited => {
             let delimiter = options.delimiter.or_else(|| best_delimiter(sample, options)).unwrap_or(b',');
             let columns = columns_or(options, || delimited::guess(first_line(sample), delimiter))?;
-            Some(delimited_parser(delimiter, columns, options))
+            let decision = format!("fields separated by '{}', {columns}", char::from(delimiter).escape_default());
+            (Some(delimited_parser(delimiter, columns, options)), decision)
         }
         Format::Jsonl => {
-            let guess =
-                || json_lines::object(first_line(sample)).map(|first| json_lines::guess(&first)).unwrap_or_default();
-            Some(Box::new(JsonLines::new(columns_or(options, guess)?, options.field_rules())) as Box<dyn LineParser>)
+            let first = json_lines::object(first_line(sample));
+            let columns = columns_or(options, || first.map(|first| json_lines::guess(&first)).unwrap_or_default())?;
+            let decision = columns.to_string();
+            (Some(Box::new(JsonLines::new(columns, options.field_rules()))), decision)
         }
-        Format::Combined | Format::Common => Some(access_parser(format, options)),
+        Format::Combined => (Some(access_parser(format, options)), "with referer and user agent".to_owned()),
+        Format::Common => (Some(access_parser(format, options)), "without referer and user agent".to_owned()),
     };
-    Ok(Choice { format, decision: "as told".into(), parser })
+    Ok(Choice { format, decision, parser })
 }
 
 fn detect(input: &str, sample: &[u8], options: &ImportOptions) -> Result<Choice, ImportError> {
@@ -61,23 +64,29 @@ fn detect(input: &str, sample: &[u8], options: &ImportOptions) -> Result<Choice,
     }
     for format in [Format::Jsonl, Format::Combined, Format::Common, Format::Delimited] {
         let choice = named(format, sample, options).map_err(|error| error.to_string());
-        match choice.and_then(|choice| try_lines(choice, sample)) {
-            Ok((decision, format)) => return Ok(Choice { decision, ..named(format, sample, options)? }),
+        match choice.and_then(|mut choice| Ok((try_lines(&mut choice, sample)?, choice.decision))) {
+            Ok((fit, decision)) => {
+                // A parser of its own: the one that was tried has learned from the sample.
+                return Ok(Choice { decision: format!("{decision}; {fit}"), ..named(format, sample, options)? });
+            }
             Err(problem) => tried.push(format!("  {format}: {problem}")),
         }
     }
     Err(ImportError::Unrecognised { input: input.to_owned(), tried: tried.join("\n") })
 }
 
-/// Reads the sample; the decision when enough of its lines fit.
-fn try_lines(choice: Choice, sample: &[u8]) -> Result<(String, Format), String> {
-    let Some(mut parser) = choice.parser else { return Err("not text".into()) };
-    let trial = Trial::of(&mut *parser, sample);
-    if trial.fitting == 0 || (trial.fitting as f64) < FITTING_SHARE_MIN * trial.lines as f64 {
-        let first = trial.first_problem.map(|(line, reason)| format!("; line {line}: {reason}")).unwrap_or_default();
-        return Err(format!("{} of {} sampled lines fit{first}", trial.fitting, trial.lines));
+/// Reads the sample; says how many of its lines fit when they are enough.
+fn try_lines(choice: &mut Choice, sample: &[u8]) -> Result<String, String> {
+    let parser = choice.parser.as_deref_mut().ok_or("not text")?;
+    let trial = Trial::of(parser, sample);
+    let fit = format!("{} of {} sampled lines fit", trial.fitting, trial.lines);
+    if trial.fitting > 0 && trial.fitting as f64 >= FITTING_SHARE_MIN * trial.lines as f64 {
+        return Ok(fit);
     }
-    Ok((format!("{} of {} sampled lines fit", trial.fitting, trial.lines), choice.format))
+    Err(match trial.first_problem {
+        Some((line, reason)) => format!("{fit}; line {line}: {reason}"),
+        None => fit,
+    })
 }
 
 /// How well a parser reads a sample.

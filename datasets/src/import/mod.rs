@@ -22,6 +22,8 @@ mod run;
 mod sizes;
 mod sorter;
 mod target;
+#[cfg(test)]
+mod tests;
 mod time;
 
 pub use columns::{Column, ColumnMap};

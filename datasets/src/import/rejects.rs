@@ -99,7 +99,7 @@ fn redact(text: &str, client: Option<&[u8]>) -> String {
     let text = client.map_or_else(|| text.to_owned(), |client| text.replace(client, REDACTED));
     let mut redacted = String::with_capacity(text.len());
     let mut rest = &*text;
-    while let Some(start) = rest.find(|character| is_address_part(character)) {
+    while let Some(start) = rest.find(is_address_part) {
         let (before, tail) = rest.split_at(start);
         let (word, after) = tail.split_at(tail.find(|character| !is_address_part(character)).unwrap_or(tail.len()));
         redacted.push_str(before);

@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::Serialize;
 
 use super::Format;
-use crate::Timestamp;
 
 /// The result of an import.
 #[derive(Clone, Debug, Serialize)]
@@ -36,10 +35,10 @@ pub struct ImportReport {
     pub keys: usize,
     /// The regions.
     pub regions: Vec<String>,
-    /// The first request, in microseconds since 1970.
-    pub first_us: Timestamp,
-    /// The last request, in microseconds since 1970.
-    pub last_us: Timestamp,
+    /// The first request, RFC 3339.
+    pub first: String,
+    /// The last request, RFC 3339.
+    pub last: String,
     /// How sizes were found.
     pub sizes: SizeReport,
     /// Requests that came after a later one and were moved.
@@ -58,9 +57,9 @@ impl ImportReport {
 pub struct InputReport {
     /// The input.
     pub source: String,
-    /// Its format.
-    pub format: Format,
-    /// How the format was chosen.
+    /// Its format; none when it is empty.
+    pub format: Option<Format>,
+    /// How it was read, and why so when the format was not named.
     pub decision: String,
     /// Lines or records read.
     pub lines: u64,
@@ -79,7 +78,16 @@ pub struct SizeReport {
 
 /// How far an import is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum Progress<'a> {
+    /// An input is about to be read in this way.
+    Chosen {
+        /// The input.
+        input: &'a str,
+        /// Its format.
+        format: Format,
+        /// Why.
+        decision: &'a str,
+    },
     /// So many lines are read.
     Reading(u64),
     /// So many requests are written.

@@ -19,7 +19,7 @@ use super::{
     report::{ImportReport, SizeReport},
     sorter::{Row, Sorter},
 };
-use crate::{LogWriter, RequestEvent, Summary, WriteOptions};
+use crate::{LogWriter, RequestEvent, Summary, WriteOptions, rfc3339};
 
 /// Converts the inputs into one log at `out`: a folder partitioned by date, or one file when its name ends in
 /// `.parquet`. Unless this returns `Ok`, nothing is left at `out`; the rejects file stays either way.
@@ -30,7 +30,7 @@ pub fn import(
     inputs: &[Input],
     out: &Path,
     options: &ImportOptions,
-    mut progress: impl FnMut(Progress),
+    mut progress: impl FnMut(Progress<'_>),
 ) -> crate::Result<ImportReport> {
     // Created and dropped, so that a place that cannot be written to is known before anything is read.
     drop(create(out, false)?);
@@ -53,11 +53,11 @@ struct Run<'o, 'p> {
     lines: u64,
     kept: u64,
     inputs: Vec<InputReport>,
-    progress: &'p mut dyn FnMut(Progress),
+    progress: &'p mut dyn FnMut(Progress<'_>),
 }
 
 impl<'o, 'p> Run<'o, 'p> {
-    fn new(options: &'o ImportOptions, spill_folder: PathBuf, progress: &'p mut dyn FnMut(Progress)) -> Self {
+    fn new(options: &'o ImportOptions, spill_folder: PathBuf, progress: &'p mut dyn FnMut(Progress<'_>)) -> Self {
         Self {
             options,
             catalog: Catalog::new(options),
@@ -75,7 +75,13 @@ impl<'o, 'p> Run<'o, 'p> {
     fn read(&mut self, input: &Input) -> Result<(), ImportError> {
         let source = input.to_string();
         let opened = input.open()?;
+        if opened.sample.is_empty() {
+            self.inputs.push(InputReport { source, format: None, decision: "empty".into(), lines: 0 });
+            return Ok(());
+        }
         let choice = choose(&source, &opened.sample, self.options)?;
+        let (format, decision) = (choice.format, choice.decision);
+        (self.progress)(Progress::Chosen { input: &source, format, decision: &decision });
         let before = self.lines;
         let failed = |error| ImportError::Input { input: input.to_string(), source: error };
         match choice.parser {
@@ -83,7 +89,7 @@ impl<'o, 'p> Run<'o, 'p> {
             None => self.read_records(&source, opened.reader, &failed)?,
         }
         let lines = self.lines - before;
-        self.inputs.push(InputReport { source, format: choice.format, decision: choice.decision, lines });
+        self.inputs.push(InputReport { source, format: Some(format), decision, lines });
         Ok(())
     }
 
@@ -202,8 +208,8 @@ impl<'o, 'p> Run<'o, 'p> {
             clients: self.catalog.pseudonyms().len(),
             keys: self.catalog.keys.len(),
             regions: self.catalog.regions.iter().map(|(_, name)| name.to_string()).collect(),
-            first_us: first,
-            last_us: last,
+            first: rfc3339(first),
+            last: rfc3339(last),
             sizes: SizeReport {
                 partial_keys: sizes.partial_count,
                 unknown_keys: sizes.unknown_count,

@@ -186,8 +186,8 @@ mod tests {
     use super::*;
 
     fn row(second: i64, index: u32) -> Row {
-        let range = (index % 3 == 0).then_some(ByteRange { start: u64::from(index), end: u64::from(index) + 9 });
-        let size_bytes = (index % 2 == 0).then_some(u64::from(index));
+        let range = index.is_multiple_of(3).then_some(ByteRange { start: u64::from(index), end: u64::from(index) + 9 });
+        let size_bytes = index.is_multiple_of(2).then_some(u64::from(index));
         let timestamp = Timestamp::from_micros(second * 1_000_000);
         Row { timestamp, client: ClientId(index + 1), region: RegionId(7), key: KeyId(index), size_bytes, range }
     }

@@ -47,7 +47,7 @@ impl FromStr for TimeFormat {
 
 impl TimeFormat {
     /// The instant that `text` stands for, or `None`.
-    pub(crate) fn read(&self, text: &str) -> Option<Timestamp> {
+    pub fn read(&self, text: &str) -> Option<Timestamp> {
         match self {
             Self::Auto => read_auto(text),
             Self::EpochSeconds => read_epoch(text, 1_000_000, 1),

@@ -8,6 +8,8 @@ mod arrivals;
 mod config;
 mod keys;
 mod popularity;
+#[cfg(test)]
+mod tests;
 mod truth;
 mod workload;
 
@@ -19,7 +21,7 @@ pub use config::{RegionConfig, WorkloadConfig};
 pub use truth::{AccuracyAt, BestAccuracy};
 pub use workload::{SyntheticRequest, Workload};
 
-use crate::{Error, LogWriter, RequestEvent, Timestamp, WriteOptions, error::Result};
+use crate::{Error, LogWriter, RequestEvent, Timestamp, WriteOptions, error::Result, rfc3339};
 
 /// What is known about a synthetic log: the content of its `truth.json`.
 #[derive(Clone, Debug, Serialize)]
@@ -57,10 +59,10 @@ pub struct SynthesizeReport {
     pub born_keys: usize,
     /// Sessions that did not happen because no client was free.
     pub dropped_sessions: u64,
-    /// The first request, in microseconds since 1970.
-    pub first_us: Timestamp,
-    /// The last request, in microseconds since 1970.
-    pub last_us: Timestamp,
+    /// The first request, RFC 3339.
+    pub first: String,
+    /// The last request, RFC 3339.
+    pub last: String,
     /// The best achievable accuracy.
     pub truth: Truth,
 }
@@ -101,8 +103,8 @@ pub fn synthesize(config: &WorkloadConfig, out: &Path, mut progress: impl FnMut(
         requests: summary.row_count,
         born_keys: workload.born_key_count(),
         dropped_sessions: workload.dropped_session_count(),
-        first_us: summary.first,
-        last_us: summary.last,
+        first: rfc3339(summary.first),
+        last: rfc3339(summary.last),
         truth,
     })
 }

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::{RECORD_BYTES, decode, encode};
-use crate::{Dictionaries, EventChunk, LogReader, LogSource, Result, Timestamp, import::ImportError};
+use crate::{Dictionaries, EventChunk, LogReader, LogSource, Result, Timestamp, import::ImportError, rfc3339};
 
 /// How a log is exported.
 #[derive(Clone, Debug, Default)]
@@ -34,8 +34,8 @@ pub struct ExportReport {
     pub requests: u64,
     /// Distinct objects; they are numbered from 1 to this.
     pub objects: u32,
-    /// The instant of time 0, in microseconds since 1970.
-    pub start_us: Timestamp,
+    /// The instant of time 0, RFC 3339: `--start` for a way back.
+    pub start: String,
     /// Requests whose size did not fit into 32 bits and was cut to the largest that does.
     pub sizes_cut: u64,
     /// Requests of size 0, written as 1 because libCacheSim leaves out requests without a size.
@@ -50,7 +50,7 @@ pub struct ExportReport {
 /// # Errors
 /// Those of reading the log; [`ImportError::Output`], [`ImportError::SpanTooLong`], [`ImportError::UnknownRegion`].
 pub fn export_oracle_general(source: &LogSource, path: &Path, options: &ExportOptions) -> Result<ExportReport> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let failed = |source| ImportError::output(path, source);
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
     let mut report = write_rows(source, file.as_file_mut(), options, &failed)?;
@@ -87,6 +87,7 @@ fn write_rows(
         return Err(ImportError::UnknownRegion { region, found: found.join(", ") }.into());
     }
     rows.file.flush().map_err(failed)?;
+    rows.report.start = rows.start.map(rfc3339).unwrap_or_default();
     Ok(rows.report)
 }
 
@@ -94,6 +95,7 @@ struct Rows<'f> {
     file: BufWriter<&'f mut File>,
     /// Number of each key among the keys written, by key number in the log.
     numbers: Vec<Option<u32>>,
+    start: Option<Timestamp>,
     report: ExportReport,
 }
 
@@ -104,19 +106,17 @@ impl<'f> Rows<'f> {
             output: PathBuf::new(),
             requests: 0,
             objects: 0,
-            start_us: Timestamp::default(),
+            start: String::new(),
             sizes_cut: 0,
             sizes_raised: 0,
         };
-        Self { file, numbers: Vec::new(), report }
+        Self { file, numbers: Vec::new(), start: None, report }
     }
 
     fn push(&mut self, chunk: &EventChunk, index: usize, failed: &dyn Fn(io::Error) -> ImportError) -> Result<()> {
         let report = &mut self.report;
-        if report.requests == 0 {
-            report.start_us = chunk.timestamps[index];
-        }
-        let seconds = chunk.timestamps[index].since(report.start_us).as_secs();
+        let start = *self.start.get_or_insert(chunk.timestamps[index]);
+        let seconds = chunk.timestamps[index].since(start).as_secs();
         let seconds = u32::try_from(seconds).map_err(|_| ImportError::SpanTooLong { seconds })?;
         let size_bytes = u32::try_from(chunk.sizes_bytes[index]).unwrap_or_else(|_| {
             report.sizes_cut += 1;
