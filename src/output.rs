@@ -40,6 +40,12 @@ pub(crate) fn start_logging(verbose: u8) {
         .init();
 }
 
+/// Says something on stderr that the user should know and that is no error.
+pub(crate) fn note(text: &str) {
+    // With stderr gone there is nobody left to tell.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// Says on stderr what failed and why, one cause per line.
 pub(crate) fn report_error(error: &anyhow::Error) {
     let mut stderr = io::stderr().lock();
