@@ -39,10 +39,10 @@ async fn a_malformed_message_ends_its_stream_and_no_other() {
 
 /// A predictor for which transfers take no time, so that demand that follows at once is not too late to be foreseen.
 async fn eager_predictor() -> TestPredictor {
-    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
     let topology = folder.path().join("topology.toml");
     let near = "[default]\nrtt_ms = 0.001\norigin_rtt_ms = 2.0\nlocal_rtt_ms = 0.0\n";
-    std::fs::write(&topology, near).unwrap();
+    std::fs::write(&topology, near).expect("writable");
     let engine =
         "[engine]\nprice_seconds_per_mebibyte = 0.0\nbudget_share = 100.0\nsample_share = 1.0\nstay_requests = 24.0\n";
     TestPredictor::start_in(folder, &format!("topology = {topology:?}\n{engine}")).await
