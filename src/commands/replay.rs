@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -85,8 +84,9 @@ pub(crate) struct Args {
 
 /// Drives the production engine and nodes with a log under a virtual clock.
 pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
-    let repeat = RepeatHint { seed: args.seed };
-    let report = run_replay(args).with_context(|| repeat.text())?;
+    let mut hint = RepeatHint { seed: args.seed, is_needed: true };
+    let report = run_replay(args)?;
+    hint.is_needed = false;
     output.show(&report, table)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -217,24 +217,19 @@ fn row(cell: &CellReport) -> [String; 14] {
     ]
 }
 
-/// Says how to repeat a replay that failed, even when it failed by a panic.
+/// Says on stderr how to repeat a replay, unless it ended well: also when it ended by a panic.
 struct RepeatHint {
     seed: u64,
-}
-
-impl RepeatHint {
-    fn text(&self) -> String {
-        let quote = |word: String| if word.contains([' ', '\'', '"']) { format!("{word:?}") } else { word };
-        let command: Vec<_> = std::env::args().map(quote).collect();
-        format!("the replay with seed {} failed; repeat it with: {}", self.seed, command.join(" "))
-    }
+    is_needed: bool,
 }
 
 impl Drop for RepeatHint {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if self.is_needed {
+            let quote = |word: String| if word.contains([' ', '\'', '"', '*']) { format!("{word:?}") } else { word };
+            let command: Vec<_> = std::env::args().map(quote).collect();
             // Nothing is left to do when stderr is gone as well.
-            let _ = writeln!(io::stderr(), "{}", self.text());
+            let _ = writeln!(io::stderr(), "replay with seed {} failed; to repeat: {}", self.seed, command.join(" "));
         }
     }
 }

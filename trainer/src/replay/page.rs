@@ -2,13 +2,14 @@
 
 use std::{
     fmt::Write as _,
+    fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
 use super::{CellReport, ReplayError, ReplayReport, Result, charts};
 
-/// Writes the page to `path` as a whole or not at all.
+/// Writes the page to `path` as a whole or not at all; a device or pipe there is written to as it is.
 ///
 /// # Errors
 /// When a chart cannot be drawn or the file cannot be written, for example because the disk is full; nothing is left
@@ -16,6 +17,9 @@ use super::{CellReport, ReplayError, ReplayReport, Result, charts};
 pub fn write_page(report: &ReplayReport, path: &Path) -> Result<()> {
     let page = page(report)?;
     let failed = |source| ReplayError::Report { path: path.display().to_string(), source };
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return fs::write(path, page).map_err(failed);
+    }
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = folder.map_or_else(|| PathBuf::from("."), Path::to_path_buf);
     let mut file = page_file(&folder).map_err(failed)?;
