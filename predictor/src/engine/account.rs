@@ -206,6 +206,8 @@ pub struct Bounds {
     pub region_keys: usize,
     /// Keys and successors that made room in either table.
     pub coaccess_replaced: u64,
+    /// Numbered keys left alone because of `families_max`.
+    pub families_refused: u64,
     /// Proposals of the sequence model for keys whose size nobody knows.
     pub sequence_unseen: u64,
 }

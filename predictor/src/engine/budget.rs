@@ -41,6 +41,12 @@ impl Allowance {
         true
     }
 
+    /// Orders that are still undecided are expected to waste this much more.
+    pub(super) fn raise(&mut self, more_waste: f64) {
+        self.balance -= more_waste;
+        self.undecided += more_waste;
+    }
+
     /// An order's waste is known.
     pub(super) fn settle(&mut self, expected_waste: f64, waste: f64) {
         self.undecided = (self.undecided - expected_waste).max(0.0);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// | group | fields |
 /// | --- | --- |
-/// | economy | `budget_share`, `budget_carry_share`, `node_bytes_per_second`, `node_burst_seconds`, `price_seconds_per_mebibyte`, `waste_price`, `order_bytes_max`, `order_seconds_max` |
+/// | economy | `budget_share`, `budget_reserve`, `budget_carry_share`, `node_bytes_per_second`, `node_burst_seconds`, `price_seconds_per_mebibyte`, `waste_price`, `order_bytes_max`, `order_seconds_max` |
 /// | learning | `client`, `region`, `gate`, `demand_short_requests`, `demand_long_requests`, `selector_requests`, `session_gap_seconds`, `stay_requests`, `stay_requests_max`, `sample_share`, `novice_labels` |
 /// | bounds | every other `*_max` field |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub struct EngineSettings {
     pub seed: u64,
     /// Bytes that may be wasted, as a share of the bytes fetched on demand (0..=100).
     pub budget_share: f64,
+    /// Share of the budget that is held back for what expectations miss (0..=1).
+    pub budget_reserve: f64,
     /// Unused allowance that may be carried over, as a share of all that was ever granted (0..=1).
     pub budget_carry_share: f64,
     /// Prefetched bytes per second that one node may be sent on average (> 0).
@@ -43,6 +45,8 @@ pub struct EngineSettings {
     pub regions_max: usize,
     /// Segments past the first of an object in the cache map (> 0).
     pub segments_max: usize,
+    /// Families of numbered keys that are told apart (> 0).
+    pub families_max: usize,
     /// Orders waiting to be polled (> 0).
     pub queue_max: usize,
     /// Orders whose outcome is awaited (> 0).
@@ -84,6 +88,7 @@ impl Default for EngineSettings {
         Self {
             seed: 1,
             budget_share: 0.25,
+            budget_reserve: 0.08,
             budget_carry_share: 0.1,
             node_bytes_per_second: 16.0 * MEBIBYTE,
             node_burst_seconds: 4.0,
@@ -96,6 +101,7 @@ impl Default for EngineSettings {
             nodes_max: 256,
             regions_max: 256,
             segments_max: 1_000_000,
+            families_max: 65_536,
             queue_max: 256,
             outstanding_max: 131_072,
             labels_max: 65_536,
@@ -121,6 +127,11 @@ impl EngineSettings {
     /// Seconds of latency that must be saved to pay for one byte.
     pub(super) fn price_seconds_per_byte(&self) -> f64 {
         self.price_seconds_per_mebibyte / MEBIBYTE
+    }
+
+    /// The share of demand's bytes that expected waste may come to.
+    pub(super) fn spendable_share(&self) -> f64 {
+        self.budget_share * (1.0 - self.budget_reserve)
     }
 
     /// The pause after which a session ends.
@@ -154,6 +165,7 @@ impl TryFrom<EngineSettings> for EngineConfig {
         let s = &settings;
         for (name, value, lowest, highest) in [
             ("budget_share", s.budget_share, 0.0, 100.0),
+            ("budget_reserve", s.budget_reserve, 0.0, 1.0),
             ("budget_carry_share", s.budget_carry_share, 0.0, 1.0),
             ("node_bytes_per_second", s.node_bytes_per_second, POSITIVE, 1e15),
             ("node_burst_seconds", s.node_burst_seconds, POSITIVE, 86_400.0),
@@ -178,6 +190,7 @@ impl TryFrom<EngineSettings> for EngineConfig {
             ("nodes_max", s.nodes_max, 1 << 10),
             ("regions_max", s.regions_max, 1 << 10),
             ("segments_max", s.segments_max, 1 << 30),
+            ("families_max", s.families_max, 1 << 30),
             ("queue_max", s.queue_max, 1 << 20),
             ("outstanding_max", s.outstanding_max, 1 << 30),
             ("labels_max", s.labels_max, 1 << 30),

@@ -155,7 +155,7 @@ impl Engine {
         Some(features::of(candidate, info, &context))
     }
 
-    /// `value = P(use) × latency saved − price × bytes − P(no use) × (what the bytes displace + waste price)`.
+    /// `value = P(use) × latency saved − price × bytes − displaced − P(no use) × waste price`.
     fn worth(&self, to: NodeIndex, key: KeyId, bytes: u64, claimed: f32) -> Option<Worth> {
         let settings = self.config.settings();
         let node = self.nodes.get(to)?;
@@ -164,12 +164,14 @@ impl Engine {
         let saved_seconds = self.nodes.fetch_seconds(to, bytes, holders);
         let idle_bytes = (1.0 - believed) * bytes as f64;
         let price = settings.price_seconds_per_byte() * bytes as f64;
-        let harm = idle_bytes * node.harm.seconds_per_byte() + (1.0 - believed) * settings.waste_price * saved_seconds;
+        let displacing_bytes = bytes as f64 * node.expected_stay_share(believed);
+        let waste = (1.0 - believed) * settings.waste_price * saved_seconds;
+        let harm = displacing_bytes * node.harm.seconds_per_byte();
         Some(Worth {
             probability: believed as f32,
             saved_seconds,
-            value_seconds: believed * saved_seconds - price - harm,
-            waste_bytes: idle_bytes * (1.0 + node.harm.bytes_per_byte()),
+            value_seconds: believed * saved_seconds - price - harm - waste,
+            waste_bytes: displacing_bytes.mul_add(node.harm.bytes_per_byte(), idle_bytes),
         })
     }
 

@@ -105,6 +105,7 @@ impl Engine {
                 waste_bytes: planned.waste_bytes,
                 at: now,
                 at_request: self.nodes.get(node).map_or(0, |node| node.requests),
+                stayed: 0.0,
                 is_answered: false,
                 segments_used: 0,
                 segments_late: 0,
@@ -117,6 +118,7 @@ impl Engine {
         let outstanding = &mut self.outstanding;
         let is_awaited = |id| outstanding.get_mut(id).is_some_and(|issued| !issued.is_answered);
         self.unanswered.push(deadline.after(GRACE), id, is_awaited);
+        self.outstanding.start_ageing(id);
         let holders = self.cache_map.holders(SegmentId { key, index: segments[0] });
         let holders = holders.filter(|peer| self.holds_all(*peer, planned, &segments));
         let from: Vec<OrderSource> = self.nodes.sources(node, bytes, holders);

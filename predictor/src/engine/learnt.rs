@@ -9,7 +9,7 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use super::{
     NodeIndex,
     budget::Allowance,
-    candidates::{CoAccessSources, SequenceSource},
+    candidates::{CoAccessSources, SequenceSource, StrideSource},
     config::EngineSettings,
     demand::Demand,
     history::History,
@@ -27,6 +27,7 @@ pub(super) struct Learnt {
     pub demand: Demand,
     pub coaccess: CoAccessSources,
     pub sequence: Option<SequenceSource>,
+    pub stride: StrideSource,
     pub gate: Gate,
     pub labels: Labels,
     pub history: History,
@@ -46,12 +47,13 @@ impl Learnt {
             demand: Demand::new(settings.demand_short_requests, settings.demand_long_requests, settings.regions_max),
             coaccess: CoAccessSources::new(&settings.client, &settings.region).expect(checked),
             sequence: None,
+            stride: StrideSource::new(settings.families_max),
             gate: Gate::new(&settings.gate).expect(checked),
             labels: Labels::new(settings.labels_max),
             history: History::new(settings.history_max),
             refused: Refused::default(),
             selector: Selector::new(settings.selector_requests),
-            allowance: Allowance::new(settings.budget_share, settings.budget_carry_share),
+            allowance: Allowance::new(settings.spendable_share(), settings.budget_carry_share),
             granted_bytes: 0.0,
             random: ChaCha8Rng::seed_from_u64(settings.seed),
         }
@@ -71,6 +73,7 @@ impl Learnt {
         self.demand.clear_key(key);
         self.coaccess.forget(key);
         self.history.clear_key(nodes, key);
+        self.stride.forget(key);
         for node in (0..nodes).filter_map(|node| u16::try_from(node).ok()) {
             self.labels.handle_gone(NodeIndex(node), key);
         }

@@ -59,7 +59,7 @@ pub use self::{
     types::{Arm, NodeIndex, Observation, Order, OrderSource},
 };
 use self::{
-    candidates::Merged,
+    candidates::{Foreseen, Merged},
     issue::Unanswered,
     keys::KeyTable,
     learnt::Learnt,
@@ -81,6 +81,7 @@ pub struct Engine {
     epoch: Epoch,
     learnt: Learnt,
     merged: Merged,
+    foreseen: Vec<Foreseen>,
     queue: Queue,
     outstanding: Outstanding,
     unanswered: Unanswered,
@@ -103,6 +104,7 @@ impl Engine {
             epoch: Epoch::default(),
             learnt: Learnt::new(settings),
             merged: Merged::default(),
+            foreseen: Vec::new(),
             queue: Queue::new(settings.queue_max),
             outstanding: Outstanding::new(settings.outstanding_max),
             unanswered: Unanswered::default(),
@@ -122,6 +124,7 @@ impl Engine {
             self.forget_key(victim);
         }
         let key = self.keys.insert(name, self.account.requests);
+        self.learnt.stride.learn_key(key, name);
         if let Some(sequence) = &mut self.learnt.sequence {
             sequence.learn_key(key, name);
         }
@@ -169,6 +172,7 @@ impl Engine {
             let model = self.learnt.sequence.take().map(|sequence| Arc::clone(sequence.model()));
             self.keys.reset();
             self.learnt = Learnt::new(settings);
+            self.keys.iter().for_each(|(key, name)| self.learnt.stride.learn_key(key, name));
             self.nodes.reset(settings);
             self.outstanding = Outstanding::new(settings.outstanding_max);
             self.unanswered = Unanswered::default();

@@ -21,6 +21,8 @@ pub(super) struct Node {
     pub harm: Harm,
     pub trust: Trust,
     stay: Stay,
+    /// What part of a stay a prefetched segment that is used has waited by then.
+    wait_share: f64,
     transfer_seconds: f64,
 }
 
@@ -34,6 +36,21 @@ impl Node {
     /// A prefetched segment left unused after this many requests.
     pub(super) fn handle_unused(&mut self, requests: u64) {
         self.stay.learn(requests);
+    }
+
+    /// A prefetched segment was used after this many requests.
+    pub(super) fn handle_used(&mut self, requests: u64) {
+        self.wait_share += WAIT_STEP * (self.stay_share(requests) - self.wait_share);
+    }
+
+    /// What part of a whole stay this many requests are.
+    pub(super) fn stay_share(&self, requests: u64) -> f64 {
+        (requests as f64 / self.stay.requests).min(1.0)
+    }
+
+    /// What part of a whole stay a segment is expected to take up room for that others could have used.
+    pub(super) fn expected_stay_share(&self, probability: f64) -> f64 {
+        probability.mul_add(self.wait_share - 1.0, 1.0)
     }
 
     /// How long a prefetch takes from order to arrival.
@@ -118,6 +135,7 @@ impl NodeTable {
             harm: Harm::new(settings.dropped_max),
             trust: Trust::default(),
             stay: Stay { requests: settings.stay_requests, measured: 0, max: settings.stay_requests_max },
+            wait_share: WAIT_SHARE,
             transfer_seconds: topology.origin_rtt(&descriptor.region).as_secs_f64(),
             descriptor,
         };
@@ -209,5 +227,7 @@ fn number(index: usize) -> NodeIndex {
 
 const SOURCES_MAX: usize = 4;
 const STAY_STEP: f64 = 0.02;
+const WAIT_SHARE: f64 = 0.3;
+const WAIT_STEP: f64 = 0.01;
 const TRANSFER_STEP: f64 = 0.05;
 const PRESSURE_REQUESTS: f64 = 256.0;

@@ -2,7 +2,10 @@
 
 use nearcast_datasets::{SegmentId, ServedFrom, Timestamp};
 
-use super::{Engine, NodeIndex, Observation, candidates::Scope};
+use super::{
+    Engine, NodeIndex, Observation,
+    candidates::{CandidateSource, Scope},
+};
 
 impl Engine {
     /// A node answered a request. Orders that follow from it come out of [`Engine::poll_order`].
@@ -18,6 +21,7 @@ impl Engine {
             self.account.errors += 1;
             return;
         }
+        self.age_orders();
         self.learn_labels(now, seen);
         self.learn_fetch(seen);
         self.learn_key(now, seen);
@@ -97,13 +101,30 @@ impl Engine {
             }
         }
         session.push(seen.key);
-        session.length()
+        let length = session.length();
+        self.foresee(seen);
+        length
+    }
+
+    /// Lets numbered keys go on; those that nobody has asked for yet are taken to be as large as the one before.
+    fn foresee(&mut self, seen: &Observation) {
+        let mut foreseen = std::mem::take(&mut self.foreseen);
+        let (request, merged) = (self.account.requests, &mut self.merged);
+        self.learnt.stride.propose(seen.key, &self.keys, request, merged, &mut foreseen);
+        for next in foreseen.drain(..) {
+            let key = self.intern_key(&next.name);
+            if let Some(info) = self.keys.info_mut(key).filter(|info| info.size_bytes == 0) {
+                info.size_bytes = seen.size_bytes;
+            }
+            self.merged.propose(key, CandidateSource::Stride, next.probability, 0.0, next.rank);
+        }
+        self.foreseen = foreseen;
     }
 
     /// Demand, or a prefetch in its stead, needed these bytes: more may be spent.
     pub(super) fn grant(&mut self, bytes: u64) {
         self.learnt.allowance.grant(bytes);
-        self.learnt.granted_bytes += bytes as f64 * self.config.settings().budget_share;
+        self.learnt.granted_bytes += bytes as f64 * self.config.settings().spendable_share();
     }
 
     /// Brings the account's gauges up to date.
@@ -131,6 +152,7 @@ impl Engine {
         (bounds.client_keys, bounds.region_keys) = (client.keys, region.keys);
         let replaced = [client, region].map(|table| table.keys_replaced + table.successors_replaced);
         bounds.coaccess_replaced = replaced.iter().sum();
+        bounds.families_refused = learnt.stride.refused;
         bounds.sequence_unseen = learnt.sequence.as_ref().map_or(0, |sequence| sequence.unseen);
         self.refresh_node(node);
     }

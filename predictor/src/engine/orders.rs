@@ -89,6 +89,8 @@ pub(super) struct Issued {
     pub segments_used: u32,
     pub segments_late: u32,
     pub segments_unused: u32,
+    /// What part of a node's stay it took up room for before its use or end; 0..=1.
+    pub stayed: f64,
     /// Whether the node has said anything of it yet.
     pub is_answered: bool,
     pub sources: Sources,
@@ -116,13 +118,22 @@ pub(super) struct Outstanding {
     issued: Map<CommandId, Issued>,
     targets: Map<(NodeIndex, KeyId), CommandId>,
     order: VecDeque<CommandId>,
+    /// Orders whose expected waste has not been raised for their age, oldest first.
+    ageing: VecDeque<CommandId>,
     max: usize,
     pub given_up: u64,
 }
 
 impl Outstanding {
     pub(super) fn new(max: usize) -> Self {
-        Self { issued: Map::default(), targets: Map::default(), order: VecDeque::new(), max, given_up: 0 }
+        Self {
+            issued: Map::default(),
+            targets: Map::default(),
+            order: VecDeque::new(),
+            ageing: VecDeque::new(),
+            max,
+            given_up: 0,
+        }
     }
 
     pub(super) fn contains(&self, node: NodeIndex, key: KeyId) -> bool {
@@ -145,6 +156,23 @@ impl Outstanding {
             self.order.retain(|id| issued.contains_key(id));
         }
         None
+    }
+
+    pub(super) fn start_ageing(&mut self, id: CommandId) {
+        self.ageing.push_back(id);
+    }
+
+    /// The oldest order that is not aged yet, if `is_due` says so of it; ended ones are passed over.
+    pub(super) fn pop_aged(&mut self, is_due: impl Fn(&Issued) -> bool) -> Option<&mut Issued> {
+        while let Some(id) = self.ageing.front() {
+            match self.issued.get(id) {
+                Some(issued) if !is_due(issued) => return None,
+                Some(_) => break,
+                None => self.ageing.pop_front(),
+            };
+        }
+        let id = self.ageing.pop_front()?;
+        self.issued.get_mut(&id)
     }
 
     pub(super) fn get_mut(&mut self, id: CommandId) -> Option<&mut Issued> {

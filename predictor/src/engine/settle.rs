@@ -42,16 +42,40 @@ impl Engine {
         issued.is_answered = true;
         issued.segments_open = issued.segments_open.saturating_sub(1);
         match kind {
-            OutcomeKind::Used => issued.segments_used += 1,
+            OutcomeKind::Used => {
+                issued.segments_used += 1;
+                if let Some(node) = self.nodes.get_mut(issued.node) {
+                    issued.stayed = node.stay_share(node.requests - issued.at_request);
+                    node.handle_used(node.requests - issued.at_request);
+                }
+            }
             OutcomeKind::Late => issued.segments_late += 1,
             OutcomeKind::EvictedUnused | OutcomeKind::Expired => {
                 issued.segments_unused += 1;
+                issued.stayed = 1.0;
                 if let Some(node) = self.nodes.get_mut(issued.node).filter(|_| kind == OutcomeKind::EvictedUnused) {
                     node.handle_unused(node.requests - issued.at_request);
                 }
             }
         }
         self.close_if_ended(id);
+    }
+
+    /// Books more waste for orders that have waited for their use for a good part of their stay: most uses come early.
+    pub(super) fn age_orders(&mut self) {
+        let nodes = &self.nodes;
+        let is_due = |issued: &Issued| {
+            nodes
+                .get(issued.node)
+                .is_none_or(|node| node.stay_share(node.requests - issued.at_request) >= AGED_STAY_SHARE)
+        };
+        while let Some(issued) = self.outstanding.pop_aged(is_due) {
+            let claimed = f64::from(issued.claimed);
+            let left = claimed * USES_AFTER_SHARE / claimed.mul_add(USES_AFTER_SHARE - 1.0, 1.0);
+            let waste_bytes = ((1.0 - left) * issued.bytes as f64).max(issued.waste_bytes);
+            self.learnt.allowance.raise(waste_bytes - issued.waste_bytes);
+            issued.waste_bytes = waste_bytes;
+        }
     }
 
     /// An order that nobody answered, or whose node is gone: as if it had never been issued.
@@ -96,8 +120,9 @@ impl Engine {
         let mut cost = settings.price_seconds_per_byte() * issued.bytes as f64;
         let mut displaced = 0.0;
         if let Some(node) = self.nodes.get_mut(issued.node) {
-            cost += wasted * node.harm.seconds_per_byte();
-            displaced = wasted * node.harm.bytes_per_byte();
+            let displacing = issued.bytes as f64 * issued.stayed;
+            cost += displacing * node.harm.seconds_per_byte();
+            displaced = displacing * node.harm.bytes_per_byte();
             let gain = if used { issued.saved_seconds * share(issued.segments_used) } else { 0.0 };
             node.trust.learn(issued.claimed, used, gain, cost);
             self.account.expected_value_seconds += issued.value_seconds;
@@ -122,3 +147,8 @@ impl Engine {
         }
     }
 }
+
+/// The part of a stay after which an order counts as aged.
+const AGED_STAY_SHARE: f64 = 0.3;
+/// The part of all uses that comes later than that.
+const USES_AFTER_SHARE: f64 = 0.3;

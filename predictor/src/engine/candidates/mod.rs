@@ -3,12 +3,14 @@
 mod coaccess;
 pub(super) mod regional;
 mod sequence;
+mod stride;
 
 use nearcast_datasets::KeyId;
 use serde::{Deserialize, Serialize};
 
 pub(super) use coaccess::{CoAccessSources, Scope};
 pub(super) use sequence::SequenceSource;
+pub(super) use stride::{Foreseen, StrideSource};
 
 /// Where a candidate comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

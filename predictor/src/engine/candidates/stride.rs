@@ -1,0 +1,245 @@
+//! Candidates from numbered keys: `seg-0041.ts` goes on with `seg-0042.ts`, block 17 with 18, where that was seen.
+//!
+//! Keys that differ only in their last number are a family. Each family learns which steps between its numbers are
+//! common, and how often a step was followed by another one like it, by how many came before.
+
+use std::{collections::VecDeque, fmt::Write};
+
+use nearcast_datasets::{KeyId, Map};
+
+use super::{CandidateSource, Merged};
+use crate::engine::keys::KeyTable;
+
+/// A key that nobody has asked for yet, but that a run of numbers leads to.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::engine) struct Foreseen {
+    pub name: String,
+    pub probability: f32,
+    pub rank: u16,
+}
+
+/// The families of numbered keys.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct StrideSource {
+    families: Vec<Family>,
+    family_numbers: Map<(String, String, usize), u32>,
+    /// By key: its family and number.
+    places: Vec<Option<(u32, i64)>>,
+    members: Map<(u32, i64), KeyId>,
+    max: usize,
+    /// Families not taken in because of `families_max`.
+    pub refused: u64,
+}
+
+/// Keys that differ only in one number.
+#[derive(Debug)]
+struct Family {
+    before: String,
+    after: String,
+    /// Digits of a number that is padded with zeros; zero when it is not.
+    width: usize,
+    recent: VecDeque<i64>,
+    steps: Vec<Step>,
+}
+
+/// A step between numbers, and how it goes on.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    delta: i64,
+    seen: f32,
+    /// By how many such steps came just before: how often that was, and how often another followed.
+    tried: [f32; RUNS],
+    followed: [f32; RUNS],
+}
+
+impl Step {
+    fn probability(&self, run: usize) -> f32 {
+        (self.followed[run] / (self.tried[run].max(self.followed[run]) + PRIOR_TRIES)).min(1.0)
+    }
+}
+
+impl StrideSource {
+    pub(in crate::engine) fn new(families_max: usize) -> Self {
+        Self { max: families_max, ..Self::default() }
+    }
+
+    /// A key got a number in the engine.
+    pub(in crate::engine) fn learn_key(&mut self, key: KeyId, name: &str) {
+        let Some((before, number, after, width)) = parse(name) else { return };
+        let id = (before.to_owned(), after.to_owned(), width);
+        let family = if let Some(family) = self.family_numbers.get(&id) {
+            *family
+        } else if self.families.len() >= self.max {
+            self.refused += 1;
+            return;
+        } else {
+            let family = u32::try_from(self.families.len()).unwrap_or(u32::MAX);
+            let (before, after) = (id.0.clone(), id.1.clone());
+            self.families.push(Family { before, after, width, recent: VecDeque::new(), steps: Vec::new() });
+            self.family_numbers.insert(id, family);
+            family
+        };
+        let position = key.0 as usize;
+        if self.places.len() <= position {
+            self.places.resize(position + 1, None);
+        }
+        self.places[position] = Some((family, number));
+        self.members.insert((family, number), key);
+    }
+
+    /// A key's number in the engine is about to be given to another.
+    pub(in crate::engine) fn forget(&mut self, key: KeyId) {
+        if let Some(place) = self.places.get_mut(key.0 as usize).and_then(Option::take) {
+            self.members.remove(&place);
+        }
+    }
+
+    /// A key is asked for, as request number `request`: proposes what follows and names what does not exist yet.
+    pub(in crate::engine) fn propose(
+        &mut self,
+        key: KeyId,
+        keys: &KeyTable,
+        request: u64,
+        merged: &mut Merged,
+        foreseen: &mut Vec<Foreseen>,
+    ) {
+        let Some((family_number, number)) = self.places.get(key.0 as usize).copied().flatten() else { return };
+        let members = &self.members;
+        let family = &mut self.families[family_number as usize];
+        family.learn_deltas(number);
+        let was_asked = |number: i64| {
+            let key = members.get(&(family_number, number)).and_then(|key| keys.info(*key));
+            key.is_some_and(|info| info.requests > 0 && info.last_request + RECENT_REQUESTS >= request)
+        };
+        for step in &mut family.steps {
+            let run = (1..=RUNS as i64).take_while(|back| was_asked(number - back * step.delta)).count();
+            if run > 0 {
+                step.followed[run - 1] += 1.0;
+            }
+            let run = run.min(RUNS - 1);
+            step.tried[run] += 1.0;
+            if step.tried[run] > TRIED_MAX {
+                (step.tried[run], step.followed[run]) = (step.tried[run] / 2.0, step.followed[run] / 2.0);
+            }
+            let mut probability = step.probability(run);
+            for ahead in 1..=(run as i64 + 1).min(AHEAD_MAX) {
+                if probability < PROBABILITY_MIN {
+                    break;
+                }
+                let next = number + ahead * step.delta;
+                let rank = u16::try_from(ahead - 1).unwrap_or(0);
+                if let Some(known) = members.get(&(family_number, next)) {
+                    merged.propose(*known, CandidateSource::Stride, probability, step.tried[run], rank);
+                } else if probability >= FORESEEN_MIN && next >= 0 {
+                    foreseen.push(Foreseen {
+                        name: name(&family.before, &family.after, family.width, next),
+                        probability,
+                        rank,
+                    });
+                }
+                probability *= step.probability(RUNS - 1).max(probability);
+            }
+        }
+    }
+}
+
+impl Family {
+    /// Counts the steps from the last few numbers to this one; the rarest counted step makes room for a new one.
+    fn learn_deltas(&mut self, number: i64) {
+        for earlier in &self.recent {
+            let delta = number - earlier;
+            if delta == 0 {
+                continue;
+            }
+            if let Some(step) = self.steps.iter_mut().find(|step| step.delta == delta) {
+                step.seen += 1.0;
+                continue;
+            }
+            let fresh = Step { delta, seen: 1.0, tried: [0.0; RUNS], followed: [0.0; RUNS] };
+            if self.steps.len() < STEPS_MAX {
+                self.steps.push(fresh);
+                continue;
+            }
+            self.steps.iter_mut().for_each(|step| step.seen *= SEEN_KEPT);
+            if let Some(rarest) = self.steps.iter_mut().min_by(|a, b| a.seen.total_cmp(&b.seen))
+                && rarest.seen < 1.0
+            {
+                *rarest = fresh;
+            }
+        }
+        if self.recent.len() == RECENT_NUMBERS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(number);
+    }
+}
+
+/// A key as what comes before its last number, that number, what comes after, and its padded width.
+fn parse(name: &str) -> Option<(&str, i64, &str, usize)> {
+    let end = name.rfind(|character: char| character.is_ascii_digit())? + 1;
+    let start = name[..end].trim_end_matches(|character: char| character.is_ascii_digit()).len();
+    let digits = &name[start..end];
+    // What comes after is an extension at most: a number further up the path says nothing of what is next.
+    if digits.len() > DIGITS_MAX || name[end..].contains('/') {
+        return None;
+    }
+    let width = if digits.starts_with('0') { digits.len() } else { 0 };
+    Some((&name[..start], digits.parse().ok()?, &name[end..], width))
+}
+
+fn name(before: &str, after: &str, width: usize, number: i64) -> String {
+    let mut name = String::with_capacity(before.len() + after.len() + DIGITS_MAX);
+    name.push_str(before);
+    // Writing to a string cannot fail.
+    let _ = write!(name, "{number:0width$}");
+    name.push_str(after);
+    name
+}
+
+const DIGITS_MAX: usize = 15;
+const RUNS: usize = 4;
+const STEPS_MAX: usize = 4;
+const RECENT_NUMBERS: usize = 4;
+/// Earlier members of a run were asked for within so many requests.
+const RECENT_REQUESTS: u64 = 256;
+const AHEAD_MAX: i64 = 4;
+const PROBABILITY_MIN: f32 = 0.05;
+/// Keys that nobody has asked for yet are named only when they are this probable.
+const FORESEEN_MIN: f32 = 0.2;
+const PRIOR_TRIES: f32 = 4.0;
+const TRIED_MAX: f32 = 2_048.0;
+const SEEN_KEPT: f32 = 0.99;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nearcast_datasets::Timestamp;
+
+    #[test]
+    fn tells_numbers_from_names() {
+        assert_eq!(parse("/v/seg-0041.ts"), Some(("/v/seg-", 41, ".ts", 4)));
+        assert_eq!(parse("block/17"), Some(("block/", 17, "", 0)));
+        assert_eq!(parse("/sts-71/images/a.gif"), None);
+        assert_eq!(name("/v/seg-", ".ts", 4, 42), "/v/seg-0042.ts");
+    }
+
+    #[test]
+    fn a_learnt_run_leads_on_to_keys_that_nobody_asked_for() {
+        let mut keys = KeyTable::new(1_000);
+        let mut stride = StrideSource::new(10);
+        let (mut merged, mut foreseen) = (Merged::default(), Vec::new());
+        for request in 0..40_u64 {
+            let name = format!("block/{}", request * 3);
+            let key = keys.find(&name).unwrap_or_else(|| keys.insert(&name, request));
+            stride.learn_key(key, &name);
+            merged.clear();
+            foreseen.clear();
+            stride.propose(key, &keys, request, &mut merged, &mut foreseen);
+            let info = keys.info_mut(key).unwrap();
+            (info.requests, info.last_request, info.last_at) = (1, request, Timestamp::default());
+        }
+        let best = foreseen.iter().max_by(|a, b| a.probability.total_cmp(&b.probability)).unwrap();
+        assert_eq!(best.name, "block/120");
+        assert!(best.probability > 0.7, "{best:?}");
+    }
+}
