@@ -4,6 +4,7 @@ mod commands;
 mod load;
 mod origin;
 mod output;
+mod progress;
 mod shutdown;
 mod up;
 

@@ -1,14 +1,108 @@
 //! `nearcast evaluate`.
 
-use std::process::ExitCode;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use crate::output::Output;
+use anyhow::Context;
+use comfy_table::{CellAlignment, Table, presets};
+use nearcast_datasets::LogSource;
+use nearcast_models::{Model, Registry};
+use nearcast_trainer::{
+    DemandReport, EvaluateOptions, Evaluation, NextKeyReport, RawTrainConfig, Verdict, evaluate,
+};
+
+use crate::{output::Output, progress::TrainingBar};
 
 /// Arguments of `nearcast evaluate`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// A version or alias of the registry, or the directory of a version.
+    model: String,
+    /// Request logs: files, partitioned folders or object-store URLs.
+    #[arg(required = true, value_name = "LOG")]
+    logs: Vec<String>,
+    /// Directory or URL of the registry that MODEL is in.
+    #[arg(long, value_name = "R")]
+    registry: Option<String>,
+    /// Training configuration, for its sections `features`, `demand` and `evaluate`.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Measure on what the model was trained on, too; the numbers flatter then.
+    #[arg(long)]
+    allow_leakage: bool,
+}
 
 /// Measures a model version on a log beside baselines.
-pub(crate) fn run(_args: Args, _output: Output) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`nearcast evaluate` is not built yet")
+pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
+    let raw = args.config.as_deref().map(RawTrainConfig::read).transpose()?.unwrap_or_default();
+    let options = EvaluateOptions { config: raw.try_into()?, allow_leakage: args.allow_leakage };
+    let logs = args.logs.iter().map(|log| LogSource::parse(log)).collect::<Result<Vec<_>, _>>()?;
+    let (name, model) = open(&args.model, args.registry.as_deref())?;
+    let mut bar = TrainingBar::new();
+    let evaluation = evaluate(&model, &logs, &options, &mut |progress| bar.show(progress));
+    bar.finish();
+    let mut evaluation = evaluation?;
+    evaluation.model = Some(name);
+    output.show(&evaluation, text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The model and the name to report it by.
+fn open(model: &str, registry: Option<&str>) -> anyhow::Result<(String, Model)> {
+    if let Some(registry) = registry {
+        let (version, loaded) = Registry::open(registry)?.load(model)?;
+        return Ok((version.to_string(), loaded));
+    }
+    let loaded = Model::load(Path::new(model))
+        .context("MODEL was taken for a directory; name a registry with --registry to use a version or alias")?;
+    Ok((model.to_owned(), loaded))
+}
+
+/// The evaluation as tables, verdicts and warnings.
+pub(crate) fn text(evaluation: &Evaluation) -> String {
+    let mut lines = vec![
+        format!("measured on {} requests, {} to {}", evaluation.requests, evaluation.start, evaluation.end),
+        next_key(&evaluation.next_key),
+        demand(&evaluation.demand),
+    ];
+    lines.extend(evaluation.verdicts.iter().map(Verdict::sentence));
+    lines.extend(evaluation.warnings().into_iter().map(|warning| format!("warning: {warning}")));
+    lines.join("\n")
+}
+
+fn next_key(report: &NextKeyReport) -> String {
+    let mut table = table(&["next key, repeats left out", "HR@1", "HR@5", "HR@10", "HR@20", "MRR@20", "MRR@20 with"]);
+    for (name, metrics) in &report.methods {
+        let other = metrics.without_repeats;
+        let values =
+            [other.hit_rate_1, other.hit_rate_5, other.hit_rate_10, other.hit_rate_20, other.mrr_20, metrics.all.mrr_20];
+        table.add_row([name.clone()].into_iter().chain(values.map(|value| format!("{value:.4}"))));
+    }
+    format!(
+        "{table}\n{} of {} transitions ranked; {:.1} % repeat the current key, {:.1} % of the next keys are in the vocabulary",
+        report.ranked,
+        report.transitions,
+        report.repeat_share * 100.0,
+        report.known_share * 100.0
+    )
+}
+
+fn demand(report: &DemandReport) -> String {
+    let title = format!("demand in the next {} s", report.horizon_seconds);
+    let mut table = table(&[&title, "Poisson deviance (lower is better)"]);
+    for (name, deviance) in &report.deviance {
+        table.add_row([name.clone(), format!("{deviance:.4}")]);
+    }
+    format!("{table}\n{} forecasts of {:.4} requests on average", report.forecasts, report.mean_requests)
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
 }

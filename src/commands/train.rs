@@ -1,14 +1,96 @@
 //! `nearcast train`.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode, time::SystemTime};
 
-use crate::output::Output;
+use anyhow::Context;
+use nearcast_datasets::{LogSource, Timestamp};
+use nearcast_models::Registry;
+use nearcast_trainer::{PublishOptions, Published, RawTrainConfig, TrainConfig, train};
+
+use super::evaluate;
+use crate::{output::Output, progress::TrainingBar};
 
 /// Arguments of `nearcast train`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Request logs: files, partitioned folders or object-store URLs; they may overlap in time.
+    #[arg(required = true, value_name = "LOG")]
+    logs: Vec<String>,
+    /// Directory or URL of the model registry to publish to.
+    #[arg(long, value_name = "R")]
+    registry: String,
+    /// Training configuration; the flags below override it.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Share of the time span to train on; the rest measures the model.
+    #[arg(long, value_name = "SHARE")]
+    train_share: Option<f64>,
+    /// Share of the training span, at its end, that decides when to stop.
+    #[arg(long, value_name = "SHARE")]
+    validation_share: Option<f64>,
+    /// Most passes over the training sessions.
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Decides everything random: the same seed and logs give the same weights, byte for byte.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Alias to point at the new version [default: champion, if there is none yet].
+    #[arg(long, value_name = "NAME")]
+    alias: Option<String>,
+}
 
 /// Trains a model version from Parquet logs and publishes it.
-pub(crate) fn run(_args: Args, _output: Output) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`nearcast train` is not built yet")
+pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
+    let config = args.config()?;
+    let logs = args.logs.iter().map(|log| LogSource::parse(log)).collect::<Result<Vec<_>, _>>()?;
+    let registry = Registry::open(&args.registry)?;
+    let options = PublishOptions { now: now(), alias: args.alias };
+    let mut bar = TrainingBar::new();
+    let published = train(&config, &logs, &registry, &options, &mut |progress| bar.show(progress));
+    bar.finish();
+    let published = published.context("nothing was published")?;
+    output.show(&published, |published| text(published, &args.registry))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    fn config(&self) -> anyhow::Result<TrainConfig> {
+        let mut raw = match &self.config {
+            Some(path) => RawTrainConfig::read(path)?,
+            None => RawTrainConfig::default(),
+        };
+        raw.seed = self.seed.unwrap_or(raw.seed);
+        raw.split.train_share = self.train_share.unwrap_or(raw.split.train_share);
+        raw.split.validation_share = self.validation_share.unwrap_or(raw.split.validation_share);
+        raw.fit.epochs_max = self.epochs.unwrap_or(raw.fit.epochs_max);
+        Ok(raw.try_into()?)
+    }
+}
+
+fn text(published: &Published, registry: &str) -> String {
+    let metrics = &published.metrics;
+    let data = &metrics.data;
+    let alias = published.alias.as_ref().map(|alias| format!(", now `{alias}`")).unwrap_or_default();
+    format!(
+        "trained on {} of {} requests ({} keys, {} clients, {} regions), {} to {}\n\
+         best of {} epochs: {}\n\n{}\n\npublished {} to {registry}{alias}",
+        data.train_requests,
+        data.requests,
+        data.keys,
+        data.clients,
+        data.regions.len(),
+        data.start,
+        data.boundary,
+        metrics.epochs.len(),
+        metrics.best_epoch,
+        evaluate::text(&metrics.evaluation),
+        published.version,
+    )
+}
+
+/// The time that a version is stamped with.
+#[expect(clippy::disallowed_methods, reason = "the shell's clock: it only dates the manifest")]
+fn now() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
 }

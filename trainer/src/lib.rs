@@ -1,3 +1,33 @@
 //! The training pipeline and the trace-driven replay.
+//!
+//! [`train()`] goes from request logs to a published model version: features by SQL, fit, evaluate on later traffic,
+//! publish. [`evaluate()`] measures a version on another log with the same code, and [`replay`] plays a log through the
+//! engine and nodes that serve.
 
+mod card;
+mod config;
+mod demand;
+mod error;
+mod evaluate;
+mod features;
+mod fit;
+mod progress;
 pub mod replay;
+mod split;
+#[cfg(test)]
+mod testing;
+mod time;
+mod train;
+
+pub use config::{
+    CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig, FitConfig, RawDemand, RawEvaluate,
+    RawFeatures, RawFit, RawSplit, RawTrainConfig, SplitConfig, TrainConfig,
+};
+pub use error::{Error, Result};
+pub use evaluate::{
+    DemandReport, EvaluateOptions, Evaluation, MethodMetrics, NextKeyReport, RankMetrics, Verdict, evaluate, forecast,
+    method,
+};
+pub use fit::EpochReport;
+pub use progress::{OnProgress, Progress};
+pub use train::{CoAccessReport, DataReport, DemandFitReport, PublishOptions, Published, TrainMetrics, train};

@@ -1,0 +1,87 @@
+//! Progress bars for training and evaluating: on terminals only, always on stderr.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nearcast_trainer::Progress;
+
+/// Shows each [`Progress`] as one bar at a time; on anything but a terminal it shows nothing.
+#[derive(Debug)]
+pub(crate) struct TrainingBar {
+    bar: ProgressBar,
+    stage: String,
+}
+
+impl TrainingBar {
+    /// A bar that appears with the first progress.
+    pub(crate) fn new() -> Self {
+        // A draw target on stderr hides itself when stderr is no terminal.
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        bar.enable_steady_tick(TICK);
+        Self { bar, stage: String::new() }
+    }
+
+    /// Shows one step.
+    pub(crate) fn show(&mut self, progress: Progress<'_>) {
+        match progress {
+            Progress::Reading { rows, total } => {
+                self.counted("reading", rows, total, "rows");
+            }
+            Progress::Stage(name) => {
+                self.begin(name, None, "");
+            }
+            Progress::Fitting { epoch, requests, total, loss } => {
+                self.counted(&format!("epoch {epoch}"), requests, Some(total), "requests");
+                self.bar.set_message(format!("loss {loss:.4}"));
+            }
+            Progress::Epoch(report) => {
+                let metrics = report.validation.without_repeats;
+                self.bar.println(format!(
+                    "epoch {:>2}  loss {:.4}  validation hit rate@20 {:.4}  MRR@20 {:.4}",
+                    report.epoch, report.loss, metrics.hit_rate_20, metrics.mrr_20
+                ));
+            }
+            Progress::Ranking { predictions, total } => {
+                self.counted("ranking", predictions, Some(total), "predictions");
+            }
+            // Newer kinds of progress are not worth failing for.
+            _ => {}
+        }
+    }
+
+    /// Removes the bar.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn counted(&mut self, stage: &str, done: u64, total: Option<u64>, unit: &str) {
+        if self.stage != stage {
+            self.begin(stage, total, unit);
+        }
+        self.bar.set_position(done);
+    }
+
+    fn begin(&mut self, stage: &str, total: Option<u64>, unit: &str) {
+        stage.clone_into(&mut self.stage);
+        let template = match (total, unit) {
+            (_, "") => "{spinner} {prefix}".to_owned(),
+            (None, unit) => format!("{{spinner}} {{prefix}} {{human_pos}} {unit} {{per_sec}} {{msg}}"),
+            (Some(_), unit) => {
+                format!("{{prefix}} {{bar:30}} {{percent:>3}} % {{human_pos}} {unit} {{per_sec}} eta {{eta}} {{msg}}")
+            }
+        };
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            self.bar.set_style(style);
+        }
+        self.bar.reset();
+        self.bar.set_message("");
+        self.bar.set_prefix(self.stage.clone());
+        match total {
+            Some(total) => self.bar.set_length(total),
+            None => self.bar.unset_length(),
+        }
+    }
+}
+
+/// How often the bar moves without news.
+const TICK: Duration = Duration::from_millis(120);

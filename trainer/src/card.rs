@@ -1,0 +1,131 @@
+//! `MODEL_CARD.md`: what a version is, what it learned from, how it did, and what it is not for.
+
+use std::fmt::Write;
+
+use crate::{
+    TrainMetrics,
+    evaluate::{MethodMetrics, method},
+    train::DataReport,
+};
+
+/// The card of a version with these metrics: YAML header, then Markdown.
+pub(crate) fn card(metrics: &TrainMetrics) -> String {
+    let mut card = header(metrics);
+    let sections = [data(&metrics.data), fitting(metrics), next_key(metrics), demand(metrics), LIMITS.to_owned(), LOADING.to_owned()];
+    for section in sections {
+        card.push('\n');
+        card.push_str(section.trim_end());
+        card.push('\n');
+    }
+    card
+}
+
+fn header(metrics: &TrainMetrics) -> String {
+    let model = metrics.evaluation.next_key.methods.get(method::MODEL).copied().unwrap_or_default();
+    format!(
+        "---\nlicense: other\nlibrary_name: nearcast\ntags:\n- caching\n- prefetching\n- sequential-recommendation\n\
+         metrics:\n- hit_rate\n- mrr\nmodel-index:\n- name: nearcast\n  results:\n  - task:\n      type: next-key-prediction\n\
+         \x20   dataset:\n      type: request-log\n      name: {}\n    metrics:\n\
+         \x20   - type: hit_rate_20\n      value: {:.4}\n    - type: mrr_20\n      value: {:.4}\n---\n\n# Nearcast model\n",
+        serde_json::Value::from(metrics.data.logs.join(", ")),
+        model.without_repeats.hit_rate_20,
+        model.without_repeats.mrr_20,
+    )
+}
+
+fn data(data: &DataReport) -> String {
+    let rows = [
+        ("logs", data.logs.join(", ")),
+        ("training range", format!("{} to {} (excluded)", data.start, data.boundary)),
+        ("validation slice from", data.validation_start.clone()),
+        ("requests trained on", format!("{} of {}", data.train_requests, data.requests)),
+        ("requests that follow another of their client", data.train_transitions.to_string()),
+        ("keys with a row of their own", data.vocabulary_rows.to_string()),
+        ("keys known by their path tokens alone", data.vocabulary_left_out.to_string()),
+        ("clients", data.clients.to_string()),
+        ("regions", data.regions.join(", ")),
+    ];
+    let mut text = "## Data\n\n| | |\n| --- | --- |\n".to_owned();
+    for (name, value) in rows {
+        // A pipe in a name would end the cell.
+        let _ = writeln!(text, "| {name} | {} |", value.replace('|', "\\|"));
+    }
+    text
+}
+
+fn fitting(metrics: &TrainMetrics) -> String {
+    let mut text = "## Fitting\n\n| epoch | loss | validation hit rate@20 | validation MRR@20 |\n| --- | --- | --- | --- |\n".to_owned();
+    for report in &metrics.epochs {
+        let MethodMetrics { without_repeats, .. } = report.validation;
+        let kept = if report.epoch == metrics.best_epoch { " (best)" } else { "" };
+        let (hit, mrr) = (without_repeats.hit_rate_20, without_repeats.mrr_20);
+        let _ = writeln!(text, "| {}{kept} | {:.4} | {hit:.4} | {mrr:.4} |", report.epoch, report.loss);
+    }
+    let best = metrics.best_epoch;
+    let _ = writeln!(text, "\nThe published weights were then fitted anew for {best} epochs, validation slice included.");
+    text
+}
+
+fn next_key(metrics: &TrainMetrics) -> String {
+    let evaluation = &metrics.evaluation;
+    let report = &evaluation.next_key;
+    let mut text = format!(
+        "## Next-key prediction on later traffic\n\n{} to {}: {} of {} transitions ranked against the whole vocabulary.\n\
+         {:.1} % of the next keys have a row in the vocabulary; {:.1} % repeat the current key.\n\
+         Columns marked * leave out repeats, which no prefetch can win.\n\n\
+         | method | HR@1* | HR@5* | HR@10* | HR@20* | MRR@20* | HR@20 | MRR@20 |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+        evaluation.start,
+        evaluation.end,
+        report.ranked,
+        report.transitions,
+        report.known_share * 100.0,
+        report.repeat_share * 100.0,
+    );
+    for (name, MethodMetrics { all, without_repeats: other }) in &report.methods {
+        let _ = writeln!(
+            text,
+            "| {name} | {:.4} | {:.4} | {:.4} | {:.4} | {:.4} | {:.4} | {:.4} |",
+            other.hit_rate_1, other.hit_rate_5, other.hit_rate_10, other.hit_rate_20, other.mrr_20, all.hit_rate_20, all.mrr_20,
+        );
+    }
+    text.push('\n');
+    for line in evaluation.verdicts.iter().map(crate::Verdict::sentence).chain(evaluation.warnings()) {
+        let _ = writeln!(text, "- {line}");
+    }
+    text
+}
+
+fn demand(metrics: &TrainMetrics) -> String {
+    let report = &metrics.evaluation.demand;
+    let mut text = format!(
+        "## Demand forecasts on later traffic\n\nRequests per key and region in the next {} seconds; {} forecasts, {:.4} requests each on average.\n\n\
+         | method | mean Poisson deviance (lower is better) |\n| --- | --- |\n",
+        report.horizon_seconds, report.forecasts, report.mean_requests,
+    );
+    for (name, deviance) in &report.deviance {
+        let _ = writeln!(text, "| {name} | {deviance:.4} |");
+    }
+    text
+}
+
+const LIMITS: &str = "## Limits
+
+- It knows the keys and regions of its training range; newer keys only by their path tokens and by what the predictor
+  learns online.
+- The numbers above hold for the log they were measured on; other traffic needs its own evaluation.
+- It foresees requests, not their worth: whether to prefetch is decided by the gate and the budget that run beside it.
+- Clients appear as pseudonyms in training and not at all in the files.
+";
+
+const LOADING: &str = "## Loading in Python
+
+```python
+import json, pyarrow.parquet, safetensors.numpy
+
+weights = safetensors.numpy.load_file(\"model.safetensors\")
+vocabulary = pyarrow.parquet.read_table(\"vocabulary.parquet\")
+coaccess = pyarrow.parquet.read_table(\"coaccess.parquet\")
+metrics = json.load(open(\"metrics.json\"))
+```
+";

@@ -1,0 +1,9 @@
+//! The training configuration: as written in `train.toml`, and as checked.
+
+mod checked;
+mod raw;
+
+pub use self::{
+    checked::{CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig, FitConfig, SplitConfig, TrainConfig},
+    raw::{RawDemand, RawEvaluate, RawFeatures, RawFit, RawSplit, RawTrainConfig},
+};

@@ -1,0 +1,103 @@
+//! Evaluating: how a model does on traffic later than what it learned from, beside baselines.
+
+mod baselines;
+mod blend;
+mod demand;
+mod next_key;
+mod rank;
+mod report;
+mod walk;
+
+use nearcast_datasets::{LogSource, Timestamp};
+use nearcast_models::Model;
+
+pub(crate) use self::{
+    demand::measure_demand,
+    next_key::{measure, validate},
+};
+pub use self::{
+    demand::{DemandReport, forecast},
+    next_key::{NextKeyReport, method},
+    rank::{MethodMetrics, RankMetrics},
+    report::{Evaluation, Verdict},
+};
+use crate::{
+    Error, Result, TrainConfig,
+    demand::zero_forecast,
+    features::{Features, TimeRange},
+    fit::{DemandAsk, DemandSet, ItemMap, RegionMap},
+    progress::{OnProgress, Progress},
+    time::rfc3339,
+};
+
+/// What to evaluate on, besides the log.
+#[derive(Clone, Debug)]
+pub struct EvaluateOptions {
+    /// Bounds, sessions and how much is ranked.
+    pub config: TrainConfig,
+    /// Whether rows of the training range may be measured on; the report then says so.
+    pub allow_leakage: bool,
+}
+
+/// Measures `model` on the rows of `logs` that are later than its training range.
+///
+/// # Errors
+/// [`Error::OnlyTrainingRows`] when there is none, and whatever reading the logs raises.
+pub fn evaluate(
+    model: &Model,
+    logs: &[LogSource],
+    options: &EvaluateOptions,
+    progress: OnProgress<'_>,
+) -> Result<Evaluation> {
+    let features = Features::prepare(logs, &options.config.features, progress)?;
+    let (first, last) = (features.log.first, features.log.last);
+    let end = Timestamp::from_micros(last.micros().saturating_add(1));
+    let boundary = Timestamp::from_micros(model.manifest.training.last.micros().saturating_add(1));
+    let (leaks, start) = if options.allow_leakage { (first < boundary, first) } else { (false, boundary.max(first)) };
+    if start >= end {
+        return Err(Error::OnlyTrainingRows { log: features.log.name.clone(), end: rfc3339(boundary) });
+    }
+    let trained = (first < start).then_some(TimeRange { start: first, end: start });
+    let test = TimeRange { start, end };
+    let mut evaluation = evaluate_part(&features, model, trained, test, &options.config, progress)?;
+    evaluation.leaks = leaks;
+    Ok(evaluation)
+}
+
+/// Measures `model` on `test`; baselines are counted on `trained`, when the log reaches that far back.
+pub(crate) fn evaluate_part(
+    features: &Features,
+    model: &Model,
+    trained: Option<TimeRange>,
+    test: TimeRange,
+    config: &TrainConfig,
+    progress: OnProgress<'_>,
+) -> Result<Evaluation> {
+    progress(Progress::Stage("ranking later requests"));
+    let next_key = measure(features, model, trained, test, config.evaluate.predictions_max, progress)?;
+    progress(Progress::Stage("forecasting later demand"));
+    let demand = demand_part(features, model, trained, test, config)?;
+    let requests = features.count(test)?;
+    Ok(Evaluation::new(features.log.name.clone(), test, requests, next_key, demand))
+}
+
+fn demand_part(
+    features: &Features,
+    model: &Model,
+    trained: Option<TimeRange>,
+    test: TimeRange,
+    config: &TrainConfig,
+) -> Result<DemandReport> {
+    let regions = RegionMap::new(&features.log.regions, &model.regions);
+    let horizon = std::time::Duration::from_secs_f64(model.placement.config().horizon_seconds);
+    let ask = DemandAsk { history: trained, asked: test, horizon, samples_max: config.demand.samples_max, seed: 0 };
+    let set = DemandSet::sample(features, &regions, &ask)?;
+    let items = ItemMap::new(features, &model.vocabulary);
+    let floor = model.metrics.pointer(ZERO_FORECAST).and_then(serde_json::Value::as_f64);
+    // A model published without the number is measured with what the log itself says.
+    let floor = floor.unwrap_or_else(|| zero_forecast(&set.samples));
+    Ok(measure_demand(model, &items, &set, floor))
+}
+
+/// Where `metrics.json` holds what baselines forecast when they have seen nothing.
+const ZERO_FORECAST: &str = "/demand_fit/zero_forecast";

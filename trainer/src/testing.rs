@@ -1,0 +1,77 @@
+//! Small logs for tests.
+
+use std::path::{Path, PathBuf};
+
+use nearcast_datasets::{LogSource, LogWriter, RequestEvent, Timestamp, WriteOptions};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::{RawTrainConfig, TrainConfig, features::Features};
+
+/// One row: seconds, client, region, key.
+pub(crate) type Row<'a> = (i64, &'a str, &'a str, &'a str);
+
+/// Writes `rows` as a log.
+pub(crate) fn write_log<'a>(path: &Path, rows: impl IntoIterator<Item = Row<'a>>) -> LogSource {
+    let mut writer = LogWriter::create(path, WriteOptions::default()).unwrap();
+    for (seconds, client, region, key) in rows {
+        writer.push(&event(seconds, client, region, key)).unwrap();
+    }
+    writer.finish().unwrap();
+    LogSource::from(path)
+}
+
+/// Features of a log with these rows.
+pub(crate) fn features(rows: &[Row<'_>]) -> (tempfile::TempDir, Features) {
+    let folder = tempfile::tempdir().unwrap();
+    let log = write_log(&folder.path().join("log.parquet"), rows.iter().copied());
+    let features = Features::prepare(&[log], &config().features, &mut |_| ()).unwrap();
+    (folder, features)
+}
+
+/// A configuration that fits small logs quickly.
+pub(crate) fn config() -> TrainConfig {
+    let mut raw = RawTrainConfig::default();
+    raw.fit.epochs_max = 3;
+    raw.demand.epochs = 1;
+    raw.features.memory_mib = 64;
+    let sequence = &mut raw.model.sequence;
+    (sequence.embedding_width, sequence.hidden_width, sequence.lanes, sequence.negatives) = (16, 16, 16, 16);
+    raw.model.vocabulary.token_buckets = 64;
+    raw.try_into().unwrap()
+}
+
+/// Clients of two regions that walk over a ring of `keys` pages, one step a request, for about `seconds`.
+pub(crate) fn ring_log(path: &Path, keys: u32, seconds: i64) -> PathBuf {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut rows: Vec<(i64, String, &str, String)> = Vec::new();
+    for client in 0..(seconds / 60).max(4) {
+        let (mut at, mut key) = (rng.random_range(0..seconds), rng.random_range(0..keys));
+        let region = if client % 2 == 0 { "east" } else { "west" };
+        for _ in 0..rng.random_range(3..9) {
+            rows.push((at, format!("client-{client}"), region, format!("/page/{key}.html")));
+            at += rng.random_range(1..30);
+            key = (key + 1) % keys;
+        }
+    }
+    rows.sort();
+    let rows = rows.iter().map(|(at, client, region, key)| (*at, client.as_str(), *region, key.as_str()));
+    write_log(path, rows);
+    path.to_path_buf()
+}
+
+fn event(seconds: i64, client: &str, region: &str, key: &str) -> RequestEvent {
+    RequestEvent {
+        timestamp: Timestamp::from_micros(seconds * 1_000_000),
+        client: client.to_owned(),
+        region: region.to_owned(),
+        key: key.to_owned(),
+        size_bytes: 1_000,
+        range: None,
+        node: None,
+        outcome: None,
+        latency_us: None,
+        arm: None,
+        model_version: None,
+    }
+}

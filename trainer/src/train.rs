@@ -1,0 +1,284 @@
+//! Training: from request logs to a published model version.
+
+use std::time::Duration;
+
+use nearcast_datasets::{LogSource, Timestamp};
+use nearcast_models::{Manifest, Model, Registry, SequenceModel, TrainingRange, VersionName};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, EpochReport, Evaluation, Result, TrainConfig,
+    card::card,
+    demand::zero_forecast,
+    evaluate::{evaluate_part, validate},
+    features::{Features, Sessions, TimeRange},
+    fit::{
+        Catalogue, DemandAsk, DemandSet, EarlyStop, FitPlan, ItemMap, PlacementPlan, RegionMap, find_best_epoch,
+        fit_coaccess, fit_placement, fit_sequence,
+    },
+    progress::{OnProgress, Progress},
+    split::Parts,
+    time::rfc3339,
+};
+
+/// How a version is published.
+#[derive(Clone, Debug)]
+pub struct PublishOptions {
+    /// The time that the manifest records as the version's creation.
+    pub now: Timestamp,
+    /// The alias to point at the version; without one, `champion` if nothing is the champion yet.
+    pub alias: Option<String>,
+}
+
+/// A version that training published.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Published {
+    /// `nearcast.train/1`.
+    pub schema: &'static str,
+    /// The version's name in the registry.
+    pub version: VersionName,
+    /// The alias that now points at it.
+    pub alias: Option<String>,
+    /// How it came about and how it did, as in its `metrics.json`.
+    #[serde(flatten)]
+    pub metrics: TrainMetrics,
+}
+
+/// `metrics.json` of a version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TrainMetrics {
+    /// What was trained on.
+    pub data: DataReport,
+    /// Every pass that was tried on the training range without its validation slice.
+    pub epochs: Vec<EpochReport>,
+    /// The number of passes that validation chose; the model was then fitted so often on the whole training range.
+    pub best_epoch: usize,
+    /// The co-access tables.
+    pub coaccess_fit: CoAccessReport,
+    /// The placement head.
+    pub demand_fit: DemandFitReport,
+    /// How the version did on the later part of the log.
+    pub evaluation: Evaluation,
+}
+
+/// The data behind a version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataReport {
+    /// The logs.
+    pub logs: Vec<String>,
+    /// Requests in the logs.
+    pub requests: u64,
+    /// Requests in the training range.
+    pub train_requests: u64,
+    /// Pairs of consecutive requests within sessions of the training range.
+    pub train_transitions: u64,
+    /// Distinct keys in the logs.
+    pub keys: u64,
+    /// Distinct clients in the logs.
+    pub clients: u64,
+    /// The regions, in the order of the placement head.
+    pub regions: Vec<String>,
+    /// The first instant trained on.
+    pub start: String,
+    /// Where the validation slice begins.
+    pub validation_start: String,
+    /// Where training ends and testing begins.
+    pub boundary: String,
+    /// Keys with an embedding row of their own.
+    pub vocabulary_rows: u64,
+    /// Keys of the training range that were too rare, or too many, for a row.
+    pub vocabulary_left_out: u64,
+}
+
+/// The co-access tables of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoAccessReport {
+    /// Keys with successors by the same client.
+    pub client_keys: u64,
+    /// Keys with successors by other clients of the region.
+    pub region_keys: u64,
+}
+
+/// How the placement head was fitted.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DemandFitReport {
+    /// Samples fitted on.
+    pub samples: u64,
+    /// How many there were to draw from.
+    pub drawn_from: u64,
+    /// Mean loss of the last pass.
+    pub loss: f64,
+    /// What came, on average, where the bucket before had no request.
+    pub zero_forecast: f64,
+}
+
+/// Trains on the earlier part of `logs`, measures on the later part, and publishes the next version to `registry`.
+///
+/// The same configuration and logs give the same `model.safetensors`, byte for byte. Nothing is published when
+/// anything fails.
+///
+/// # Errors
+/// [`Error::EmptyPart`] or [`Error::TooFewTransitions`] when there is too little data; otherwise what reading the logs,
+/// fitting or publishing raised.
+pub fn train(
+    config: &TrainConfig,
+    logs: &[LogSource],
+    registry: &Registry,
+    options: &PublishOptions,
+    progress: OnProgress<'_>,
+) -> Result<Published> {
+    let features = Features::prepare(logs, &config.features, progress)?;
+    let parts = Parts::cut(&features, &config.split)?;
+    let training = Training { config, features: &features, parts };
+    let model = training.run(logs, options.now, progress)?;
+    progress(Progress::Stage("publishing"));
+    let metrics: TrainMetrics = serde_json::from_value(model.metrics.clone()).map_err(Error::Metrics)?;
+    let (version, alias) = publish(&model, &features, registry, options.alias.as_deref())?;
+    Ok(Published { schema: SCHEMA, version, alias, metrics })
+}
+
+/// Saves beside the scratch data, publishes from there, and only then moves the alias.
+fn publish(
+    model: &Model,
+    features: &Features,
+    registry: &Registry,
+    alias: Option<&str>,
+) -> Result<(VersionName, Option<String>)> {
+    let staged = features.log.scratch().join("version");
+    model.save(&staged)?;
+    let version = registry.publish(&staged)?;
+    let alias = match alias {
+        Some(alias) => Some(alias),
+        None if registry.aliases()?.contains_key(CHAMPION) => None,
+        None => Some(CHAMPION),
+    };
+    if let Some(alias) = alias {
+        registry.alias(alias, version)?;
+    }
+    Ok((version, alias.map(str::to_owned)))
+}
+
+/// One training run after its log was coded and split.
+#[derive(Debug)]
+struct Training<'a> {
+    config: &'a TrainConfig,
+    features: &'a Features,
+    parts: Parts,
+}
+
+impl Training<'_> {
+    fn run(&self, logs: &[LogSource], now: Timestamp, progress: OnProgress<'_>) -> Result<Model> {
+        let training = self.parts.training();
+        let sessions = self.sessions(training)?;
+        let catalogue = Catalogue::build(self.features, training, &self.config.model.vocabulary)?;
+        let early_stop = self.find_best_epoch(progress)?;
+        progress(Progress::Stage("fitting with the validation slice"));
+        let sequence = fit_sequence(&self.plan(&catalogue, &sessions), early_stop.best_epoch, progress)?;
+        progress(Progress::Stage("counting co-access"));
+        let coaccess = fit_coaccess(self.features, training, &self.config.model.coaccess)?;
+        progress(Progress::Stage("fitting demand"));
+        let regions = self.features.regions(training)?;
+        let items = ItemMap::new(self.features, &catalogue.vocabulary);
+        let (placement, demand_fit) = self.fit_placement(&sequence, &items, &regions)?;
+        let train_requests = self.features.count(training)?;
+        let data = self.data_report(logs, train_requests, &sessions, &catalogue, &regions);
+        let coaccess_fit =
+            CoAccessReport { client_keys: coaccess.client.len() as u64, region_keys: coaccess.region.len() as u64 };
+        let (first, last) = self.features.first_and_last(training)?;
+        let range = TrainingRange { logs: data.logs.clone(), first, last, requests: train_requests };
+        let mut model = Model {
+            vocabulary: catalogue.vocabulary,
+            sequence,
+            coaccess,
+            placement,
+            regions,
+            gate: None,
+            manifest: Manifest::new(now, self.config.seed, range),
+            config: self.config.model.clone(),
+            metrics: serde_json::json!({ "demand_fit": demand_fit }),
+            card: String::new(),
+        };
+        let evaluation =
+            evaluate_part(self.features, &model, Some(training), self.parts.test, self.config, progress)?;
+        let EarlyStop { epochs, best_epoch } = early_stop;
+        let metrics = TrainMetrics { data, epochs, best_epoch, coaccess_fit, demand_fit, evaluation };
+        model.card = card(&metrics);
+        model.metrics = serde_json::to_value(&metrics).map_err(Error::Metrics)?;
+        Ok(model)
+    }
+
+    fn sessions(&self, range: TimeRange) -> Result<Sessions> {
+        let sessions = self.features.sessions(range)?;
+        let (found, needed) = (sessions.transitions(), self.config.fit.transitions_min);
+        if found < needed { Err(Error::TooFewTransitions { found, needed }) } else { Ok(sessions) }
+    }
+
+    /// Finds out on the validation slice how long to fit, with the vocabulary that would have been known before it.
+    fn find_best_epoch(&self, progress: OnProgress<'_>) -> Result<EarlyStop> {
+        let Self { config, features, parts } = self;
+        let catalogue = Catalogue::build(features, parts.fit, &config.model.vocabulary)?;
+        let sessions = self.sessions(parts.fit)?;
+        let items = ItemMap::new(features, &catalogue.vocabulary);
+        let most = config.fit.validation_predictions_max;
+        let validate = |model: &SequenceModel| validate(features, parts.validation, model, &items, most);
+        find_best_epoch(&self.plan(&catalogue, &sessions), validate, progress)
+    }
+
+    fn plan<'a>(&'a self, catalogue: &'a Catalogue, sessions: &'a Sessions) -> FitPlan<'a> {
+        let config = self.config;
+        FitPlan { config: &config.model.sequence, fit: &config.fit, catalogue, sessions, seed: config.seed }
+    }
+
+    fn fit_placement(
+        &self,
+        sequence: &SequenceModel,
+        items: &ItemMap,
+        regions: &[String],
+    ) -> Result<(nearcast_models::PlacementHead, DemandFitReport)> {
+        let config = &self.config.model.placement;
+        let ask = DemandAsk {
+            history: None,
+            asked: self.parts.training(),
+            horizon: Duration::from_secs_f64(config.horizon_seconds),
+            samples_max: self.config.demand.samples_max,
+            seed: self.config.seed,
+        };
+        let set = DemandSet::sample(self.features, &RegionMap::new(&self.features.log.regions, regions), &ask)?;
+        let (epochs, seed) = (self.config.demand.epochs, self.config.seed);
+        let plan = PlacementPlan { config, sequence, items, regions: regions.len(), epochs, seed };
+        let (head, loss) = fit_placement(&plan, &set)?;
+        let (samples, drawn_from) = (set.samples.len() as u64, set.seen);
+        Ok((head, DemandFitReport { samples, drawn_from, loss, zero_forecast: zero_forecast(&set.samples) }))
+    }
+
+    fn data_report(
+        &self,
+        logs: &[LogSource],
+        train_requests: u64,
+        sessions: &Sessions,
+        catalogue: &Catalogue,
+        regions: &[String],
+    ) -> DataReport {
+        let Self { features, parts, .. } = self;
+        DataReport {
+            logs: logs.iter().map(ToString::to_string).collect(),
+            requests: features.log.rows,
+            train_requests,
+            train_transitions: sessions.transitions() as u64,
+            keys: features.log.keys.len() as u64,
+            clients: features.log.clients as u64,
+            regions: regions.to_vec(),
+            start: rfc3339(parts.fit.start),
+            validation_start: rfc3339(parts.validation.start),
+            boundary: rfc3339(parts.test.start),
+            vocabulary_rows: catalogue.vocabulary.len() as u64,
+            vocabulary_left_out: catalogue.vocabulary.left_out_count(),
+        }
+    }
+}
+
+const SCHEMA: &str = "nearcast.train/1";
+/// The alias that serves when nothing else was decided.
+const CHAMPION: &str = "champion";
