@@ -9,9 +9,7 @@ use anyhow::Context;
 use comfy_table::{CellAlignment, Table, presets};
 use nearcast_datasets::LogSource;
 use nearcast_models::{Model, Registry};
-use nearcast_trainer::{
-    DemandReport, EvaluateOptions, Evaluation, NextKeyReport, RawTrainConfig, Verdict, evaluate,
-};
+use nearcast_trainer::{DemandReport, EvaluateOptions, Evaluation, NextKeyReport, RawTrainConfig, Verdict, evaluate};
 
 use crate::{output::Output, progress::TrainingBar};
 
@@ -76,8 +74,14 @@ fn next_key(report: &NextKeyReport) -> String {
     let mut table = table(&["next key, repeats left out", "HR@1", "HR@5", "HR@10", "HR@20", "MRR@20", "MRR@20 with"]);
     for (name, metrics) in &report.methods {
         let other = metrics.without_repeats;
-        let values =
-            [other.hit_rate_1, other.hit_rate_5, other.hit_rate_10, other.hit_rate_20, other.mrr_20, metrics.all.mrr_20];
+        let values = [
+            other.hit_rate_1,
+            other.hit_rate_5,
+            other.hit_rate_10,
+            other.hit_rate_20,
+            other.mrr_20,
+            metrics.all.mrr_20,
+        ];
         table.add_row([name.clone()].into_iter().chain(values.map(|value| format!("{value:.4}"))));
     }
     format!(

@@ -11,7 +11,14 @@ use crate::{
 /// The card of a version with these metrics: YAML header, then Markdown.
 pub(crate) fn card(metrics: &TrainMetrics) -> String {
     let mut card = header(metrics);
-    let sections = [data(&metrics.data), fitting(metrics), next_key(metrics), demand(metrics), LIMITS.to_owned(), LOADING.to_owned()];
+    let sections = [
+        data(&metrics.data),
+        fitting(metrics),
+        next_key(metrics),
+        demand(metrics),
+        LIMITS.to_owned(),
+        LOADING.to_owned(),
+    ];
     for section in sections {
         card.push('\n');
         card.push_str(section.trim_end());
@@ -54,7 +61,9 @@ fn data(data: &DataReport) -> String {
 }
 
 fn fitting(metrics: &TrainMetrics) -> String {
-    let mut text = "## Fitting\n\n| epoch | loss | validation hit rate@20 | validation MRR@20 |\n| --- | --- | --- | --- |\n".to_owned();
+    let mut text =
+        "## Fitting\n\n| epoch | loss | validation hit rate@20 | validation MRR@20 |\n| --- | --- | --- | --- |\n"
+            .to_owned();
     for report in &metrics.epochs {
         let MethodMetrics { without_repeats, .. } = report.validation;
         let kept = if report.epoch == metrics.best_epoch { " (best)" } else { "" };
@@ -62,7 +71,8 @@ fn fitting(metrics: &TrainMetrics) -> String {
         let _ = writeln!(text, "| {}{kept} | {:.4} | {hit:.4} | {mrr:.4} |", report.epoch, report.loss);
     }
     let best = metrics.best_epoch;
-    let _ = writeln!(text, "\nThe published weights were then fitted anew for {best} epochs, validation slice included.");
+    let _ =
+        writeln!(text, "\nThe published weights were then fitted anew for {best} epochs, validation slice included.");
     text
 }
 
@@ -86,7 +96,13 @@ fn next_key(metrics: &TrainMetrics) -> String {
         let _ = writeln!(
             text,
             "| {name} | {:.4} | {:.4} | {:.4} | {:.4} | {:.4} | {:.4} | {:.4} |",
-            other.hit_rate_1, other.hit_rate_5, other.hit_rate_10, other.hit_rate_20, other.mrr_20, all.hit_rate_20, all.mrr_20,
+            other.hit_rate_1,
+            other.hit_rate_5,
+            other.hit_rate_10,
+            other.hit_rate_20,
+            other.mrr_20,
+            all.hit_rate_20,
+            all.mrr_20,
         );
     }
     text.push('\n');

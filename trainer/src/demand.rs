@@ -237,7 +237,12 @@ mod tests {
         };
         let mut sampler = DemandSampler::new(plan);
         for (bucket, key, region, requests) in cells {
-            sampler.push(DemandCell { bucket: *bucket, key: KeyId(*key), region: RegionId(*region), requests: *requests });
+            sampler.push(DemandCell {
+                bucket: *bucket,
+                key: KeyId(*key),
+                region: RegionId(*region),
+                requests: *requests,
+            });
         }
         sampler.finish().0
     }

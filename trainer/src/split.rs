@@ -2,7 +2,12 @@
 
 use nearcast_datasets::Timestamp;
 
-use crate::{Error, Result, config::SplitConfig, features::{Features, TimeRange}, time::rfc3339};
+use crate::{
+    Error, Result,
+    config::SplitConfig,
+    features::{Features, TimeRange},
+    time::rfc3339,
+};
 
 /// Consecutive, non-overlapping parts of a log. Nothing at or after `test.start` may reach fitting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use nearcast_models::{Manifest, Model, Registry, SequenceModel, TrainingRange, V
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, EpochReport, Evaluation, Result, TrainConfig,
+    EpochReport, Error, Evaluation, Result, TrainConfig,
     card::card,
     demand::zero_forecast,
     evaluate::{evaluate_part, validate},
@@ -200,8 +200,7 @@ impl Training<'_> {
             metrics: serde_json::json!({ "demand_fit": demand_fit }),
             card: String::new(),
         };
-        let evaluation =
-            evaluate_part(self.features, &model, Some(training), self.parts.test, self.config, progress)?;
+        let evaluation = evaluate_part(self.features, &model, Some(training), self.parts.test, self.config, progress)?;
         let EarlyStop { epochs, best_epoch } = early_stop;
         let metrics = TrainMetrics { data, epochs, best_epoch, coaccess_fit, demand_fit, evaluation };
         model.card = card(&metrics);

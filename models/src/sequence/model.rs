@@ -81,23 +81,19 @@ impl SequenceModel {
     ///
     /// Up to `exact_rows_max` rows are all compared; in a larger vocabulary only the cells nearest to the query.
     pub fn top(&self, state: &SequenceState, count: usize, out: &mut Vec<(u32, f32)>) {
+        let Some(cells) = &self.cells else { return self.top_exact(state, count, out) };
         out.clear();
-        match &self.cells {
-            Some(cells) => {
-                let rows = cells.candidates(&state.query, self.config.cells_probed);
-                out.extend(rows.map(|row| (row, self.row_score(&state.query, row))));
-            }
-            None => {
-                let rows = 0..u32::try_from(self.row_count()).unwrap_or(u32::MAX);
-                out.extend(rows.map(|row| (row, self.row_score(&state.query, row))));
-            }
-        }
-        let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-        if count < out.len() {
-            out.select_nth_unstable_by(count, order);
-            out.truncate(count);
-        }
-        out.sort_unstable_by(order);
+        let rows = cells.candidates(&state.query, self.config.cells_probed);
+        out.extend(rows.map(|row| (row, self.row_score(&state.query, row))));
+        keep_best(count, out);
+    }
+
+    /// As [`top`](Self::top), but compares all rows however many there are: for measuring, not for serving.
+    pub fn top_exact(&self, state: &SequenceState, count: usize, out: &mut Vec<(u32, f32)>) {
+        out.clear();
+        let rows = 0..u32::try_from(self.row_count()).unwrap_or(u32::MAX);
+        out.extend(rows.map(|row| (row, self.row_score(&state.query, row))));
+        keep_best(count, out);
     }
 
     /// An item's embedding (E) with the bias as one more number at the end: what the placement head is built on.
@@ -120,4 +116,14 @@ impl SequenceModel {
         let (row, width) = (row as usize, self.config.embedding_width);
         kernel::dot(query, &self.weights.items[row * width..][..width]) + self.weights.item_biases[row]
     }
+}
+
+/// Keeps the `count` rows with the highest scores, best first, ties by row.
+fn keep_best(count: usize, rows: &mut Vec<(u32, f32)>) {
+    let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if count < rows.len() {
+        rows.select_nth_unstable_by(count, order);
+        rows.truncate(count);
+    }
+    rows.sort_unstable_by(order);
 }

@@ -4,6 +4,8 @@ mod checked;
 mod raw;
 
 pub use self::{
-    checked::{CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig, FitConfig, SplitConfig, TrainConfig},
+    checked::{
+        CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig, FitConfig, SplitConfig, TrainConfig,
+    },
     raw::{RawDemand, RawEvaluate, RawFeatures, RawFit, RawSplit, RawTrainConfig},
 };

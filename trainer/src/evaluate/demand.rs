@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use nearcast_models::Model;
 use serde::{Deserialize, Serialize};
 
-use crate::{demand::DemandSample, fit::{DemandSet, ItemMap, query}};
+use crate::{
+    demand::DemandSample,
+    fit::{DemandSet, ItemMap, query},
+};
 
 /// How well demand per key, region and horizon was forecast.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

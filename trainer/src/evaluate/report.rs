@@ -63,7 +63,13 @@ impl Verdict {
 
 impl Evaluation {
     /// Compares and assembles.
-    pub(crate) fn new(log: String, range: TimeRange, requests: u64, next_key: NextKeyReport, demand: DemandReport) -> Self {
+    pub(crate) fn new(
+        log: String,
+        range: TimeRange,
+        requests: u64,
+        next_key: NextKeyReport,
+        demand: DemandReport,
+    ) -> Self {
         let verdicts = verdicts(&next_key, &demand);
         Self {
             schema: SCHEMA.to_owned(),
@@ -101,15 +107,17 @@ impl Evaluation {
 fn verdicts(next_key: &NextKeyReport, demand: &DemandReport) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     type Pick = fn(&RankMetrics) -> f64;
-    let metrics: [(&str, Pick); 2] =
-        [("hit_rate_20 without repeats", |metrics| metrics.hit_rate_20), ("mrr_20 without repeats", |metrics| metrics.mrr_20)];
-    let rivals = [
-        (method::MODEL, &[method::POPULARITY, method::MARKOV][..]),
-        (method::MODEL_ONLINE, &[method::MARKOV_ONLINE]),
+    let metrics: [(&str, Pick); 2] = [
+        ("hit_rate_20 without repeats", |metrics| metrics.hit_rate_20),
+        ("mrr_20 without repeats", |metrics| metrics.mrr_20),
     ];
+    let rivals =
+        [(method::MODEL, &[method::POPULARITY, method::MARKOV][..]), (method::MODEL_ONLINE, &[method::MARKOV_ONLINE])];
     for (model, baselines) in rivals.into_iter().filter(|_| next_key.ranked > 0) {
         for (metric, pick) in metrics {
-            let value = |name: &str| next_key.methods.get(name).map(|MethodMetrics { without_repeats, .. }| pick(without_repeats));
+            let value = |name: &str| {
+                next_key.methods.get(name).map(|MethodMetrics { without_repeats, .. }| pick(without_repeats))
+            };
             verdicts.extend(verdict(metric, model, baselines, value, |model, baseline| model > baseline));
         }
     }

@@ -10,7 +10,9 @@ use arrow::{
     array::{ArrayRef, Int64Array, RecordBatch, UInt32Array},
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
-use nearcast_datasets::{ClientId, Dictionaries, EventChunk, Interner, KeyId, LogReader, LogSource, RegionId, Timestamp};
+use nearcast_datasets::{
+    ClientId, Dictionaries, EventChunk, Interner, KeyId, LogReader, LogSource, RegionId, Timestamp,
+};
 use parquet::{
     arrow::ArrowWriter,
     basic::{Compression, ZstdLevel},
@@ -118,7 +120,8 @@ impl CodedWriter {
         };
         let (start, end) = self.span.unwrap_or((*first, *last));
         self.span = Some((start.min(*first), end.max(*last)));
-        let codes = |codes: &mut dyn Iterator<Item = u32>| -> ArrayRef { Arc::new(UInt32Array::from_iter_values(codes)) };
+        let codes =
+            |codes: &mut dyn Iterator<Item = u32>| -> ArrayRef { Arc::new(UInt32Array::from_iter_values(codes)) };
         let position = i64::try_from(self.rows).unwrap_or(i64::MAX);
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from_iter_values(chunk.timestamps.iter().map(|at| at.micros()))),

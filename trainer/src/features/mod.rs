@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use nearcast_datasets::{LogSource, Timestamp};
 
+use self::engine::SqlEngine;
 pub(crate) use self::{
     coded::CodedLog,
     demand::DemandCell,
@@ -26,7 +27,6 @@ pub(crate) use self::{
     sessions::Sessions,
     vocabulary::KeyCount,
 };
-use self::engine::SqlEngine;
 use crate::{Result, config::FeatureConfig, progress::OnProgress};
 
 /// A half-open range of time.

@@ -133,9 +133,8 @@ fn from_fixed(weight: i64) -> f64 {
 
 /// The pieces of SQL that name the next `window` rows: the columns, the two `CASE` bodies and the list of distances.
 fn looks_ahead(window: usize, counted: &str) -> (String, String, String, String) {
-    let join = |separator: &str, piece: &dyn Fn(usize) -> String| {
-        (1..=window).map(piece).collect::<Vec<_>>().join(separator)
-    };
+    let join =
+        |separator: &str, piece: &dyn Fn(usize) -> String| (1..=window).map(piece).collect::<Vec<_>>().join(separator);
     (
         join(", ", &|n| format!("LEAD(key, {n}) OVER w AS key_{n}, LEAD({counted}, {n}) OVER w AS mark_{n}")),
         join(" ", &|n| format!("WHEN {n} THEN key_{n}")),

@@ -22,10 +22,8 @@ pub(crate) struct Request {
 impl Features {
     /// Calls `each` with every request of `range` in time order, requests of one instant in the input's order.
     pub(crate) fn for_each_request(&self, range: TimeRange, mut each: impl FnMut(Request) -> Result<()>) -> Result<()> {
-        let sql = format!(
-            "SELECT at, client, region, key FROM requests WHERE {} ORDER BY at, position",
-            range.condition()
-        );
+        let sql =
+            format!("SELECT at, client, region, key FROM requests WHERE {} ORDER BY at, position", range.condition());
         self.engine.for_each(&sql, |batch| {
             let at = column::<Int64Type>(batch, "at")?;
             let client = column::<UInt32Type>(batch, "client")?;
@@ -48,7 +46,8 @@ impl Features {
         let sql = format!("SELECT COUNT(*) AS requests FROM requests WHERE {}", range.condition());
         let mut total = 0;
         self.engine.for_each(&sql, |batch| {
-            total += column::<Int64Type>(batch, "requests")?.values().iter().map(|count| count.unsigned_abs()).sum::<u64>();
+            total +=
+                column::<Int64Type>(batch, "requests")?.values().iter().map(|count| count.unsigned_abs()).sum::<u64>();
             Ok(())
         })?;
         Ok(total)
@@ -62,7 +61,8 @@ impl Features {
         let mut regions = Vec::new();
         self.engine.for_each(&sql, |batch| {
             let codes = column::<UInt32Type>(batch, "region")?;
-            regions.extend(codes.values().iter().filter_map(|code| self.log.regions.name(*code)).map(ToString::to_string));
+            regions
+                .extend(codes.values().iter().filter_map(|code| self.log.regions.name(*code)).map(ToString::to_string));
             Ok(())
         })?;
         regions.sort_unstable();

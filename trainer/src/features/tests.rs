@@ -75,8 +75,14 @@ fn region_pairs_join_different_clients_of_one_region() {
 
 #[test]
 fn pairs_halve_per_half_life_and_only_the_heaviest_are_kept() {
-    let rows: [Row<'_>; 6] =
-        [(0, "a", "r", "/1"), (1, "a", "r", "/2"), (3_600, "b", "r", "/1"), (3_601, "b", "r", "/3"), (3_602, "c", "r", "/1"), (3_603, "c", "r", "/3")];
+    let rows: [Row<'_>; 6] = [
+        (0, "a", "r", "/1"),
+        (1, "a", "r", "/2"),
+        (3_600, "b", "r", "/1"),
+        (3_601, "b", "r", "/3"),
+        (3_602, "c", "r", "/1"),
+        (3_603, "c", "r", "/3"),
+    ];
     let (_folder, features) = features(&rows);
     let decayed = pairs(&features, PairScope::Client, seconds(0, 7_200), PairLimits { half_life: HOUR, ..ALL });
     assert!((decayed[0].2 - 0.25).abs() < 1e-3 && (decayed[1].2 - 1.0).abs() < 2e-3, "{decayed:?}");
@@ -128,8 +134,13 @@ fn client_pairs_equal_what_the_online_table_counts() {
 
 #[test]
 fn demand_counts_per_bucket_key_and_region_in_order() {
-    let rows: [Row<'_>; 5] =
-        [(0, "a", "r", "/1"), (10, "b", "r", "/1"), (20, "c", "s", "/1"), (3_600, "a", "r", "/2"), (7_300, "a", "r", "/1")];
+    let rows: [Row<'_>; 5] = [
+        (0, "a", "r", "/1"),
+        (10, "b", "r", "/1"),
+        (20, "c", "s", "/1"),
+        (3_600, "a", "r", "/2"),
+        (7_300, "a", "r", "/1"),
+    ];
     let (_folder, features) = features(&rows);
     let mut cells = Vec::new();
     let push = |cell: DemandCell| {
@@ -157,9 +168,7 @@ fn queries_see_nothing_outside_their_range() {
 #[test]
 fn logs_that_overlap_in_time_become_one_stream() {
     let folder = tempfile::tempdir().unwrap();
-    let log = |name: &str, rows: &[Row<'_>]| {
-        crate::testing::write_log(&folder.path().join(name), rows.iter().copied())
-    };
+    let log = |name: &str, rows: &[Row<'_>]| crate::testing::write_log(&folder.path().join(name), rows.iter().copied());
     let one = log("one.parquet", &[(0, "a", "r", "/1"), (2, "a", "r", "/3")]);
     let two = log("two.parquet", &[(1, "a", "s", "/2"), (3, "a", "s", "/4")]);
     let features = Features::prepare(&[one, two], &crate::testing::config().features, &mut |_| ()).unwrap();

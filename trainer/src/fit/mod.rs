@@ -11,5 +11,4 @@ pub(crate) use self::{
     coaccess::fit_coaccess,
     placement::{DemandAsk, DemandSet, PlacementPlan, RegionMap, fit_placement, query},
     sequence::{EarlyStop, FitPlan, find_best_epoch, fit_sequence},
-
 };

@@ -83,7 +83,8 @@ pub(crate) struct RegionMap {
 impl RegionMap {
     /// Maps the regions of a log to those of `model`, by name.
     pub(crate) fn new(log: &Interner, model: &[String]) -> Self {
-        let position = |name: &str| model.iter().position(|region| region == name).and_then(|at| u16::try_from(at).ok());
+        let position =
+            |name: &str| model.iter().position(|region| region == name).and_then(|at| u16::try_from(at).ok());
         let mut positions = vec![None; log.bound()];
         for (code, name) in log.iter() {
             positions[code as usize] = position(name).map(RegionId);

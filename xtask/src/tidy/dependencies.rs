@@ -25,8 +25,7 @@ const LICENCES: [&str; 15] = [
 ];
 
 /// Crates that the lean node must not link.
-const NOT_IN_NODE: [&str; 5] =
-    ["candle-core", "datafusion", "linfa", "nearcast-models", "nearcast-trainer"];
+const NOT_IN_NODE: [&str; 5] = ["candle-core", "datafusion", "linfa", "nearcast-models", "nearcast-trainer"];
 
 /// Every breach of a rule, one line each.
 pub(crate) fn breaches() -> anyhow::Result<Vec<String>> {
