@@ -21,17 +21,16 @@ fn up(folder: &Path, more: &[&str]) -> Command {
 /// Starts a cluster and reads its document, which comes once everything is connected.
 fn start(folder: &Path) -> (Child, Value) {
     let mut child = up(folder, &[]).spawn().expect("the binary is there");
-    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut said = BufReader::new(child.stdout.take().expect("piped"));
     let mut document = String::new();
-    while let Some(Ok(line)) = lines.next() {
-        document.push_str(&line);
-        if line == "}" {
-            return (child, serde_json::from_str(&document).expect("one document"));
+    while !document.ends_with("\n}\n") {
+        if said.read_line(&mut document).expect("text") == 0 {
+            let mut error = String::new();
+            child.stderr.take().expect("piped").read_to_string(&mut error).expect("text");
+            panic!("no cluster came up, {}: {error}", child.wait().expect("it ends"));
         }
     }
-    let mut said = String::new();
-    let _ = child.stderr.take().expect("piped").read_to_string(&mut said);
-    panic!("no cluster came up: {said}");
+    (child, serde_json::from_str(&document).expect("one document"))
 }
 
 fn urls(document: &Value) -> Vec<String> {
