@@ -33,6 +33,7 @@ pub(crate) struct Args {
 }
 
 /// Measures a model version on a log beside baselines.
+#[expect(clippy::needless_pass_by_value, reason = "every verb takes its arguments whole")]
 pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let raw = args.config.as_deref().map(RawTrainConfig::read).transpose()?.unwrap_or_default();
     let options = EvaluateOptions { config: raw.try_into()?, allow_leakage: args.allow_leakage };

@@ -14,6 +14,7 @@ pub(crate) struct Args {
 }
 
 /// Runs a cache node until it is told to stop.
+#[expect(clippy::needless_pass_by_value, reason = "every verb takes its arguments whole")]
 pub(crate) fn run(args: Args, _output: Output) -> anyhow::Result<ExitCode> {
     cli::run(&args.node)?;
     Ok(ExitCode::SUCCESS)

@@ -41,25 +41,6 @@ pub(crate) fn config() -> TrainConfig {
     raw.try_into().unwrap()
 }
 
-/// Clients of two regions that walk over a ring of `keys` pages, one step a request, for about `seconds`.
-pub(crate) fn ring_log(path: &Path, keys: u32, seconds: i64) -> PathBuf {
-    let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let mut rows: Vec<(i64, String, &str, String)> = Vec::new();
-    for client in 0..(seconds / 60).max(4) {
-        let (mut at, mut key) = (rng.random_range(0..seconds), rng.random_range(0..keys));
-        let region = if client % 2 == 0 { "east" } else { "west" };
-        for _ in 0..rng.random_range(3..9) {
-            rows.push((at, format!("client-{client}"), region, format!("/page/{key}.html")));
-            at += rng.random_range(1..30);
-            key = (key + 1) % keys;
-        }
-    }
-    rows.sort();
-    let rows = rows.iter().map(|(at, client, region, key)| (*at, client.as_str(), *region, key.as_str()));
-    write_log(path, rows);
-    path.to_path_buf()
-}
-
 fn event(seconds: i64, client: &str, region: &str, key: &str) -> RequestEvent {
     RequestEvent {
         timestamp: Timestamp::from_micros(seconds * 1_000_000),

@@ -9,9 +9,12 @@ use anyhow::{Context, bail};
 
 use crate::tidy;
 
+/// One step of CI.
+type Step = fn() -> anyhow::Result<()>;
+
 /// Every step in CI's order: the quick ones first.
 pub(crate) fn ci() -> anyhow::Result<()> {
-    let steps: [(&str, fn() -> anyhow::Result<()>); 7] = [
+    let steps: [(&str, Step); 7] = [
         ("fmt", fmt),
         ("tidy", tidy::check),
         ("codegen", || codegen(true)),

@@ -236,6 +236,7 @@ fn at_least_one(field: &'static str, value: u64) -> Result<()> {
     require(value >= 1, field, value, "at least 1")
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers hand over numbers")]
 fn require(holds: bool, field: &'static str, value: impl ToString, expected: &'static str) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::Config { field, value: value.to_string(), expected }) }
 }

@@ -166,7 +166,7 @@ impl<'a> Bench<'a> {
     /// Predicts, and only then learns, from one transition.
     fn take(&mut self, transition: &Transition<'_>, stride: u64) {
         let Transition { at, current, next, recent, state } = *transition;
-        if self.transitions % stride == 0 {
+        if self.transitions.is_multiple_of(stride) {
             let (mut frozen, mut online) = (Vec::new(), Vec::new());
             self.coaccess.successors(self.model.coaccess.at, current, &mut frozen);
             self.coaccess_online.successors(at, current, &mut online);

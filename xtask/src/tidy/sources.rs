@@ -76,7 +76,7 @@ fn check_rust(path: &str, text: &str, breaches: &mut Vec<String>) {
         if core && let Some(word) = IMPURE.iter().find(|word| line.contains(*word)) {
             breaches.push(format!("{at}: `{word}` in a core; take it as an argument or move it to the shell"));
         }
-        if line.contains("nearcast_proto::wire") && !may_use_wire(path) {
+        if line.contains(concat!("nearcast_proto", "::wire")) && !may_use_wire(path) {
             breaches.push(format!("{at}: wire types outside a conversion file or gRPC shell"));
         }
     }
