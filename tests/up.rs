@@ -19,7 +19,6 @@ fn up(folder: &Path, more: &[&str]) -> Command {
 }
 
 /// Starts a cluster and reads its document, which comes once everything is connected.
-#[expect(clippy::zombie_processes, reason = "callers wait for it; a panic ends the test")]
 fn start(folder: &Path) -> (Child, Value) {
     let mut child = up(folder, &[]).spawn().expect("the binary is there");
     let mut said = BufReader::new(child.stdout.take().expect("piped"));

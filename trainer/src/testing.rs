@@ -1,10 +1,8 @@
 //! Small logs for tests.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nearcast_datasets::{LogSource, LogWriter, RequestEvent, Timestamp, WriteOptions};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 use crate::{RawTrainConfig, TrainConfig, features::Features};
 
