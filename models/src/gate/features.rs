@@ -3,7 +3,7 @@
 //! Positions are part of the artifact format: append, never reorder. A feature that does not apply stays zero.
 
 /// Number of features.
-pub const GATE_FEATURE_COUNT: usize = 28;
+pub const GATE_FEATURE_COUNT: usize = 35;
 
 /// One candidate's features, indexed by the constants of this module.
 pub type GateFeatures = [f32; GATE_FEATURE_COUNT];
@@ -64,6 +64,20 @@ pub const SUCCESSES: usize = 25;
 pub const NEW_KEY: usize = 26;
 /// [`log_scale`] of the requests that the client has made in its session.
 pub const CLIENT_ACTIVITY: usize = 27;
+/// [`log_odds`] of the share of the client's requests, over all its sessions, that were for the key.
+pub const HABIT_LOG_ODDS: usize = 28;
+/// 1 when the client's habits proposed the key.
+pub const HABIT_PRESENT: usize = 29;
+/// [`log_scale`] of the seconds since the key was first asked for; zero when it never was.
+pub const AGE: usize = 30;
+/// [`log_scale`] of the region's request count for the key, decayed quickly.
+pub const FREQUENCY_REGION_SHORT: usize = 31;
+/// [`log_scale`] of all regions' request count for the key, decayed quickly.
+pub const FREQUENCY_GLOBAL_SHORT: usize = 32;
+/// [`log_scale`] of the number of regions that have asked for the key.
+pub const REGIONS: usize = 33;
+/// [`log_odds`] of P(the region asks for the key while the node would keep it) at the pace of its latest requests.
+pub const EXPECTED_LOG_ODDS: usize = 34;
 
 /// What the gate multiplies each feature by before learning, so that all have about the same spread: learning by
 /// gradient is quickest then.
@@ -76,6 +90,10 @@ pub(super) const SCALES: GateFeatures = {
     scales[FREQUENCY_GLOBAL] = 0.4;
     scales[SUPPORT] = 0.4;
     scales[CLIENT_ACTIVITY] = 0.4;
+    scales[AGE] = 0.2;
+    scales[FREQUENCY_REGION_SHORT] = 0.4;
+    scales[FREQUENCY_GLOBAL_SHORT] = 0.4;
+    scales[EXPECTED_LOG_ODDS] = 0.4;
     scales
 };
 
@@ -128,6 +146,13 @@ mod tests {
             SUCCESSES,
             NEW_KEY,
             CLIENT_ACTIVITY,
+            HABIT_LOG_ODDS,
+            HABIT_PRESENT,
+            AGE,
+            FREQUENCY_REGION_SHORT,
+            FREQUENCY_GLOBAL_SHORT,
+            REGIONS,
+            EXPECTED_LOG_ODDS,
         ];
         assert!(positions.into_iter().eq(0..GATE_FEATURE_COUNT));
     }

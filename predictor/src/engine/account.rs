@@ -38,6 +38,11 @@ pub struct Account {
     pub expected_value_seconds: f64,
     /// Value that those orders turned out to have, in seconds.
     pub realised_value_seconds: f64,
+    /// Requests that were hits and would have been misses without prefetching, less those the other way round, as the
+    /// ghosts say.
+    pub saved_requests: f64,
+    /// The latency that this saved.
+    pub saved_seconds: f64,
     /// Labels that the gate learnt from.
     pub labels: u64,
     /// Of those, used.
@@ -161,10 +166,10 @@ pub struct Refusals {
 pub struct BudgetAccount {
     /// Granted so far.
     pub granted_bytes: f64,
-    /// Wasted so far by orders that have ended.
-    pub wasted_bytes: f64,
-    /// What orders still undecided are expected to waste.
-    pub undecided_bytes: f64,
+    /// What would have been fetched so far without prefetching, as the ghosts say.
+    pub baseline_bytes: f64,
+    /// What was fetched beyond that.
+    pub extra_bytes: f64,
     /// Left to spend.
     pub balance_bytes: f64,
     /// The least value per byte of expected waste that is issued.

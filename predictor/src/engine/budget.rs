@@ -2,66 +2,74 @@
 
 use nearcast_datasets::Timestamp;
 
-/// The hard budget: bytes that may be wasted, as a share of the bytes that demand needs.
+/// The hard budget: bytes that may be fetched beyond what would have been fetched without prefetching, as a share of
+/// that.
 ///
-/// Spending is booked as expected waste when an order is issued and corrected when its outcome is known. Allowance that
-/// is not used can be carried over only up to a share of all that was ever granted, so that a quiet past cannot pay for
-/// a reckless present.
+/// Nothing in it is expected or hoped for. An order counts in full from the moment it is issued; what it saves counts
+/// when the node answers a request that its [`Ghost`](super::ghost::Ghost) would have had to fetch for, and what it
+/// displaced when the node has to fetch what its ghost still holds.
 #[derive(Clone, Debug)]
 pub(super) struct Allowance {
     share: f64,
     carry_share: f64,
-    granted: f64,
-    balance: f64,
-    /// Bytes wasted by orders that have ended.
-    pub wasted: f64,
-    /// Bytes that orders still undecided are expected to waste.
-    pub undecided: f64,
+    /// Bytes fetched on demand.
+    demand: f64,
+    /// Bytes fetched, or being fetched, ahead of demand.
+    prefetched: f64,
+    /// Bytes that would have been fetched on demand without prefetching, less those that were.
+    saved: f64,
+    /// Allowance that was left unspent for too long.
+    forfeited: f64,
 }
 
 impl Allowance {
     pub(super) fn new(share: f64, carry_share: f64) -> Self {
-        Self { share, carry_share, granted: 0.0, balance: 0.0, wasted: 0.0, undecided: 0.0 }
+        Self { share, carry_share, demand: 0.0, prefetched: 0.0, saved: 0.0, forfeited: 0.0 }
     }
 
-    /// Demand needed this many bytes.
-    pub(super) fn grant(&mut self, demand_bytes: u64) {
-        let grant = demand_bytes as f64 * self.share;
-        self.granted += grant;
-        self.balance = (self.balance + grant).min(self.carry_share * self.granted);
+    /// A request was answered: bytes that the node fetched for it, and the estimate of how many more the ghost would
+    /// have. Returns by how much the allowance grew.
+    pub(super) fn record(&mut self, demand_bytes: f64, saved_bytes: f64) -> f64 {
+        let before = self.baseline();
+        self.demand += demand_bytes;
+        self.saved += saved_bytes;
+        let excess = self.balance() - self.carry_share * self.granted();
+        self.forfeited += excess.max(0.0);
+        (self.baseline() - before) * self.share
     }
 
-    /// Books an order's expected waste; `false`, booking nothing, when that is more than is left.
-    pub(super) fn spend(&mut self, expected_waste: f64) -> bool {
-        if expected_waste > self.balance {
+    /// Books an order; `false`, booking nothing, when that is more than is left.
+    pub(super) fn spend(&mut self, bytes: f64) -> bool {
+        if bytes > self.balance() {
             return false;
         }
-        self.balance -= expected_waste;
-        self.undecided += expected_waste;
+        self.prefetched += bytes;
         true
     }
 
-    /// Orders that are still undecided are expected to waste this much more.
-    pub(super) fn raise(&mut self, more_waste: f64) {
-        self.balance -= more_waste;
-        self.undecided += more_waste;
+    /// An order that was booked with `booked` bytes came to `bytes`.
+    pub(super) fn correct(&mut self, booked: f64, bytes: f64) {
+        self.prefetched += bytes - booked;
     }
 
-    /// An order's waste is known.
-    pub(super) fn settle(&mut self, expected_waste: f64, waste: f64) {
-        self.undecided = (self.undecided - expected_waste).max(0.0);
-        self.wasted += waste;
-        self.balance = (self.balance + expected_waste - waste).min(self.carry_share * self.granted);
+    /// Bytes that would have been fetched without prefetching.
+    pub(super) fn baseline(&self) -> f64 {
+        self.demand + self.saved
     }
 
-    /// Bytes left to spend; negative when outcomes were worse than expected.
+    /// Bytes fetched beyond that; negative when prefetching saved more than it fetched.
+    pub(super) fn extra(&self) -> f64 {
+        self.prefetched - self.saved
+    }
+
+    /// Bytes left to spend; negative when more was displaced than was left.
     pub(super) fn balance(&self) -> f64 {
-        self.balance
+        self.granted() - self.extra() - self.forfeited
     }
 
     /// Bytes granted so far.
     pub(super) fn granted(&self) -> f64 {
-        self.granted
+        self.share * self.baseline()
     }
 }
 
@@ -101,22 +109,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waste_never_outgrows_its_share_when_expectations_hold() {
+    fn an_order_counts_in_full_until_it_saves_a_fetch() {
         let mut allowance = Allowance::new(0.25, 1.0);
-        assert!(!allowance.spend(1.0), "nothing was granted yet");
-        allowance.grant(100);
+        assert!(!allowance.spend(1.0), "nothing was fetched yet");
+        allowance.record(100.0, 0.0);
         assert!(allowance.spend(15.0) && allowance.spend(10.0) && !allowance.spend(0.5));
-        allowance.settle(15.0, 0.0);
-        assert!(allowance.spend(15.0));
-        allowance.settle(10.0, 20.0);
-        assert!(allowance.balance() < 0.0 && !allowance.spend(0.1));
-        assert!((allowance.wasted + allowance.undecided - 35.0).abs() < 1e-9);
+        allowance.record(0.0, 15.0);
+        assert!((allowance.extra() - 10.0).abs() < 1e-9 && allowance.spend(15.0));
+        allowance.record(20.0, -20.0);
+        assert!(allowance.balance() < 0.0 && !allowance.spend(0.1), "what was displaced is charged");
+        allowance.correct(15.0, 0.0);
+        assert!((allowance.extra() - 30.0).abs() < 1e-9, "an order that came to nothing costs nothing");
     }
 
     #[test]
     fn unused_allowance_is_carried_over_only_in_part() {
         let mut allowance = Allowance::new(0.1, 0.5);
-        allowance.grant(1_000);
+        allowance.record(1_000.0, 0.0);
         assert!((allowance.balance() - 50.0).abs() < 1e-9);
     }
 

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use nearcast_cache_node::index::PolicyKind;
 use nearcast_models::{CoAccessConfig, GateConfig};
 use serde::{Deserialize, Serialize};
+
+use super::CandidateSource;
 
 /// Engine settings as written, before they are checked. Every field has a default that suits any log.
 ///
@@ -57,6 +60,11 @@ pub struct EngineSettings {
     pub dropped_max: usize,
     /// Pairs of node and key whose earlier prefetches are remembered (> 0).
     pub history_max: usize,
+    /// Segments that are followed per node to know what it would hold without prefetching; beyond it, a sample of
+    /// the keys is (> 0).
+    pub ghost_entries_max: usize,
+    /// The eviction policy of the nodes.
+    pub policy: PolicyKind,
     /// Other nodes that a requested key is considered for at once (> 0).
     pub regional_nodes_max: usize,
     /// Share of the candidates not issued that are followed to learn from (0..=1).
@@ -81,6 +89,8 @@ pub struct EngineSettings {
     pub region: CoAccessConfig,
     /// The gate.
     pub gate: GateConfig,
+    /// Sources whose candidates are ignored: what each is worth shows in replay without it.
+    pub disabled_sources: Vec<CandidateSource>,
 }
 
 impl Default for EngineSettings {
@@ -107,6 +117,8 @@ impl Default for EngineSettings {
             labels_max: 65_536,
             dropped_max: 4_096,
             history_max: 65_536,
+            ghost_entries_max: 65_536,
+            policy: PolicyKind::default(),
             regional_nodes_max: 16,
             sample_share: 0.1,
             session_gap_seconds: 1_800.0,
@@ -119,6 +131,7 @@ impl Default for EngineSettings {
             client: CoAccessConfig::default(),
             region: CoAccessConfig::default(),
             gate: GateConfig::default(),
+            disabled_sources: Vec::new(),
         }
     }
 }
@@ -196,6 +209,7 @@ impl TryFrom<EngineSettings> for EngineConfig {
             ("labels_max", s.labels_max, 1 << 30),
             ("dropped_max", s.dropped_max, 1 << 30),
             ("history_max", s.history_max, 1 << 30),
+            ("ghost_entries_max", s.ghost_entries_max, 1 << 30),
             ("regional_nodes_max", s.regional_nodes_max, 1 << 10),
         ] {
             check(name, bound as f64, 1.0..=f64::from(highest))?;

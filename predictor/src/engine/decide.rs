@@ -35,11 +35,11 @@ struct Worth {
 impl Engine {
     /// Weighs what was proposed for the node that answered, and the requested key itself for nodes that lack it.
     pub(super) fn decide(&mut self, now: Timestamp, seen: &Observation, session_length: u32) {
-        let merged = std::mem::take(&mut self.merged);
-        for candidate in merged.as_slice() {
+        let candidates = self.merged.take();
+        for candidate in &candidates {
             self.weigh(now, seen.node, candidate, session_length);
         }
-        self.merged = merged;
+        self.merged.restore(candidates);
         self.decide_regional(now, seen);
         let allowance = &self.learnt.allowance;
         // What is left over, or overdrawn, is worked off over about as many requests as the selector remembers.
@@ -49,6 +49,9 @@ impl Engine {
     }
 
     fn decide_regional(&mut self, now: Timestamp, seen: &Observation) {
+        if !self.merged.is_enabled(CandidateSource::Demand) {
+            return;
+        }
         let first = SegmentId { key: seen.key, index: 0 };
         let nodes_max = self.config.settings().regional_nodes_max;
         let lacking: Vec<NodeIndex> = self
@@ -97,7 +100,6 @@ impl Engine {
             probability: worth.probability,
             saved_seconds: worth.saved_seconds,
             value_seconds: worth.value_seconds,
-            waste_bytes: worth.waste_bytes,
             deadline: now.after(patience),
         });
     }
@@ -149,10 +151,17 @@ impl Engine {
             history: &self.learnt.history,
             node: self.nodes.get(to)?,
             node_index: to,
+            stay_of_all: self.stay_of_all(to) as f32,
             session_length,
             is_in_vocabulary: sequence.is_some_and(|sequence| sequence.knows(candidate.key)),
         };
         Some(features::of(candidate, info, &context))
+    }
+
+    /// How many requests all nodes together answer while a node keeps a prefetched segment.
+    fn stay_of_all(&self, node: NodeIndex) -> f64 {
+        let Some(node) = self.nodes.get(node) else { return 0.0 };
+        node.stay_requests() as f64 * self.account.requests as f64 / node.requests.max(1) as f64
     }
 
     /// `value = P(use) × latency saved − price × bytes − displaced − P(no use) × waste price`.

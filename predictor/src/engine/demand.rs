@@ -83,6 +83,12 @@ impl Demand {
         Some(self.first_at?.after(Duration::from_secs(u64::from(seconds))))
     }
 
+    /// How many regions ever asked for a key.
+    pub(super) fn regions_asking(&self, key: KeyId) -> usize {
+        let row = key.0 as usize * self.region_stride;
+        self.asked.get(row..row + self.region_stride).map_or(0, |row| row.iter().filter(|at| **at > 0).count())
+    }
+
     /// Requests for a key per request for anything, lately.
     pub(super) fn pace(&self, counts: Counts) -> f32 {
         counts.short / self.short.window

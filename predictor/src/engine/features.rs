@@ -23,6 +23,8 @@ pub(super) struct Context<'a> {
     /// The node that the candidate is for.
     pub node: &'a Node,
     pub node_index: NodeIndex,
+    /// How many requests all nodes together answer while the node keeps a prefetched segment.
+    pub stay_of_all: f32,
     /// Requests in the session of the client that set it off.
     pub session_length: u32,
     /// Whether the model in service has a row for the key.
@@ -73,6 +75,14 @@ fn say_demand(key: KeyId, info: &KeyInfo, context: &Context<'_>, x: &mut GateFea
     x[at::FREQUENCY_GLOBAL] = log_scale(global.long);
     x[at::FREQUENCY_REGION] = log_scale(regional.long);
     x[at::REGION_SHARE] = regional::region_share(regional, global);
+    x[at::FREQUENCY_GLOBAL_SHORT] = log_scale(global.short);
+    x[at::FREQUENCY_REGION_SHORT] = log_scale(regional.short);
+    x[at::REGIONS] = log_scale(context.demand.regions_asking(key) as f32);
+    x[at::DEMAND_LOG_ODDS] = log_odds(regional::probability(context.demand, key, context.node.stay_requests()));
+    let expected = context.demand.pace(regional) * context.stay_of_all;
+    x[at::EXPECTED_LOG_ODDS] = log_odds(1.0 - (-expected).exp());
+    let age = if info.requests > 0 { context.now.since(info.first_at).as_secs_f32() } else { 0.0 };
+    x[at::AGE] = log_scale(age);
     let seconds_since = |at: Option<Timestamp>| at.map_or(WEEK_SECONDS, |at| context.now.since(at).as_secs_f32());
     x[at::RECENCY_GLOBAL] = log_scale(seconds_since(info.asked_at()));
     x[at::RECENCY_REGION] = log_scale(seconds_since(context.demand.asked_at(key, region)));
@@ -85,6 +95,7 @@ fn positions(source: CandidateSource) -> (usize, usize) {
         CandidateSource::Demand => (at::DEMAND_LOG_ODDS, at::DEMAND_PRESENT),
         CandidateSource::Sequence => (at::SEQUENCE_LOG_ODDS, at::SEQUENCE_PRESENT),
         CandidateSource::Stride => (at::STRIDE_LOG_ODDS, at::STRIDE_PRESENT),
+        CandidateSource::Habit => (at::HABIT_LOG_ODDS, at::HABIT_PRESENT),
     }
 }
 

@@ -68,7 +68,7 @@ impl Engine {
     /// Books an order with the budget and the node's bucket, or says which of them cannot pay.
     fn affords(&mut self, now: Timestamp, planned: &Planned) -> bool {
         let Some(node) = self.nodes.get_mut(planned.node).filter(|node| node.alive) else { return false };
-        if planned.waste_bytes > self.learnt.allowance.balance() {
+        if planned.bytes as f64 > self.learnt.allowance.balance() {
             self.account.refusals.budget += 1;
             return false;
         }
@@ -76,7 +76,8 @@ impl Engine {
             self.account.refusals.bytes_per_second += 1;
             return false;
         }
-        self.learnt.allowance.spend(planned.waste_bytes)
+        node.trust.record(-self.config.settings().price_seconds_per_byte() * planned.bytes as f64);
+        self.learnt.allowance.spend(planned.bytes as f64)
     }
 
     fn issue(&mut self, now: Timestamp, planned: &Planned, segments: Vec<u32>) -> Order {
@@ -102,7 +103,7 @@ impl Engine {
                 claimed,
                 saved_seconds: planned.saved_seconds,
                 value_seconds: planned.value_seconds,
-                waste_bytes: planned.waste_bytes,
+                booked_bytes: bytes as f64,
                 at: now,
                 at_request: self.nodes.get(node).map_or(0, |node| node.requests),
                 stayed: 0.0,
@@ -118,7 +119,6 @@ impl Engine {
         let outstanding = &mut self.outstanding;
         let is_awaited = |id| outstanding.get_mut(id).is_some_and(|issued| !issued.is_answered);
         self.unanswered.push(deadline.after(GRACE), id, is_awaited);
-        self.outstanding.start_ageing(id);
         let holders = self.cache_map.holders(SegmentId { key, index: segments[0] });
         let holders = holders.filter(|peer| self.holds_all(*peer, planned, &segments));
         let from: Vec<OrderSource> = self.nodes.sources(node, bytes, holders);

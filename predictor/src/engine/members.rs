@@ -6,7 +6,7 @@ use nearcast_proto::message::NodeDescriptor;
 use super::{Engine, NodeIndex};
 
 impl Engine {
-    /// A node joins or comes back. What it holds is unknown until [`Engine::handle_gained`] tells.
+    /// A node joins or comes back. What it holds is unknown until [`Engine::handle_inventory`] tells.
     pub fn handle_join(&mut self, now: Timestamp, node: NodeDescriptor) -> NodeIndex {
         self.epoch.0 += 1;
         let region = self.intern_region(&node.region);
@@ -26,12 +26,22 @@ impl Engine {
         self.void_node(node);
     }
 
-    /// A node holds a segment of this many bytes: from its inventory or a delta.
+    /// A node holds a segment of this many bytes since a moment ago.
     pub fn handle_gained(&mut self, _now: Timestamp, node: NodeIndex, segment: SegmentId, _size_bytes: u64) {
         if self.nodes.get(node).is_some_and(|node| node.alive) {
             self.cache_map.insert(node, segment);
         } else {
             self.account.unknown += 1;
+        }
+    }
+
+    /// A node says, as it joins, that it has held a segment of this many bytes all along.
+    pub fn handle_inventory(&mut self, now: Timestamp, node: NodeIndex, segment: SegmentId, size_bytes: u64) {
+        self.handle_gained(now, node, segment, size_bytes);
+        if let Some(known) = self.nodes.get_mut(node).filter(|node| node.alive)
+            && known.ghost.weight(segment.key).is_some()
+        {
+            known.ghost.hold(now, segment, size_bytes);
         }
     }
 
@@ -56,7 +66,7 @@ impl Engine {
         self.queue.retain(|planned| planned.node != node);
         for issued in self.outstanding.remove_node(node) {
             self.learnt.labels.handle_gone(node, issued.key);
-            self.learnt.allowance.settle(issued.waste_bytes, 0.0);
+            self.learnt.allowance.correct(issued.booked_bytes, 0.0);
             self.account.void += 1;
         }
         self.refresh_account(node);

@@ -11,6 +11,7 @@
 //! | the best are issued within hard bounds | `issue`, `orders`, `budget` |
 //! | results and outcomes settle them and teach | `settle`, `labels`, `history` |
 //! | nodes come and go | `members`, `nodes`, `cache_map` |
+//! | what would have been without prefetching | `ghost` |
 
 mod account;
 mod budget;
@@ -20,6 +21,7 @@ mod config;
 mod decide;
 mod demand;
 mod features;
+mod ghost;
 mod harm;
 mod history;
 mod issue;
@@ -103,7 +105,7 @@ impl Engine {
             cache_map: CacheMap::new(settings.segments_max),
             epoch: Epoch::default(),
             learnt: Learnt::new(settings),
-            merged: Merged::default(),
+            merged: Merged::new(&settings.disabled_sources),
             foreseen: Vec::new(),
             queue: Queue::new(settings.queue_max),
             outstanding: Outstanding::new(settings.outstanding_max),
@@ -237,6 +239,7 @@ impl Engine {
     /// Forgets everything about a key, so that its number can be given to another.
     fn forget_key(&mut self, key: KeyId) {
         self.learnt.forget_key(key, self.nodes.iter().len());
+        self.nodes.forget_key(key);
         self.cache_map.clear_key(key);
         self.queue.retain(|planned| planned.key != key);
         self.keys.forget(key);

@@ -2,10 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use nearcast_datasets::{RegionId, Timestamp};
+use nearcast_datasets::{KeyId, RegionId, Timestamp};
 use nearcast_proto::{message::NodeDescriptor, topology::Topology};
 
-use super::{NodeIndex, OrderSource, budget::TokenBucket, config::EngineSettings, harm::Harm, trust::Trust};
+use super::{
+    NodeIndex, OrderSource, budget::TokenBucket, config::EngineSettings, ghost::Ghost, harm::Harm, trust::Trust,
+};
 
 /// One node as the engine sees it.
 #[derive(Debug)]
@@ -20,10 +22,13 @@ pub(super) struct Node {
     pub bucket: TokenBucket,
     pub harm: Harm,
     pub trust: Trust,
+    /// What it would hold without prefetching.
+    pub ghost: Ghost,
     stay: Stay,
     /// What part of a stay a prefetched segment that is used has waited by then.
     wait_share: f64,
-    transfer_seconds: f64,
+    /// `None` until the first transfer ended.
+    transfer_seconds: Option<f64>,
 }
 
 impl Node {
@@ -53,13 +58,15 @@ impl Node {
         probability.mul_add(self.wait_share - 1.0, 1.0)
     }
 
-    /// How long a prefetch takes from order to arrival.
+    /// How long a prefetch takes from order to arrival; no time until it was measured, or nothing would ever be tried
+    /// where uses follow quickly.
     pub(super) fn transfer(&self) -> Duration {
-        Duration::from_secs_f64(self.transfer_seconds)
+        Duration::from_secs_f64(self.transfer_seconds.unwrap_or(0.0))
     }
 
     pub(super) fn handle_transferred(&mut self, took: Duration) {
-        self.transfer_seconds += TRANSFER_STEP * (took.as_secs_f64() - self.transfer_seconds);
+        let took = took.as_secs_f64();
+        self.transfer_seconds = Some(self.transfer_seconds.map_or(took, |mean| mean + TRANSFER_STEP * (took - mean)));
     }
 
     /// How hard the node is pressed: one when what it is given leaves at once, near zero when it stays for long.
@@ -134,14 +141,16 @@ impl NodeTable {
             bucket: TokenBucket::new(now, settings.node_bytes_per_second, settings.node_burst_seconds),
             harm: Harm::new(settings.dropped_max),
             trust: Trust::default(),
+            ghost: Ghost::new(descriptor.capacity_bytes, settings.policy, settings.ghost_entries_max),
             stay: Stay { requests: settings.stay_requests, measured: 0, max: settings.stay_requests_max },
             wait_share: WAIT_SHARE,
-            transfer_seconds: topology.origin_rtt(&descriptor.region).as_secs_f64(),
+            transfer_seconds: None,
             descriptor,
         };
         let index = if let Some(index) = known {
             let old = &mut self.nodes[index];
             old.alive = true;
+            old.ghost = node.ghost;
             // What was learnt of it holds while it is the same machine in the same place.
             (old.descriptor, old.region, old.segment_bytes) = (node.descriptor, node.region, node.segment_bytes);
             index
@@ -168,6 +177,11 @@ impl NodeTable {
 
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &Node> {
         self.nodes.iter()
+    }
+
+    /// A key's number is about to be given to another.
+    pub(super) fn forget_key(&mut self, key: KeyId) {
+        self.nodes.iter_mut().for_each(|node| node.ghost.forget(key));
     }
 
     /// Forgets what was learnt of every node.

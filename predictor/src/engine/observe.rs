@@ -1,11 +1,21 @@
 //! A request: what is learnt from it, before anything is decided.
 
+use std::ops::Range;
+
 use nearcast_datasets::{SegmentId, ServedFrom, Timestamp};
 
 use super::{
     Engine, NodeIndex, Observation,
     candidates::{CandidateSource, Scope},
 };
+
+/// The part of an object that a request touched, in whole segments.
+#[derive(Clone, Debug)]
+struct Asked {
+    bytes: u64,
+    segments: Range<u64>,
+    segment_bytes: u64,
+}
 
 impl Engine {
     /// A node answered a request. Orders that follow from it come out of [`Engine::poll_order`].
@@ -21,9 +31,8 @@ impl Engine {
             self.account.errors += 1;
             return;
         }
-        self.age_orders();
         self.learn_labels(now, seen);
-        self.learn_fetch(seen);
+        self.learn_fetch(now, seen);
         self.learn_key(now, seen);
         self.merged.clear();
         let session_length = self.learn_session(now, seen);
@@ -47,29 +56,52 @@ impl Engine {
         }
     }
 
-    /// Books what the node had to fetch and keeps the cache map right.
-    fn learn_fetch(&mut self, seen: &Observation) {
+    /// Books what the node had to fetch, and what it would have had to, and keeps the cache map right.
+    fn learn_fetch(&mut self, now: Timestamp, seen: &Observation) {
         let Some(node) = self.nodes.get(seen.node) else { return };
         let segment_bytes = node.segment_bytes;
         let asked = seen.range.map_or(0..seen.size_bytes, |range| range.start..range.end.min(seen.size_bytes));
         let segments =
             asked.start / segment_bytes..asked.end.div_ceil(segment_bytes).max(asked.start / segment_bytes + 1);
         let bytes = (segments.end * segment_bytes).min(seen.size_bytes).saturating_sub(segments.start * segment_bytes);
-        if seen.served.is_hit() {
-            self.account.hits += 1;
-        } else {
-            let first = SegmentId { key: seen.key, index: 0 };
-            let seconds = self.nodes.fetch_seconds(seen.node, bytes, self.cache_map.holders(first));
-            self.account.demand_bytes += bytes;
-            self.grant(bytes);
-            if let Some(node) = self.nodes.get_mut(seen.node) {
-                let (request, stay) = (node.requests, node.stay_requests());
-                node.harm.handle_missed(seen.key, bytes, seconds, request, stay);
-            }
-        }
+        let touched = Asked { bytes, segments: segments.clone(), segment_bytes };
+        self.compare_with_ghost(now, seen, &touched);
         for index in segments.take(SEGMENTS_MARKED_MAX).filter_map(|index| u32::try_from(index).ok()) {
             self.cache_map.insert(seen.node, SegmentId { key: seen.key, index });
         }
+    }
+
+    /// Books the difference that prefetching made to a request: what the node had to fetch against what its ghost,
+    /// which is never sent anything, would have had to.
+    fn compare_with_ghost(&mut self, now: Timestamp, seen: &Observation, asked: &Asked) {
+        let is_missed = !seen.served.is_hit();
+        let first = SegmentId { key: seen.key, index: 0 };
+        let seconds = self.nodes.fetch_seconds(seen.node, asked.bytes, self.cache_map.holders(first));
+        let Some(node) = self.nodes.get_mut(seen.node) else { return };
+        let mut saved = 0.0;
+        if let Some(weight) = node.ghost.weight(seen.key) {
+            let lands_at = now.after(node.transfer());
+            let mut would_miss = false;
+            for index in asked.segments.clone().take(SEGMENTS_MARKED_MAX) {
+                let bytes = seen.size_bytes.saturating_sub(index * asked.segment_bytes).min(asked.segment_bytes);
+                let segment = SegmentId { key: seen.key, index: u32::try_from(index).unwrap_or(u32::MAX) };
+                would_miss |= !node.ghost.request(now, segment, bytes, lands_at);
+            }
+            saved = weight * (f64::from(u8::from(would_miss)) - f64::from(u8::from(is_missed)));
+        }
+        node.trust.record(saved * seconds);
+        let mut demand_bytes = 0.0;
+        if is_missed {
+            let (request, stay) = (node.requests, node.stay_requests());
+            node.harm.handle_missed(seen.key, asked.bytes, seconds, request, stay);
+            self.account.demand_bytes += asked.bytes;
+            demand_bytes = asked.bytes as f64;
+        } else {
+            self.account.hits += 1;
+        }
+        self.account.saved_requests += saved;
+        self.account.saved_seconds += saved * seconds;
+        self.learnt.granted_bytes += self.learnt.allowance.record(demand_bytes, saved * asked.bytes as f64);
     }
 
     fn learn_key(&mut self, now: Timestamp, seen: &Observation) {
@@ -92,8 +124,14 @@ impl Engine {
         let session = learnt.sessions.enter(now, seen.client);
         learnt.coaccess.learn_client(now, session.recent(), seen.key);
         learnt.coaccess.learn_region(now, usize::from(seen.region.0), seen.key);
-        learnt.coaccess.propose(now, Scope::Client, seen.key, &mut self.merged);
-        learnt.coaccess.propose(now, Scope::Region, seen.key, &mut self.merged);
+        learnt.coaccess.propose(now, Scope::Client, seen.key, 1.0, &mut self.merged);
+        for (earlier, weight) in session.recent().zip(EARLIER_WEIGHTS).filter(|(earlier, _)| *earlier != seen.key) {
+            learnt.coaccess.propose(now, Scope::Client, earlier, weight, &mut self.merged);
+        }
+        for ((key, weight, share), rank) in session.habits.iter().zip(0..).filter(|((key, ..), _)| *key != seen.key) {
+            self.merged.propose(key, CandidateSource::Habit, share, weight, rank);
+        }
+        learnt.coaccess.propose(now, Scope::Region, seen.key, 1.0, &mut self.merged);
         if let Some(sequence) = &mut learnt.sequence {
             sequence.learn(session, seen.key);
             if let Some(state) = &session.state {
@@ -121,18 +159,12 @@ impl Engine {
         self.foreseen = foreseen;
     }
 
-    /// Demand, or a prefetch in its stead, needed these bytes: more may be spent.
-    pub(super) fn grant(&mut self, bytes: u64) {
-        self.learnt.allowance.grant(bytes);
-        self.learnt.granted_bytes += bytes as f64 * self.config.settings().spendable_share();
-    }
-
     /// Brings the account's gauges up to date.
     pub(super) fn refresh_account(&mut self, node: NodeIndex) {
         let (learnt, account) = (&self.learnt, &mut self.account);
+        account.budget.baseline_bytes = learnt.allowance.baseline();
+        account.budget.extra_bytes = learnt.allowance.extra();
         account.budget.granted_bytes = learnt.allowance.granted();
-        account.budget.wasted_bytes = learnt.allowance.wasted;
-        account.budget.undecided_bytes = learnt.allowance.undecided;
         account.budget.balance_bytes = learnt.allowance.balance();
         account.budget.bar_seconds_per_byte = learnt.selector.bar();
         let bounds = &mut account.bounds;
@@ -175,6 +207,8 @@ impl Engine {
     }
 }
 
+/// What the successors of a client's earlier keys are worth, the latest first.
+const EARLIER_WEIGHTS: [f32; 2] = [0.6, 0.4];
 /// Segments of one request that are marked as held at once; the node's deltas tell of the others.
 const SEGMENTS_MARKED_MAX: usize = 64;
 /// A node that has answered fewer requests than this many times its stay is young: labels do not wait for all of it.

@@ -29,8 +29,6 @@ pub(super) struct Planned {
     pub saved_seconds: f64,
     /// Expected value, everything deducted.
     pub value_seconds: f64,
-    /// Bytes that are expected to be wasted.
-    pub waste_bytes: f64,
     pub deadline: Timestamp,
 }
 
@@ -98,7 +96,8 @@ pub(super) struct Issued {
     pub claimed: f32,
     pub saved_seconds: f64,
     pub value_seconds: f64,
-    pub waste_bytes: f64,
+    /// Bytes that the budget is charged for it.
+    pub booked_bytes: f64,
     pub at: Timestamp,
     /// The node's request count at issue.
     pub at_request: u64,
@@ -118,8 +117,6 @@ pub(super) struct Outstanding {
     issued: Map<CommandId, Issued>,
     targets: Map<(NodeIndex, KeyId), CommandId>,
     order: VecDeque<CommandId>,
-    /// Orders whose expected waste has not been raised for their age, oldest first.
-    ageing: VecDeque<CommandId>,
     max: usize,
     pub given_up: u64,
 }
@@ -130,7 +127,6 @@ impl Outstanding {
             issued: Map::default(),
             targets: Map::default(),
             order: VecDeque::new(),
-            ageing: VecDeque::new(),
             max,
             given_up: 0,
         }
@@ -156,23 +152,6 @@ impl Outstanding {
             self.order.retain(|id| issued.contains_key(id));
         }
         None
-    }
-
-    pub(super) fn start_ageing(&mut self, id: CommandId) {
-        self.ageing.push_back(id);
-    }
-
-    /// The oldest order that is not aged yet, if `is_due` says so of it; ended ones are passed over.
-    pub(super) fn pop_aged(&mut self, is_due: impl Fn(&Issued) -> bool) -> Option<&mut Issued> {
-        while let Some(id) = self.ageing.front() {
-            match self.issued.get(id) {
-                Some(issued) if !is_due(issued) => return None,
-                Some(_) => break,
-                None => self.ageing.pop_front(),
-            };
-        }
-        let id = self.ageing.pop_front()?;
-        self.issued.get_mut(&id)
     }
 
     pub(super) fn get_mut(&mut self, id: CommandId) -> Option<&mut Issued> {

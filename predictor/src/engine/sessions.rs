@@ -14,13 +14,15 @@ pub(super) struct Session<S> {
     recent: [KeyId; WINDOW],
     length: u32,
     last_at: Timestamp,
+    /// What the client comes back to, over all its sessions.
+    pub habits: Habits,
     /// What the sequence model remembers; `None` until it is computed.
     pub state: Option<Box<S>>,
 }
 
 impl<S> Session<S> {
     fn new(now: Timestamp) -> Self {
-        Self { recent: [KeyId::default(); WINDOW], length: 0, last_at: now, state: None }
+        Self { recent: [KeyId::default(); WINDOW], length: 0, last_at: now, habits: Habits::default(), state: None }
     }
 
     /// The last keys asked for, newest first.
@@ -39,10 +41,42 @@ impl<S> Session<S> {
         if self.length == u32::MAX - u32::MAX % WINDOW as u32 {
             self.length = WINDOW as u32;
         }
+        self.habits.record(key);
         self.recent[self.length as usize % WINDOW] = key;
         self.length += 1;
     }
 }
+
+/// The keys that one client has asked for most, in any session, with counts that decay as it goes on asking.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Habits {
+    kept: Vec<(KeyId, f32)>,
+}
+
+impl Habits {
+    /// The client asks for a key; beyond the bound, the one asked for least makes room.
+    fn record(&mut self, key: KeyId) {
+        self.kept.iter_mut().for_each(|(_, weight)| *weight *= HABIT_KEPT);
+        if let Some((_, weight)) = self.kept.iter_mut().find(|(kept, _)| *kept == key) {
+            *weight += 1.0;
+        } else if self.kept.len() < HABITS_MAX {
+            self.kept.push((key, 1.0));
+        } else if let Some(least) = self.kept.iter_mut().min_by(|a, b| a.1.total_cmp(&b.1)) {
+            *least = (key, 1.0);
+        }
+    }
+
+    /// Every key kept, with its decayed count and its share of the client's requests.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (KeyId, f32, f32)> {
+        let total: f32 = self.kept.iter().map(|(_, weight)| weight).sum();
+        self.kept.iter().map(move |(key, weight)| (*key, *weight, weight / (total + HABIT_PRIOR)))
+    }
+}
+
+const HABITS_MAX: usize = 16;
+/// What remains of a count with every request of the client: a memory of about fifty.
+const HABIT_KEPT: f32 = 0.98;
+const HABIT_PRIOR: f32 = 2.0;
 
 /// Sessions by client, bounded: the client idle longest is forgotten.
 #[derive(Debug)]
@@ -66,7 +100,7 @@ impl<S> Sessions<S> {
         let gap = self.gap;
         let session = self.clients.get_or_insert_mut(client, || Session::new(now));
         if now.since(session.last_at) > gap {
-            *session = Session::new(now);
+            *session = Session { habits: std::mem::take(&mut session.habits), ..Session::new(now) };
         }
         session.last_at = now;
         session

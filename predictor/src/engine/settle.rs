@@ -13,6 +13,10 @@ impl Engine {
         let Some(issued) = self.outstanding.get_mut(id) else { return };
         issued.is_answered = true;
         let (node, key, at) = (issued.node, issued.key, issued.at);
+        // What demand overtook is booked where the request is, whoever's transfer it was.
+        let ahead = bytes as f64 * (1.0 - f64::from(issued.segments_late) / f64::from(issued.segments.max(1)));
+        self.learnt.allowance.correct(issued.booked_bytes, ahead);
+        issued.booked_bytes = ahead;
         match status {
             CommandStatus::Done => {
                 issued.segments_open = issued.segments_open.saturating_sub(issued.segments_failed(bytes));
@@ -26,7 +30,6 @@ impl Engine {
             }
             CommandStatus::Expired | CommandStatus::Failed | CommandStatus::Rejected => {
                 issued.segments_open = 0;
-                self.learnt.allowance.settle(0.0, bytes as f64);
                 self.account.wasted_bytes += bytes;
             }
         }
@@ -61,23 +64,6 @@ impl Engine {
         self.close_if_ended(id);
     }
 
-    /// Books more waste for orders that have waited for their use for a good part of their stay: most uses come early.
-    pub(super) fn age_orders(&mut self) {
-        let nodes = &self.nodes;
-        let is_due = |issued: &Issued| {
-            nodes
-                .get(issued.node)
-                .is_none_or(|node| node.stay_share(node.requests - issued.at_request) >= AGED_STAY_SHARE)
-        };
-        while let Some(issued) = self.outstanding.pop_aged(is_due) {
-            let claimed = f64::from(issued.claimed);
-            let left = claimed * USES_AFTER_SHARE / claimed.mul_add(USES_AFTER_SHARE - 1.0, 1.0);
-            let waste_bytes = ((1.0 - left) * issued.bytes as f64).max(issued.waste_bytes);
-            self.learnt.allowance.raise(waste_bytes - issued.waste_bytes);
-            issued.waste_bytes = waste_bytes;
-        }
-    }
-
     /// An order that nobody answered, or whose node is gone: as if it had never been issued.
     pub(super) fn void(&mut self, id: CommandId) {
         if let Some(issued) = self.outstanding.remove(id) {
@@ -107,7 +93,7 @@ impl Engine {
     fn close_void(&mut self, issued: &Issued) {
         self.account.void += 1;
         self.learnt.labels.handle_gone(issued.node, issued.key);
-        self.learnt.allowance.settle(issued.waste_bytes, 0.0);
+        self.learnt.allowance.correct(issued.booked_bytes, 0.0);
     }
 
     /// Books what an order came to. It counts as used when any of its segments was.
@@ -118,18 +104,13 @@ impl Engine {
         let wasted = issued.bytes as f64 * share(issued.segments_unused);
         let settings = self.config.settings();
         let mut cost = settings.price_seconds_per_byte() * issued.bytes as f64;
-        let mut displaced = 0.0;
         if let Some(node) = self.nodes.get_mut(issued.node) {
-            let displacing = issued.bytes as f64 * issued.stayed;
-            cost += displacing * node.harm.seconds_per_byte();
-            displaced = displacing * node.harm.bytes_per_byte();
+            cost += issued.bytes as f64 * issued.stayed * node.harm.seconds_per_byte();
             let gain = if used { issued.saved_seconds * share(issued.segments_used) } else { 0.0 };
-            node.trust.learn(issued.claimed, used, gain, cost);
+            node.trust.learn(issued.claimed, used);
             self.account.expected_value_seconds += issued.value_seconds;
             self.account.realised_value_seconds += gain - cost;
         }
-        self.learnt.allowance.settle(issued.waste_bytes, wasted + displaced);
-        self.grant((issued.bytes as f64 * share(issued.segments_used + issued.segments_late)) as u64);
         self.account.wasted_bytes += wasted as u64;
         self.account.used += u64::from(used);
         self.account.late += u64::from(late);
@@ -147,8 +128,3 @@ impl Engine {
         }
     }
 }
-
-/// The part of a stay after which an order counts as aged.
-const AGED_STAY_SHARE: f64 = 0.3;
-/// The part of all uses that comes later than that.
-const USES_AFTER_SHARE: f64 = 0.3;

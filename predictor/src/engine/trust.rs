@@ -2,59 +2,50 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Compares what issued orders were expected to be worth with what they turned out to be.
+/// Compares what prefetching was expected to do for a node with what it did.
 ///
-/// Two brakes, both learnt from outcomes and both easing off with time, so that a node that was turned down is tried
-/// again: *faith* scales the probabilities by realised over expected uses, and *rate* is the share of worthwhile
-/// candidates that is issued at all, halved while the realised value is negative.
+/// Two brakes, both easing off with time, so that a node that was turned down is tried again. *Faith* scales the
+/// probabilities by realised over expected uses. *Rate* is the share of worthwhile candidates that is issued at all: it
+/// falls while prefetching loses, which is measured against a ghost of the node (see `ghost`): latency saved, less
+/// latency caused by what was displaced, less the price of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Trust {
     expected_uses: f64,
     realised_uses: f64,
-    gain_seconds: f64,
-    loss_seconds: f64,
-    outcomes: f64,
+    /// Decayed sum of what prefetching earned, in seconds, and of its squares.
+    earned_seconds: f64,
+    earned_squares: f64,
     rate: f64,
 }
 
 impl Default for Trust {
     fn default() -> Self {
-        Self { expected_uses: 0.0, realised_uses: 0.0, gain_seconds: 0.0, loss_seconds: 0.0, outcomes: 0.0, rate: 1.0 }
+        Self { expected_uses: 0.0, realised_uses: 0.0, earned_seconds: 0.0, earned_squares: 0.0, rate: 1.0 }
     }
 }
 
 impl Trust {
-    /// An order ended: P(use) as claimed at issue, whether it was used, latency saved and cost caused in seconds.
-    pub(super) fn learn(&mut self, claimed: f32, used: bool, gain_seconds: f64, loss_seconds: f64) {
-        for sum in [&mut self.expected_uses, &mut self.realised_uses, &mut self.gain_seconds, &mut self.loss_seconds] {
-            *sum *= KEPT;
-        }
-        self.expected_uses += f64::from(claimed);
-        self.realised_uses += f64::from(u8::from(used));
-        self.gain_seconds += gain_seconds;
-        self.loss_seconds += loss_seconds;
-        self.outcomes = self.outcomes.mul_add(KEPT, 1.0);
-        if self.outcomes >= OUTCOMES_MIN {
-            let loses = self.gain_seconds < self.loss_seconds;
-            self.rate = if loses { (self.rate * DOWN).max(RATE_MIN) } else { (self.rate * UP).min(1.0) };
-        }
+    /// An order ended: P(use) as claimed at issue, and whether it was used.
+    pub(super) fn learn(&mut self, claimed: f32, used: bool) {
+        self.expected_uses = self.expected_uses.mul_add(KEPT, f64::from(claimed));
+        self.realised_uses = self.realised_uses.mul_add(KEPT, f64::from(u8::from(used)));
     }
 
-    /// One request passed at the node: what was held against prediction weighs a little less.
+    /// Prefetching earned this much latency; negative for what it cost.
+    pub(super) fn record(&mut self, earned_seconds: f64) {
+        self.earned_seconds += earned_seconds;
+        self.earned_squares = earned_seconds.mul_add(earned_seconds, self.earned_squares);
+    }
+
+    /// One request passed at the node: what was held for or against prediction weighs a little less.
     pub(super) fn ease(&mut self) {
-        if self.rate < 1.0 || self.outcomes > 0.0 {
-            self.rate = (self.rate + EASE_RATE).min(1.0);
-            for sum in [
-                &mut self.expected_uses,
-                &mut self.realised_uses,
-                &mut self.gain_seconds,
-                &mut self.loss_seconds,
-                &mut self.outcomes,
-            ] {
-                *sum *= EASE_KEPT;
-            }
+        for sum in [&mut self.expected_uses, &mut self.realised_uses, &mut self.earned_squares] {
+            *sum *= EASE_KEPT;
         }
+        self.earned_seconds *= EASE_KEPT;
+        let loses = self.earned_seconds < -SIGNIFICANT * self.earned_squares.sqrt();
+        self.rate = if loses { (self.rate * DOWN).max(RATE_MIN) } else { (self.rate * UP).min(1.0) };
     }
 
     /// What to multiply a claimed probability by: one while claims come true.
@@ -70,13 +61,13 @@ impl Trust {
 
 /// What remains of earlier outcomes with every new one: a memory of about three hundred.
 const KEPT: f64 = 0.997;
-/// What remains with every request: a memory of about twenty thousand.
-const EASE_KEPT: f64 = 0.99995;
-const EASE_RATE: f64 = 0.000_02;
-const OUTCOMES_MIN: f64 = 16.0;
+/// What remains with every request: a memory of about ten thousand.
+const EASE_KEPT: f64 = 0.9999;
 const PRIOR_USES: f64 = 2.0;
-const DOWN: f64 = 0.9;
-const UP: f64 = 1.02;
+/// How many standard errors below zero count as losing.
+const SIGNIFICANT: f64 = 1.0;
+const DOWN: f64 = 0.999;
+const UP: f64 = 1.000_5;
 /// One in a thousand is still tried, or nothing could ever be learnt again.
 const RATE_MIN: f64 = 0.001;
 
@@ -85,25 +76,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn loses_faith_in_claims_that_do_not_come_true() {
+        let mut trust = Trust::default();
+        (0..200).for_each(|_| trust.learn(0.5, false));
+        assert!(trust.faith() < 0.05, "{trust:?}");
+        (0..2_000).for_each(|_| trust.learn(0.5, true));
+        assert!(trust.faith() > 0.95, "{trust:?}");
+    }
+
+    #[test]
     fn turns_down_what_loses_and_comes_back_when_it_wins() {
         let mut trust = Trust::default();
-        for _ in 0..200 {
-            trust.learn(0.5, false, 0.0, 0.1);
-        }
-        assert!(trust.faith() < 0.05 && trust.rate() < 0.01, "{trust:?}");
-        for _ in 0..2_000 {
-            trust.learn(0.5, true, 0.3, 0.1);
-        }
-        assert!(trust.faith() > 0.95 && trust.rate() > 0.9, "{trust:?}");
+        let mut requests = |trust: &mut Trust, count, earned| {
+            for _ in 0..count {
+                trust.record(earned);
+                trust.ease();
+            }
+        };
+        requests(&mut trust, 10_000, -0.01);
+        assert!(trust.rate() < 0.01, "{trust:?}");
+        requests(&mut trust, 30_000, 0.01);
+        assert!(trust.rate() > 0.9, "{trust:?}");
     }
 
     #[test]
     fn holds_nothing_against_prediction_for_ever() {
         let mut trust = Trust::default();
         for _ in 0..200 {
-            trust.learn(0.5, false, 0.0, 0.1);
+            trust.learn(0.5, false);
+            trust.record(-0.1);
+            trust.ease();
         }
-        for _ in 0..100_000 {
+        for _ in 0..300_000 {
             trust.ease();
         }
         assert!(trust.faith() > 0.5 && trust.rate() > 0.9, "{trust:?}");

@@ -97,6 +97,7 @@ impl CellSpec {
         let mut settings = config.engine.clone();
         settings.seed = config.seed;
         settings.budget_share = self.budget;
+        settings.policy = self.policy;
         let mut engine = Engine::new(EngineConfig::try_from(settings)?, config.topology.clone());
         engine.set_arm(Arm::Nearcast, false);
         if let Some((version, model)) = &config.model {

@@ -83,7 +83,15 @@ impl CoAccessSources {
         stream.push(key);
     }
 
-    pub(in crate::engine) fn propose(&mut self, now: Timestamp, scope: Scope, key: KeyId, merged: &mut Merged) {
+    /// Proposes what tends to follow `key`, with probabilities scaled by `weight`.
+    pub(in crate::engine) fn propose(
+        &mut self,
+        now: Timestamp,
+        scope: Scope,
+        key: KeyId,
+        weight: f32,
+        merged: &mut Merged,
+    ) {
         let table = match scope {
             Scope::Client => &self.client,
             Scope::Region => &self.region,
@@ -92,7 +100,7 @@ impl CoAccessSources {
         let worthwhile = self.successors.iter().take(PROPOSED_MAX).filter(|next| next.probability >= PROBABILITY_MIN);
         for (next, rank) in worthwhile.zip(0..) {
             if next.key != key {
-                merged.propose(next.key, scope.source(), next.probability, next.support, rank);
+                merged.propose(next.key, scope.source(), weight * next.probability, next.support, rank);
             }
         }
     }

@@ -26,11 +26,14 @@ pub enum CandidateSource {
     Sequence,
     /// A numbered key that goes on as its like did.
     Stride,
+    /// A key that the same client has asked for before, in whatever session.
+    Habit,
 }
 
 impl CandidateSource {
     /// Every source, in the order of the enum.
-    pub const ALL: [Self; 5] = [Self::Client, Self::Region, Self::Demand, Self::Sequence, Self::Stride];
+    pub const ALL: [Self; 6] =
+        [Self::Client, Self::Region, Self::Demand, Self::Sequence, Self::Stride, Self::Habit];
 }
 
 /// A set of sources.
@@ -77,8 +80,10 @@ impl Candidate {
 }
 
 /// The candidates of one request, each key once. Kept between requests, so that nothing is allocated for them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Merged {
+    /// Sources that may propose.
+    enabled: Sources,
     candidates: Vec<Candidate>,
     /// Per key: the request it was last proposed in and its position then.
     marks: Vec<(u32, u32)>,
@@ -86,6 +91,18 @@ pub(super) struct Merged {
 }
 
 impl Merged {
+    /// Takes proposals of every source but these.
+    pub(super) fn new(disabled: &[CandidateSource]) -> Self {
+        let mut enabled = Sources::default();
+        CandidateSource::ALL.into_iter().filter(|source| !disabled.contains(source)).for_each(|it| enabled.insert(it));
+        Self { enabled, candidates: Vec::new(), marks: Vec::new(), request: 0 }
+    }
+
+    /// Whether a source may propose.
+    pub(super) fn is_enabled(&self, source: CandidateSource) -> bool {
+        self.enabled.contains(source)
+    }
+
     /// Starts over for the next request.
     pub(super) fn clear(&mut self) {
         self.candidates.clear();
@@ -98,6 +115,9 @@ impl Merged {
 
     /// A source proposes a key.
     pub(super) fn propose(&mut self, key: KeyId, source: CandidateSource, probability: f32, support: f32, rank: u16) {
+        if !self.is_enabled(source) {
+            return;
+        }
         let number = key.0 as usize;
         if self.marks.len() <= number {
             self.marks.resize((number + 1).next_power_of_two(), (0, 0));
@@ -117,8 +137,9 @@ impl Merged {
             (candidate.support, candidate.rank) = (support, rank);
         }
         candidate.sources.insert(source);
+        // Evidence of one kind from several earlier keys adds up as if it were independent.
         let own = &mut candidate.probabilities[source as usize];
-        *own = own.max(probability);
+        *own = 1.0 - (1.0 - *own) * (1.0 - probability);
     }
 
     /// Lets a source rate the keys that only others propose.
@@ -128,7 +149,12 @@ impl Merged {
         }
     }
 
-    pub(super) fn as_slice(&self) -> &[Candidate] {
-        &self.candidates
+    /// Hands the candidates out; give the list back to [`Self::restore`] for its memory.
+    pub(super) fn take(&mut self) -> Vec<Candidate> {
+        std::mem::take(&mut self.candidates)
+    }
+
+    pub(super) fn restore(&mut self, candidates: Vec<Candidate>) {
+        self.candidates = candidates;
     }
 }

@@ -227,7 +227,7 @@ mod tests {
     fn a_learnt_run_leads_on_to_keys_that_nobody_asked_for() {
         let mut keys = KeyTable::new(1_000);
         let mut stride = StrideSource::new(10);
-        let (mut merged, mut foreseen) = (Merged::default(), Vec::new());
+        let (mut merged, mut foreseen) = (Merged::new(&[]), Vec::new());
         for request in 0..40_u64 {
             let name = format!("block/{}", request * 3);
             let key = keys.find(&name).unwrap_or_else(|| keys.insert(&name, request));

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Controller;
 use crate::{
-    engine::{NodeIndex, Observation},
+    engine::{Engine, NodeIndex, Observation},
     events::kind,
     metrics::{outcome_label, status_word},
     server::input::SessionId,
@@ -35,13 +35,13 @@ impl Controller {
         if begins {
             self.engine.handle_join(now, descriptor.clone());
         }
-        held.iter().for_each(|set| self.gained(now, node, &descriptor, set));
+        held.iter().for_each(|set| self.gained(now, node, &descriptor, set, Engine::handle_inventory));
     }
 
     fn delta(&mut self, now: Timestamp, id: SessionId, gained: &[SegmentSet], lost: &[SegmentSet]) {
         let Some(session) = self.sessions.get(&id) else { return };
         let (node, descriptor) = (session.node, session.descriptor.clone());
-        gained.iter().for_each(|set| self.gained(now, node, &descriptor, set));
+        gained.iter().for_each(|set| self.gained(now, node, &descriptor, set, Engine::handle_gained));
         for set in lost {
             let key = self.engine.intern_key(&set.key);
             set.segments.iter().for_each(|index| self.engine.handle_lost(now, node, SegmentId { key, index: *index }));
@@ -50,12 +50,19 @@ impl Controller {
         }
     }
 
-    fn gained(&mut self, now: Timestamp, node: NodeIndex, descriptor: &NodeDescriptor, set: &SegmentSet) {
+    fn gained(
+        &mut self,
+        now: Timestamp,
+        node: NodeIndex,
+        descriptor: &NodeDescriptor,
+        set: &SegmentSet,
+        tell: impl Fn(&mut Engine, Timestamp, NodeIndex, SegmentId, u64),
+    ) {
         let key = self.engine.intern_key(&set.key);
         for index in &set.segments {
             let start = u64::from(*index).saturating_mul(descriptor.segment_bytes);
             let bytes = set.size_bytes.saturating_sub(start).min(descriptor.segment_bytes);
-            self.engine.handle_gained(now, node, SegmentId { key, index: *index }, bytes);
+            tell(&mut self.engine, now, node, SegmentId { key, index: *index }, bytes);
         }
     }
 
