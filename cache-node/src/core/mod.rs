@@ -66,11 +66,19 @@ impl NodeCore {
     /// # Errors
     /// When a bound of `config` is out of its range.
     pub fn new(config: &NodeCoreConfig) -> Result<Self, NodeCoreConfigError> {
+        Self::with_index(config, Index::new(&config.index)?)
+    }
+
+    /// A core that holds nothing, with an empty index of the caller's own making.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_index(config: &NodeCoreConfig, index: Index) -> Result<Self, NodeCoreConfigError> {
         let zero = |field| NodeCoreConfigError::Zero { field };
         let departed_max = NonZeroUsize::new(config.departed_max).ok_or_else(|| zero("departed_max"))?;
         let flights_max = NonZeroUsize::new(config.flights_max).ok_or_else(|| zero("flights_max"))?;
         Ok(Self {
-            index: Index::new(&config.index)?,
+            index,
             departed: Departed::new(departed_max),
             flights: Flights::default(),
             flights_max: flights_max.get(),

@@ -4,13 +4,22 @@
 //! *probation*, where prefetched segments wait for their first use within a share of the bytes of their own; and
 //! *pinned*, which eviction never touches. It is the authority on what the node claims to hold; payloads live elsewhere.
 
+mod arc;
 mod config;
+mod fifo;
+mod list;
 mod lru;
 mod pinned;
 mod policy;
+#[cfg(test)]
+mod policy_tests;
 mod probation;
+mod s3_fifo;
+mod sieve;
+mod sketch;
 #[cfg(test)]
 mod tests;
+mod w_tiny_lfu;
 
 use std::time::Duration;
 
@@ -89,10 +98,18 @@ impl Index {
     /// # Errors
     /// When the capacity or the entry bound is zero, or a share is outside its range.
     pub fn new(config: &IndexConfig) -> Result<Self, IndexConfigError> {
+        Self::with_policy(config, config.policy.build(config.capacity_bytes))
+    }
+
+    /// An empty index that evicts by `policy`, an empty one too, whatever `config` says.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_policy(config: &IndexConfig, policy: Box<dyn Policy>) -> Result<Self, IndexConfigError> {
         let limits = Limits::try_from(config)?;
         Ok(Self {
             limits,
-            main: config.policy.build(limits.capacity_bytes),
+            main: policy,
             probation: ProbationList::default(),
             pinned: PinnedList::default(),
             turnover_bytes: 0,

@@ -5,7 +5,10 @@ use std::fmt::Debug;
 use nearcast_datasets::{SegmentId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::lru::LruPolicy;
+use super::{
+    arc::ArcPolicy, fifo::FifoPolicy, lru::LruPolicy, s3_fifo::S3FifoPolicy, sieve::SievePolicy,
+    w_tiny_lfu::WTinyLfuPolicy,
+};
 
 /// Decides which segment leaves next. One file per policy; each owns its entries, so that a touch costs one look-up.
 ///
@@ -46,19 +49,34 @@ pub trait Policy: Debug + Send {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum PolicyKind {
+    /// Adaptive replacement: recency and frequency, balanced by what was evicted too early.
+    Arc,
+    /// First in, first out.
+    Fifo,
     /// Least recently used.
     #[default]
     Lru,
+    /// Three queues: small, main and ghost.
+    S3Fifo,
+    /// A queue with a hand that forgives one visit.
+    Sieve,
+    /// A window of newcomers before what is asked for more often.
+    WTinylfu,
 }
 
 impl PolicyKind {
     /// Every policy.
-    pub const ALL: [Self; 1] = [Self::Lru];
+    pub const ALL: [Self; 6] = [Self::Arc, Self::Fifo, Self::Lru, Self::S3Fifo, Self::Sieve, Self::WTinylfu];
 
     /// The name in flags, config files and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Arc => "arc",
+            Self::Fifo => "fifo",
             Self::Lru => "lru",
+            Self::S3Fifo => "s3-fifo",
+            Self::Sieve => "sieve",
+            Self::WTinylfu => "w-tinylfu",
         }
     }
 
@@ -68,9 +86,17 @@ impl PolicyKind {
     }
 
     /// An empty policy for a cache of so many bytes.
-    pub(super) fn build(self, _capacity_bytes: u64) -> Box<dyn Policy> {
+    pub(super) fn build(self, capacity_bytes: u64) -> Box<dyn Policy> {
         match self {
+            Self::Arc => Box::new(ArcPolicy::new(capacity_bytes)),
+            Self::Fifo => Box::<FifoPolicy>::default(),
             Self::Lru => Box::<LruPolicy>::default(),
+            Self::S3Fifo => Box::new(S3FifoPolicy::new(capacity_bytes)),
+            Self::Sieve => Box::<SievePolicy>::default(),
+            Self::WTinylfu => Box::new(WTinyLfuPolicy::new(capacity_bytes)),
         }
     }
 }
+
+/// Segments that a ghost list of any policy remembers at most, whatever their bytes.
+pub(super) const GHOSTS_MAX: usize = 4_000_000;

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use nearcast_datasets::{KeyId, SegmentId, Timestamp};
 use nearcast_proto::message::CommandId;
-use proptest::prelude::{Just, Strategy, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use proptest::{
+    prelude::{Just, Strategy, prop, prop_assert, prop_assert_eq, prop_oneof, proptest},
+    sample::select,
+};
 
-use super::{Admission, Evicted, Index, IndexConfig, IndexConfigError, Pinned};
+use super::{Admission, Evicted, Index, IndexConfig, IndexConfigError, Pinned, PolicyKind};
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -119,8 +122,8 @@ impl Book {
 
 proptest! {
     #[test]
-    fn bytes_are_exact_and_bounds_hold_whatever_happens(steps in steps()) {
-        let mut index = Index::new(&config(100)).unwrap();
+    fn bytes_are_exact_and_bounds_hold_whatever_happens(policy in select(&PolicyKind::ALL[..]), steps in steps()) {
+        let mut index = Index::new(&IndexConfig { policy, ..config(100) }).unwrap();
         let mut book = Book::default();
         for (micros, step) in (0..).zip(steps) {
             book.apply(&mut index, Timestamp::from_micros(micros), step);
