@@ -12,26 +12,26 @@ use std::{
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
-use nearcast_cache_node::index::PolicyKind;
 use nearcast_datasets::LogSource;
 use nearcast_models::{Model, Registry};
 use nearcast_proto::topology::Topology;
 use nearcast_trainer::replay::{
-    CacheSize, CellReport, PlacementKind, PrefetchKind, ReadOptions, ReplayConfig, ReplayProgress, ReplayReport,
-    replay, write_page,
+    CacheSize, CellReport, EvictionKind, PlacementKind, PrefetchKind, ReadOptions, ReplayConfig, ReplayProgress,
+    ReplayReport, replay, write_page,
 };
 
 use crate::output::Output;
 
 /// Arguments of `nearcast replay`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The log: a Parquet file, a folder of them, or an object-store URL.
     log: String,
-    /// Eviction policies, separated by commas.
+    /// Eviction policies, separated by commas; belady foresees the log, so it stands alone with --prefetch none.
     #[arg(long, value_delimiter = ',', default_value = "default", value_parser = policies())]
-    policy: Vec<PolicyKind>,
-    /// Prefetchers, separated by commas.
+    policy: Vec<EvictionKind>,
+    /// Prefetchers, separated by commas; obl, markov and mithril are rivals without a budget.
     #[arg(long, value_delimiter = ',', default_value = "none,nearcast", value_parser = prefetchers())]
     prefetch: Vec<PrefetchKind>,
     /// Placement strategies, separated by commas.
@@ -74,6 +74,9 @@ pub(crate) struct Args {
     /// Milliseconds from a node to the predictor and back.
     #[arg(long, default_value_t = 20)]
     control_rtt_ms: u64,
+    /// Add what foresight could win at most: Belady's rule, and a prefetcher that knows every request.
+    #[arg(long)]
+    oracle: bool,
     /// Leave out what differs from run to run: events_per_second and peak_rss_bytes.
     #[arg(long)]
     no_timing: bool,
@@ -81,6 +84,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  nearcast replay logs/ --cache 0.01,0.1 --budget 0.05,0.25 --report report.html
+  nearcast replay logs/ --prefetch none,nearcast,obl,markov,mithril --oracle
+  nearcast replay logs/ --policy lru,fifo,s3-fifo,sieve,arc,w-tinylfu,belady --prefetch none \\
+    --instant --unit-size --warmup 0    # comparable with libCacheSim
+  nearcast replay logs/ --topology topology.toml --model champion --registry models/ --json";
 
 /// Drives the production engine and nodes with a log under a virtual clock.
 pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
@@ -122,6 +133,7 @@ impl Args {
             segment_bytes: self.segment_bytes,
             control_round_trip: Duration::from_millis(self.control_rtt_ms),
             model: self.model.as_deref().map(|name| load_model(name, self.registry.as_deref())).transpose()?,
+            oracle: self.oracle,
             with_timing: !self.no_timing,
             ..ReplayConfig::default()
         })
@@ -136,9 +148,9 @@ fn load_model(name: &str, registry: Option<&str>) -> anyhow::Result<(Arc<str>, A
     Ok((Arc::from(version.to_string()), Arc::new(model)))
 }
 
-fn policies() -> impl TypedValueParser<Value = PolicyKind> {
-    let names = std::iter::once(DEFAULT_POLICY).chain(PolicyKind::ALL.iter().map(|policy| policy.as_str()));
-    PossibleValuesParser::new(names).map(|name| PolicyKind::from_name(&name).unwrap_or_default())
+fn policies() -> impl TypedValueParser<Value = EvictionKind> {
+    let names = std::iter::once(DEFAULT_POLICY).chain(EvictionKind::all().map(EvictionKind::as_str));
+    PossibleValuesParser::new(names).map(|name| EvictionKind::from_name(&name).unwrap_or_default())
 }
 
 fn prefetchers() -> impl TypedValueParser<Value = PrefetchKind> {
@@ -172,8 +184,9 @@ fn table(report: &ReplayReport) -> String {
         report.regions,
         report.warmup * 100.0
     );
+    let has_oracle = report.cells.iter().any(|cell| cell.oracle.is_some());
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header([
+    let mut header = vec![
         "policy",
         "prefetch",
         "placement",
@@ -188,7 +201,11 @@ fn table(report: &ReplayReport) -> String {
         "late",
         "unused",
         "precision",
-    ]);
+    ];
+    if has_oracle {
+        header.extend(["belady", "perfect", "share of oracle"]);
+    }
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
     table.column_iter_mut().skip(4).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     for cell in &report.cells {
         table.add_row(row(cell));
@@ -198,8 +215,8 @@ fn table(report: &ReplayReport) -> String {
     text
 }
 
-fn row(cell: &CellReport) -> [String; 14] {
-    [
+fn row(cell: &CellReport) -> Vec<String> {
+    let mut row = vec![
         cell.policy.as_str().to_owned(),
         cell.prefetcher.as_str().to_owned(),
         cell.placement.as_str().to_owned(),
@@ -214,7 +231,15 @@ fn row(cell: &CellReport) -> [String; 14] {
         cell.prefetch.late.to_string(),
         cell.prefetch.unused.to_string(),
         format!("{:.2}", cell.prefetch.precision),
-    ]
+    ];
+    if let Some(oracle) = &cell.oracle {
+        row.extend([
+            oracle.belady_miss_ratio.map_or_else(String::new, |ratio| format!("{ratio:.4}")),
+            format!("{:.4}", oracle.perfect_miss_ratio),
+            oracle.share_of_oracle.map_or_else(String::new, |share| format!("{:.1} %", share * 100.0)),
+        ]);
+    }
+    row
 }
 
 /// Says on stderr how to repeat a replay, unless it ended well: also when it ended by a panic.

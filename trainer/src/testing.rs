@@ -39,7 +39,8 @@ pub(crate) fn config() -> TrainConfig {
     raw.try_into().unwrap()
 }
 
-fn event(seconds: i64, client: &str, region: &str, key: &str) -> RequestEvent {
+/// One request for 1,000 bytes.
+pub(crate) fn event(seconds: i64, client: &str, region: &str, key: &str) -> RequestEvent {
     RequestEvent {
         timestamp: Timestamp::from_micros(seconds * 1_000_000),
         client: client.to_owned(),

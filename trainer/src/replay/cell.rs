@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use nearcast_cache_node::{core::NodeCoreConfig, index::PolicyKind};
+use nearcast_cache_node::core::NodeCoreConfig;
 use nearcast_predictor::engine::{Arm, Engine, EngineConfig};
 use nearcast_proto::topology::Topology;
 
 use super::{
-    CellReport, LatencyReport, LogColumns, PlacementKind, PrefetchKind, PrefetchReport, ReplayConfig, Result,
+    CellReport, EvictionKind, LatencyReport, LogColumns, PlacementKind, PrefetchKind, PrefetchReport, ReplayConfig,
+    Result,
     cluster::Cluster,
     report::BaselineReport,
     tally::Tally,
@@ -17,7 +18,7 @@ use super::{
 /// Which cell.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CellSpec {
-    pub(super) policy: PolicyKind,
+    pub(super) policy: EvictionKind,
     pub(super) prefetch: PrefetchKind,
     pub(super) placement: PlacementKind,
     /// Which of the configured cache sizes.
@@ -29,7 +30,10 @@ pub(super) struct CellSpec {
 /// What a cluster is made from.
 #[derive(Debug)]
 pub(super) struct CellSetup<'a> {
+    /// What evicts is up to `policy`.
     pub(super) node: NodeCoreConfig,
+    pub(super) policy: EvictionKind,
+    pub(super) prefetch: PrefetchKind,
     pub(super) placement: PlacementKind,
     pub(super) topology: &'a Topology,
     pub(super) segment_bytes: u64,
@@ -55,7 +59,7 @@ impl CellSpec {
     ) -> Result<(CellReport, Option<Engine>)> {
         let stopwatch = Stopwatch::start();
         let mut cluster = Cluster::new(log, &self.setup(config), self.engine(log, config)?)?;
-        let counted_from = (log.len() as f64 * config.warmup) as usize;
+        let counted_from = config.counted_from(log.len());
         for index in 0..log.len() {
             if index == counted_from {
                 cluster.start_counting();
@@ -79,9 +83,13 @@ impl CellSpec {
     fn setup<'a>(&self, config: &'a ReplayConfig) -> CellSetup<'a> {
         let mut node = config.node.clone();
         node.index.capacity_bytes = self.cache_bytes;
-        node.index.policy = self.policy;
+        if let EvictionKind::Node(kind) = self.policy {
+            node.index.policy = kind;
+        }
         CellSetup {
             node,
+            policy: self.policy,
+            prefetch: self.prefetch,
             placement: self.placement,
             topology: &config.topology,
             segment_bytes: config.segment_bytes,
@@ -91,7 +99,7 @@ impl CellSpec {
     }
 
     fn engine(&self, log: &LogColumns, config: &ReplayConfig) -> Result<Option<Engine>> {
-        if self.prefetch == PrefetchKind::None {
+        if self.prefetch != PrefetchKind::Nearcast {
             return Ok(None);
         }
         let mut settings = config.engine.clone();
@@ -115,7 +123,7 @@ impl CellSpec {
             placement: self.placement,
             cache: config.caches[self.cache_index].to_string(),
             cache_bytes: self.cache_bytes,
-            budget: (self.prefetch != PrefetchKind::None).then_some(self.budget),
+            budget: self.prefetch.has_budget().then_some(self.budget),
             requests: tally.requests,
             hits: tally.requests - tally.misses,
             misses: tally.misses,
@@ -141,6 +149,7 @@ impl CellSpec {
                 p99: tally.latency_ms(0.99),
             },
             baseline: BaselineReport::default(),
+            oracle: None,
             account: None,
             events_per_second: None,
             peak_rss_bytes: None,

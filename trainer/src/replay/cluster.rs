@@ -5,16 +5,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use nearcast_cache_node::core::{
-    Answer, Fetched, FetchedFrom, MissCause, NodeEvent, PrefetchOrder, routing::FetchSource,
+use nearcast_cache_node::{
+    core::{
+        Answer, Fetched, FetchedFrom, MissCause, NodeCore, NodeCoreConfigError, NodeEvent, PrefetchOrder,
+        routing::FetchSource,
+    },
+    index::Index,
 };
 use nearcast_datasets::{KeyId, SegmentId, ServedFrom, Timestamp};
 use nearcast_predictor::engine::{Engine, Order, OrderSource};
 use nearcast_proto::message::{Action, NodeDescriptor, NodeName};
 
 use super::{
-    LogColumns, Result,
+    EvictionKind, LogColumns, Result,
     agenda::{Landing, Landings},
+    baselines::Baselines,
+    belady::{BeladyPolicy, next_uses},
     cell::CellSetup,
     network::Network,
     node::{Arrival, ReplayNode},
@@ -33,6 +39,7 @@ pub(super) struct Cluster<'a> {
     nodes: Vec<ReplayNode>,
     landings: Landings,
     predictor: Option<Predictor<'a>>,
+    baselines: Option<Baselines>,
     tally: Tally,
 }
 
@@ -66,17 +73,20 @@ impl<'a> Cluster<'a> {
             segment_bytes: setup.segment_bytes,
         };
         let descriptors: Vec<_> = names.iter().map(describe).collect();
-        let node = |own| ReplayNode::new(&setup.node, setup.placement, &descriptors, own, &network);
-        let nodes = (0..names.len()).map(node).collect::<Result<_>>()?;
+        let objects = Objects::new(setup.segment_bytes);
+        let cores = cores(log, setup, objects)?.into_iter().enumerate();
+        let node = |(own, core)| ReplayNode::new(core, setup.placement, &descriptors, own, &network);
+        let nodes = cores.map(node).collect();
         let one_way = if setup.is_instant { Duration::ZERO } else { setup.control_round_trip / 2 };
         Ok(Self {
             log,
-            objects: Objects::new(setup.segment_bytes),
+            objects,
             network,
             is_instant: setup.is_instant,
             nodes,
             landings: Landings::default(),
             predictor: engine.map(|engine| Predictor::new(log, engine, descriptors, one_way)),
+            baselines: Baselines::new(setup.prefetch, log, objects),
             tally: Tally::default(),
         })
     }
@@ -104,6 +114,11 @@ impl<'a> Cluster<'a> {
         self.tally.record(&felt);
         if let Some(predictor) = &mut self.predictor {
             predictor.to_engine.send(now, Message::Request { row: index, served });
+        }
+        if let Some(baselines) = &mut self.baselines {
+            for order in baselines.handle_request(&row, served) {
+                self.execute(now, node, order.key, &order);
+            }
         }
         if self.is_instant {
             self.advance(now);
@@ -206,12 +221,16 @@ impl<'a> Cluster<'a> {
         let Some(predictor) = &mut self.predictor else { return };
         let Some(order) = predictor.to_nodes.receive() else { return };
         let Some((node, key)) = predictor.locate(&order) else { return };
+        self.execute(now, node, key, &order);
+    }
+
+    fn execute(&mut self, now: Timestamp, node: usize, key: KeyId, order: &Order) {
         match order.action {
-            Action::Replicate => self.replicate(now, node, key, &order),
+            Action::Replicate => self.replicate(now, node, key, order),
             Action::Evict => {
-                self.each_segment(node, key, &order, |core, segment| core.handle_evict(now, order.id, segment));
+                self.each_segment(node, key, order, |core, segment| core.handle_evict(now, order.id, segment));
             }
-            Action::Pin => self.each_segment(node, key, &order, |core, segment| core.handle_pin(order.id, segment)),
+            Action::Pin => self.each_segment(node, key, order, |core, segment| core.handle_pin(order.id, segment)),
         }
         self.report(now, node);
         self.start_prefetches(now, node);
@@ -289,7 +308,6 @@ impl<'a> Cluster<'a> {
             if let NodeEvent::Outcome { kind, .. } = event {
                 self.tally.record_outcome(kind);
             }
-            let Some(predictor) = &mut self.predictor else { continue };
             let message = match event {
                 NodeEvent::Evicted { segment, .. } => Message::Lost { node, segment },
                 NodeEvent::Gained { segment, bytes } => Message::Gained { node, segment, bytes },
@@ -299,7 +317,9 @@ impl<'a> Cluster<'a> {
                     Message::Result { command, status, bytes }
                 }
             };
-            predictor.to_engine.send(now, message);
+            if let Some(predictor) = &mut self.predictor {
+                predictor.to_engine.send(now, message);
+            }
         }
     }
 
@@ -308,6 +328,18 @@ impl<'a> Cluster<'a> {
             tell(predictor);
         }
     }
+}
+
+/// One empty core per region.
+fn cores(log: &LogColumns, setup: &CellSetup<'_>, objects: Objects) -> Result<Vec<NodeCore>> {
+    let node = &setup.node;
+    if setup.policy != EvictionKind::Belady {
+        return Ok(log.region_names().iter().map(|_| NodeCore::new(node)).collect::<Result<_, _>>()?);
+    }
+    let core = |uses| -> Result<NodeCore, NodeCoreConfigError> {
+        NodeCore::with_index(node, Index::with_policy(&node.index, Box::new(BeladyPolicy::new(uses)))?)
+    };
+    Ok(next_uses(log, objects).into_iter().map(core).collect::<Result<_, _>>()?)
 }
 
 /// A miss, put down to its cause now that it is known who answers.
@@ -330,7 +362,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::replay::{PlacementKind, ReadOptions};
+    use crate::replay::{PlacementKind, PrefetchKind, ReadOptions};
 
     const SIZE: u64 = 500_000;
 
@@ -358,6 +390,8 @@ mod tests {
         let topology = Topology::default();
         let setup = CellSetup {
             node: nearcast_cache_node::core::NodeCoreConfig::default(),
+            policy: EvictionKind::default(),
+            prefetch: PrefetchKind::Nearcast,
             placement: PlacementKind::None,
             topology: &topology,
             segment_bytes: 1 << 20,

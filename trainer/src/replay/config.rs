@@ -6,9 +6,18 @@ use nearcast_cache_node::{core::NodeCoreConfig, index::PolicyKind};
 use nearcast_models::Model;
 use nearcast_predictor::engine::EngineSettings;
 use nearcast_proto::topology::Topology;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{ReadOptions, ReplayError, Result};
+
+/// What decides which segment leaves next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EvictionKind {
+    /// What will be asked for last, as only a replay can know.
+    Belady,
+    /// A policy that nodes have.
+    Node(PolicyKind),
+}
 
 /// What fetches before anybody asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -20,6 +29,12 @@ pub enum PrefetchKind {
     None,
     /// The production engine.
     Nearcast,
+    /// One block lookahead over numbered keys.
+    Obl,
+    /// The probability graph of what follows what.
+    Markov,
+    /// Sporadic associations between keys that are missed together.
+    Mithril,
 }
 
 /// Which nodes are meant to hold a key.
@@ -47,7 +62,7 @@ pub enum CacheSize {
 #[derive(Clone, Debug)]
 pub struct ReplayConfig {
     /// Eviction policies.
-    pub policies: Vec<PolicyKind>,
+    pub policies: Vec<EvictionKind>,
     /// Prefetchers.
     pub prefetchers: Vec<PrefetchKind>,
     /// Placement strategies.
@@ -77,6 +92,8 @@ pub struct ReplayConfig {
     pub node: NodeCoreConfig,
     /// Settings of the engine; budget and seed are set by the cell.
     pub engine: EngineSettings,
+    /// Whether the report names what foresight could win at most.
+    pub oracle: bool,
     /// Whether the report names speed and memory, which differ from run to run.
     pub with_timing: bool,
 }
@@ -84,7 +101,7 @@ pub struct ReplayConfig {
 impl Default for ReplayConfig {
     fn default() -> Self {
         Self {
-            policies: vec![PolicyKind::Lru],
+            policies: vec![PolicyKind::Lru.into()],
             prefetchers: vec![PrefetchKind::None, PrefetchKind::Nearcast],
             placements: vec![PlacementKind::None],
             caches: vec![CacheSize::Share(0.1)],
@@ -99,12 +116,18 @@ impl Default for ReplayConfig {
             model: None,
             node: NodeCoreConfig::default(),
             engine: EngineSettings::default(),
+            oracle: false,
             with_timing: true,
         }
     }
 }
 
 impl ReplayConfig {
+    /// The first of so many requests that counts.
+    pub(super) fn counted_from(&self, requests: usize) -> usize {
+        (requests as f64 * self.warmup) as usize
+    }
+
     /// Refuses what cannot be replayed whatever the log.
     pub(super) fn check(&self) -> Result<()> {
         let lists = [
@@ -123,10 +146,52 @@ impl ReplayConfig {
         if let Some(budget) = self.budgets.iter().find(|budget| !(0.0..=BUDGET_MAX).contains(*budget)) {
             return Err(out_of_range("budget", *budget, "a share from 0 (no wasted byte) to 100"));
         }
+        let reacts = self.prefetchers == [PrefetchKind::None] && self.placements == [PlacementKind::None];
+        if self.policies.contains(&EvictionKind::Belady) && !reacts {
+            return Err(ReplayError::NotForeseen);
+        }
         if self.segment_bytes == 0 {
             return Err(out_of_range("segment_bytes", 0.0, "at least 1"));
         }
         Ok(())
+    }
+}
+
+impl EvictionKind {
+    /// Every policy that a replay knows.
+    pub fn all() -> impl Iterator<Item = Self> {
+        PolicyKind::ALL.into_iter().map(Self::Node).chain([Self::Belady])
+    }
+
+    /// The name in flags and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Belady => "belady",
+            Self::Node(kind) => kind.as_str(),
+        }
+    }
+
+    /// The policy called `name`, if there is one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::all().find(|kind| kind.as_str() == name)
+    }
+}
+
+impl Default for EvictionKind {
+    fn default() -> Self {
+        Self::Node(PolicyKind::default())
+    }
+}
+
+impl From<PolicyKind> for EvictionKind {
+    fn from(kind: PolicyKind) -> Self {
+        Self::Node(kind)
+    }
+}
+
+impl Serialize for EvictionKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -172,14 +237,22 @@ impl FromStr for CacheSize {
 
 impl PrefetchKind {
     /// Every prefetcher.
-    pub const ALL: [Self; 2] = [Self::None, Self::Nearcast];
+    pub const ALL: [Self; 5] = [Self::None, Self::Nearcast, Self::Obl, Self::Markov, Self::Mithril];
 
     /// The name in flags and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Nearcast => "nearcast",
+            Self::Obl => "obl",
+            Self::Markov => "markov",
+            Self::Mithril => "mithril",
         }
+    }
+
+    /// Whether a budget bounds what it fetches.
+    pub const fn has_budget(self) -> bool {
+        matches!(self, Self::Nearcast)
     }
 }
 

@@ -40,6 +40,12 @@ pub enum ReplayError {
     /// The node's bounds make no sense.
     #[error("the node cannot be set up so")]
     Node(#[from] NodeCoreConfigError),
+    /// Belady's rule beside what makes requests differ from the log.
+    #[error(
+        "`belady` needs to know every request that a node will get, and prefetching or placement would change them; \
+         replay it with `--prefetch none --placement none`, on its own"
+    )]
+    NotForeseen,
     /// A list that makes cells is empty.
     #[error("`{list}` is empty: there is nothing to replay")]
     NothingToReplay {

@@ -9,6 +9,8 @@
 //! compared with the same cell without prefetching. The same log, configuration and seed give the same report.
 
 mod agenda;
+mod baselines;
+mod belady;
 mod cell;
 mod charts;
 mod cluster;
@@ -18,13 +20,18 @@ mod error;
 mod network;
 mod node;
 mod objects;
+mod oracle;
 mod page;
 mod predictor;
 mod report;
+#[cfg(test)]
+mod rival_tests;
 mod tally;
 #[cfg(test)]
 mod tests;
 mod timing;
+
+use std::iter;
 
 use nearcast_datasets::LogSource;
 use nearcast_predictor::engine::Engine;
@@ -33,10 +40,10 @@ use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use self::cell::CellSpec;
 pub use self::{
     columns::{LogColumns, ReadOptions},
-    config::{CacheSize, PlacementKind, PrefetchKind, ReplayConfig},
+    config::{CacheSize, EvictionKind, PlacementKind, PrefetchKind, ReplayConfig},
     error::{ReplayError, Result},
     page::{page, write_page},
-    report::{BaselineReport, CellReport, LatencyReport, PrefetchReport, ReplayReport, SCHEMA},
+    report::{BaselineReport, CellReport, LatencyReport, OracleReport, PrefetchReport, ReplayReport, SCHEMA},
 };
 
 /// How far a replay is.
@@ -79,21 +86,20 @@ pub fn replay_columns(
     config.topology.check_regions(log.region_names())?;
     check_segments(log, config)?;
     let shown = cells(log, config)?;
-    let mut all = shown.clone();
-    for cell in &shown {
-        if !all.iter().any(|other| other.is_baseline_of(cell)) {
-            all.push(CellSpec { prefetch: PrefetchKind::None, ..*cell });
-        }
-    }
+    let all = with_references(&shown, config);
     progress(ReplayProgress::Total((all.len() * log.len()) as u64));
     let played = |rows| progress(ReplayProgress::Played(rows));
     let run = |cell: &CellSpec| cell.run(log, config, &played).map(|(report, _)| report);
     let mut reports = all.par_iter().map(run).collect::<Result<Vec<_>>>()?;
-    for (cell, index) in shown.iter().zip(0..) {
-        if let Some(baseline) = all.iter().position(|other| other.is_baseline_of(cell)) {
-            let without = reports[baseline].as_baseline();
-            let report: &mut CellReport = &mut reports[index];
-            report.compare_with(&without);
+    let perfect_miss_ratio = config.oracle.then(|| oracle::perfect_miss_ratio(log, config));
+    let find = |cell: CellSpec| all.iter().position(|other| other.is_baseline_of(&cell));
+    for (index, cell) in shown.iter().enumerate() {
+        if let Some(without) = find(*cell).map(|without| reports[without].as_baseline()) {
+            reports[index].compare_with(&without);
+        }
+        if let Some(perfect_miss_ratio) = perfect_miss_ratio {
+            let belady = oracle::belady_of(cell).and_then(find).map(|belady| reports[belady].miss_ratio);
+            reports[index].oracle = Some(OracleReport::new(&reports[index], belady, perfect_miss_ratio));
         }
     }
     reports.truncate(shown.len());
@@ -115,7 +121,22 @@ pub fn replay_engine(log: &LogColumns, config: &ReplayConfig) -> Result<(CellRep
     Ok((report, engine.ok_or(ReplayError::NothingToReplay { list: "prefetchers" })?))
 }
 
-/// Every combination of the lists. Without prefetching the budget means nothing, so such cells are made once.
+/// The cells to show, and after them those that they are compared with.
+fn with_references(shown: &[CellSpec], config: &ReplayConfig) -> Vec<CellSpec> {
+    let mut all = shown.to_vec();
+    for cell in shown {
+        let without = CellSpec { prefetch: PrefetchKind::None, ..*cell };
+        let belady = oracle::belady_of(cell).filter(|_| config.oracle);
+        for reference in iter::once(without).chain(belady) {
+            if !all.iter().any(|other| other.is_baseline_of(&reference)) {
+                all.push(reference);
+            }
+        }
+    }
+    all
+}
+
+/// Every combination of the lists. Where the budget means nothing, a cell is made once.
 fn cells(log: &LogColumns, config: &ReplayConfig) -> Result<Vec<CellSpec>> {
     let mut cells = Vec::new();
     for policy in &config.policies {
@@ -123,7 +144,7 @@ fn cells(log: &LogColumns, config: &ReplayConfig) -> Result<Vec<CellSpec>> {
             for (cache_index, cache) in config.caches.iter().enumerate() {
                 let cache_bytes = cache.bytes(log.distinct_bytes())?;
                 for prefetch in &config.prefetchers {
-                    let budgets = if *prefetch == PrefetchKind::None { &config.budgets[..1] } else { &config.budgets };
+                    let budgets = if prefetch.has_budget() { &config.budgets } else { &config.budgets[..1] };
                     cells.extend(budgets.iter().map(|budget| CellSpec {
                         policy: *policy,
                         prefetch: *prefetch,

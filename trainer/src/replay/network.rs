@@ -40,6 +40,13 @@ impl Network {
         &self.to_origin[region]
     }
 
+    /// How long so many bytes take to a node from where they take the least, be it a peer or the origin.
+    pub(super) fn fastest_to(&self, node: usize, bytes: u64) -> Duration {
+        let peers = (0..self.region_count).filter(|peer| *peer != node).map(|peer| self.between(node, peer));
+        let from_peers = peers.map(|link| link.transfer_time(bytes));
+        from_peers.fold(self.to_origin(node).transfer_time(bytes), Duration::min)
+    }
+
     pub(super) fn client_round_trip(&self, region: usize) -> Duration {
         self.client_round_trips[region]
     }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use nearcast_cache_node::core::{
-    CommandLedger, NodeCore, NodeCoreConfig,
+    CommandLedger, NodeCore,
     routing::{FetchSource, Link, MemberId, RoutingConfig, RoutingTable},
 };
 use nearcast_datasets::{KeyId, Map, SegmentId, Timestamp};
 use nearcast_proto::message::{CacheMap, Member, NodeDescriptor, NodeName};
 
-use super::{PlacementKind, Result, network::Network};
+use super::{PlacementKind, network::Network};
 
 /// A transfer under way to a node.
 #[derive(Clone, Copy, Debug)]
@@ -33,12 +33,12 @@ pub(super) struct ReplayNode {
 impl ReplayNode {
     /// The node of region `own`; node and region share their number and name.
     pub(super) fn new(
-        config: &NodeCoreConfig,
+        core: NodeCore,
         placement: PlacementKind,
         descriptors: &[NodeDescriptor],
         own: usize,
         network: &Network,
-    ) -> Result<Self> {
+    ) -> Self {
         let hash_homes = placement == PlacementKind::Hash;
         let routing_config = RoutingConfig { hash_homes, failure_backoff: Duration::ZERO, ..RoutingConfig::default() };
         let mut routing = RoutingTable::new(routing_config, &descriptors[own].name);
@@ -48,15 +48,8 @@ impl ReplayNode {
         routing.install(&CacheMap { members, ..CacheMap::default() }, link);
         let member = |number| routing.name(MemberId(number)).and_then(|name| find(&name));
         let nodes = (0..).map_while(member).collect();
-        let core = NodeCore::new(config)?;
-        Ok(Self {
-            core,
-            arrivals: Map::default(),
-            ledger: CommandLedger::default(),
-            routing,
-            nodes,
-            sources: Vec::new(),
-        })
+        let (arrivals, ledger) = (Map::default(), CommandLedger::default());
+        Self { core, arrivals, ledger, routing, nodes, sources: Vec::new() }
     }
 
     /// The node to fetch from, or `None` for the origin.

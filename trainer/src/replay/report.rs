@@ -1,10 +1,10 @@
 //! What a replay found: the JSON contract `nearcast.replay/1`.
 
-use nearcast_cache_node::{core::MissCauses, index::PolicyKind};
+use nearcast_cache_node::core::MissCauses;
 use nearcast_predictor::engine::Account;
 use serde::Serialize;
 
-use super::{PlacementKind, PrefetchKind};
+use super::{EvictionKind, PlacementKind, PrefetchKind};
 
 /// The contract's name and version.
 pub const SCHEMA: &str = "nearcast.replay/1";
@@ -45,7 +45,7 @@ pub struct ReplayReport {
 #[derive(Clone, Debug, Serialize)]
 pub struct CellReport {
     /// Eviction policy.
-    pub policy: PolicyKind,
+    pub policy: EvictionKind,
     /// Prefetcher.
     pub prefetcher: PrefetchKind,
     /// Placement strategy.
@@ -54,7 +54,7 @@ pub struct CellReport {
     pub cache: String,
     /// Bytes per node that it came to.
     pub cache_bytes: u64,
-    /// Bound on extra fetched bytes; none without prefetching.
+    /// Bound on extra fetched bytes; none without prefetching, or for a baseline, which has none.
     pub budget: Option<f64>,
     /// Requests of clients.
     pub requests: u64,
@@ -80,6 +80,9 @@ pub struct CellReport {
     pub latency_ms: LatencyReport,
     /// What clients waited without prefetching, on average; the same for a cell that does not prefetch.
     pub baseline: BaselineReport,
+    /// What foresight could win at most, when asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oracle: Option<OracleReport>,
     /// The engine's own account, over the whole log.
     pub account: Option<Account>,
     /// Requests replayed per second of real time, over the whole log. Differs from run to run.
@@ -136,6 +139,30 @@ pub struct BaselineReport {
     pub latency_ms_mean: f64,
     /// 99th percentile of latency in milliseconds.
     pub latency_ms_p99: f64,
+}
+
+/// Bounds that only who knows the log's future reaches.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct OracleReport {
+    /// Miss ratio of Belady's rule without prefetching; none with placement.
+    pub belady_miss_ratio: Option<f64>,
+    /// Miss ratio of a prefetcher that knows every request, but no key before it is first asked for anywhere, and
+    /// whose transfers take their time. It wastes nothing, so it is the same for every budget and cache size.
+    pub perfect_miss_ratio: f64,
+    /// What the cell won over the same cell without prefetching, as a share of what the perfect prefetcher would have
+    /// won. Above 1 when it foresaw keys that nobody had asked for; none without prefetching, or nothing to win.
+    pub share_of_oracle: Option<f64>,
+}
+
+impl OracleReport {
+    /// Holds a cell, compared with its baseline already, against the bounds.
+    pub(super) fn new(cell: &CellReport, belady_miss_ratio: Option<f64>, perfect_miss_ratio: f64) -> Self {
+        let possible = cell.baseline.miss_ratio - perfect_miss_ratio;
+        let won = cell.baseline.miss_ratio - cell.miss_ratio;
+        let prefetches = cell.prefetcher != PrefetchKind::None;
+        let share_of_oracle = (prefetches && possible > 0.0).then(|| won / possible);
+        Self { belady_miss_ratio, perfect_miss_ratio, share_of_oracle }
+    }
 }
 
 impl CellReport {

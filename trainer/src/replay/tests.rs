@@ -12,7 +12,7 @@ use super::{
 };
 
 /// `region` asks for `key` of `size_bytes` at `millis`.
-fn event(millis: i64, region: &str, key: &str, size_bytes: u64) -> RequestEvent {
+pub(super) fn event(millis: i64, region: &str, key: &str, size_bytes: u64) -> RequestEvent {
     RequestEvent {
         timestamp: Timestamp::from_micros(millis * 1_000),
         client: format!("client-{}", millis % 3),
@@ -29,7 +29,7 @@ fn event(millis: i64, region: &str, key: &str, size_bytes: u64) -> RequestEvent 
 }
 
 /// Two regions ask for keys that follow each other, some more often than others.
-fn random_log(requests: i64) -> Vec<RequestEvent> {
+pub(super) fn random_log(requests: i64) -> Vec<RequestEvent> {
     let mut random = ChaCha8Rng::seed_from_u64(7);
     let mut number = 0_u32;
     let mut next = |millis: i64| {
@@ -39,7 +39,7 @@ fn random_log(requests: i64) -> Vec<RequestEvent> {
     (0..requests).map(&mut next).collect()
 }
 
-fn quiet() -> ReplayConfig {
+pub(super) fn quiet() -> ReplayConfig {
     let prefetchers = vec![PrefetchKind::None];
     ReplayConfig { prefetchers, warmup: 0.0, with_timing: false, ..ReplayConfig::default() }
 }
@@ -49,11 +49,11 @@ fn run(events: &[RequestEvent], config: &ReplayConfig) -> Vec<CellReport> {
     replay_columns("log", &log, config, &|_| ()).unwrap().cells
 }
 
-fn run_one(events: &[RequestEvent], config: &ReplayConfig) -> CellReport {
+pub(super) fn run_one(events: &[RequestEvent], config: &ReplayConfig) -> CellReport {
     run(events, config).remove(0)
 }
 
-fn refusal(events: &[RequestEvent], config: &ReplayConfig) -> String {
+pub(super) fn refusal(events: &[RequestEvent], config: &ReplayConfig) -> String {
     let log = LogColumns::from_events(events, config.read);
     replay_columns("log", &log, config, &|_| ()).unwrap_err().to_string()
 }
