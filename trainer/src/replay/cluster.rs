@@ -261,7 +261,7 @@ impl<'a> Cluster<'a> {
         node: usize,
         key: KeyId,
         order: &Order,
-        mut act: impl FnMut(&mut nearcast_cache_node::core::NodeCore, SegmentId),
+        mut act: impl FnMut(&mut NodeCore, SegmentId),
     ) {
         let there = &mut self.nodes[node];
         there.ledger.start(order.id, order.segments.len());
