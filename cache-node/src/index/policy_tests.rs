@@ -164,6 +164,7 @@ struct S3Fifo {
     small: Queue,
     main: Queue,
     ghost: Queue,
+    claimed: bool,
     has_evicted: bool,
 }
 
@@ -175,15 +176,14 @@ impl Textbook for S3Fifo {
                 return true;
             }
         }
+        let ghost = position(&self.ghost, number);
+        self.claimed = ghost.map(|index| self.ghost.remove(index)).is_some();
         false
     }
 
     fn insert(&mut self, number: u32, size: u64) {
         let overflows = !self.has_evicted && bytes(&self.small) >= CAPACITY / 10;
-        if let Some(index) = position(&self.ghost, number) {
-            self.ghost.remove(index);
-            self.main.push((number, size, 0));
-        } else if overflows {
+        if self.claimed || overflows {
             self.main.push((number, size, 0));
         } else {
             self.small.push((number, size, 0));

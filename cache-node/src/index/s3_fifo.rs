@@ -7,7 +7,8 @@
 //! queue before anything was ever evicted starts in the main queue, so that all of the cache fills at first.
 //!
 //! The ghost queue remembers as many bytes' worth of segments as the main queue may hold, and at most
-//! [`GHOSTS_MAX`] of them.
+//! [`GHOSTS_MAX`] of them. A ghost that is asked for is set aside, within the same bounds, until it has been fetched:
+//! what makes room for it does not make it forgotten.
 
 use nearcast_datasets::{SegmentId, Timestamp};
 
@@ -20,7 +21,7 @@ use super::{
 #[derive(Clone, Debug)]
 pub(super) struct S3FifoPolicy {
     /// Marked with the requests since the entry came to its queue, less those spent on rounds, [`USES_MAX`] at most.
-    queues: Lists<u8, 3>,
+    queues: Lists<u8, 4>,
     small_bytes_max: u64,
     ghost_bytes_max: u64,
     has_evicted: bool,
@@ -34,13 +35,14 @@ impl S3FifoPolicy {
     }
 
     fn find(&self, segment: SegmentId) -> Option<Slot> {
-        self.queues.find(segment).filter(|slot| self.queues.entry(*slot).list != GHOST)
+        self.queues.find(segment).filter(|slot| self.queues.entry(*slot).list <= MAIN)
     }
 
-    fn remember(&mut self, slot: Slot) {
-        self.queues.move_to(GHOST, slot);
-        while self.queues.bytes(GHOST) > self.ghost_bytes_max || self.queues.len(GHOST) > GHOSTS_MAX {
-            let Some(oldest) = self.queues.oldest(GHOST) else { break };
+    /// Moves an entry to one of the two queues of ghosts.
+    fn remember(&mut self, ghosts: usize, slot: Slot) {
+        self.queues.move_to(ghosts, slot);
+        while self.queues.bytes(ghosts) > self.ghost_bytes_max || self.queues.len(ghosts) > GHOSTS_MAX {
+            let Some(oldest) = self.queues.oldest(ghosts) else { break };
             self.queues.remove(oldest);
         }
     }
@@ -54,7 +56,7 @@ impl S3FifoPolicy {
                 continue;
             }
             let victim = (entry.segment, entry.bytes);
-            self.remember(oldest);
+            self.remember(GHOST, oldest);
             return Some(victim);
         }
         None
@@ -75,8 +77,12 @@ impl S3FifoPolicy {
 
 impl Policy for S3FifoPolicy {
     fn touch(&mut self, _now: Timestamp, segment: SegmentId) -> Option<u64> {
-        let slot = self.find(segment)?;
+        let slot = self.queues.find(segment)?;
         let entry = self.queues.entry_mut(slot);
+        if entry.list > MAIN {
+            self.remember(CLAIMED, slot);
+            return None;
+        }
         entry.mark = (entry.mark + 1).min(USES_MAX);
         Some(entry.bytes)
     }
@@ -128,6 +134,8 @@ impl Policy for S3FifoPolicy {
 const SMALL: usize = 0;
 const MAIN: usize = 1;
 const GHOST: usize = 2;
+/// Ghosts whose segments are being fetched.
+const CLAIMED: usize = 3;
 
 /// Requests counted per segment: two bits.
 const USES_MAX: u8 = 3;
