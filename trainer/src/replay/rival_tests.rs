@@ -30,28 +30,26 @@ fn policies_miss_what_libcachesim_missed_on_the_bundled_log() {
     let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../datasets/samples/web-1995.parquet");
     let source = LogSource::parse(sample).unwrap();
     let golden = [
-        (PolicyKind::Fifo.into(), 34, 16_623, 15_930, 0),
-        (PolicyKind::Fifo.into(), 173, 9_065, 8_844, 0),
-        (PolicyKind::Lru.into(), 34, 14_862, 14_513, 0),
-        (PolicyKind::Lru.into(), 173, 7_615, 7_731, 0),
-        (EvictionKind::Belady, 34, 9_508, 9_445, 0),
-        (EvictionKind::Belady, 173, 4_391, 5_368, 0),
-        // Within .003 of the requests: these leave room for interpretation.
-        (PolicyKind::Sieve.into(), 34, 11_671, 12_183, 83),
-        (PolicyKind::Sieve.into(), 173, 6_395, 7_004, 83),
-        (PolicyKind::S3Fifo.into(), 34, 11_813, 11_855, 83),
-        (PolicyKind::S3Fifo.into(), 173, 6_258, 6_945, 83),
-        (PolicyKind::Arc.into(), 34, 12_335, 12_304, 83),
-        (PolicyKind::Arc.into(), 173, 6_551, 7_083, 83),
+        (PolicyKind::Fifo.into(), 34, 16_623, 15_930),
+        (PolicyKind::Fifo.into(), 173, 9_065, 8_844),
+        (PolicyKind::Lru.into(), 34, 14_862, 14_513),
+        (PolicyKind::Lru.into(), 173, 7_615, 7_731),
+        (EvictionKind::Belady, 34, 9_508, 9_445),
+        (EvictionKind::Belady, 173, 4_391, 5_368),
+        (PolicyKind::Sieve.into(), 34, 11_671, 12_183),
+        (PolicyKind::Sieve.into(), 173, 6_395, 7_004),
+        (PolicyKind::S3Fifo.into(), 34, 11_813, 11_855),
+        (PolicyKind::S3Fifo.into(), 173, 6_258, 6_945),
+        (PolicyKind::Arc.into(), 34, 12_335, 12_304),
+        (PolicyKind::Arc.into(), 173, 6_551, 7_083),
     ];
     for single_region in [true, false] {
         let read = ReadOptions { unit_size: true, single_region };
         let log = LogColumns::read(&source, read, |_| ()).unwrap();
-        for (policy, cache, in_one, in_regions, tolerance) in golden {
+        for (policy, cache, in_one, in_regions) in golden {
             let config = ReplayConfig { policies: vec![policy], read, ..plain(vec![CacheSize::Bytes(cache)]) };
             let misses = replay_columns("log", &log, &config, &|_| ()).unwrap().cells[0].misses;
-            let expected: u64 = if single_region { in_one } else { in_regions };
-            assert!(misses.abs_diff(expected) <= tolerance, "{policy:?} {cache} {single_region}: {misses}");
+            assert_eq!(misses, if single_region { in_one } else { in_regions }, "{policy:?} {cache}");
         }
     }
 }
