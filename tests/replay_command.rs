@@ -36,7 +36,7 @@ fn sizes_budgets_and_policies_that_make_no_sense_are_refused() {
     ];
     for (flags, part) in cases {
         let said = refusal(&[&[log.as_str()], flags].concat());
-        assert!(said.starts_with("error: ") && said.contains(part), "{flags:?}: {said}");
+        assert!(said.contains("error: ") && said.contains(part), "{flags:?}: {said}");
     }
     let unknown = replay(&[&log, "--policy", "magic"]);
     let said = String::from_utf8_lossy(&unknown.stderr);
