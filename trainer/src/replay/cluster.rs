@@ -256,13 +256,7 @@ impl<'a> Cluster<'a> {
         });
     }
 
-    fn each_segment(
-        &mut self,
-        node: usize,
-        key: KeyId,
-        order: &Order,
-        mut act: impl FnMut(&mut NodeCore, SegmentId),
-    ) {
+    fn each_segment(&mut self, node: usize, key: KeyId, order: &Order, mut act: impl FnMut(&mut NodeCore, SegmentId)) {
         let there = &mut self.nodes[node];
         there.ledger.start(order.id, order.segments.len());
         for index in &order.segments {
@@ -382,28 +376,22 @@ mod tests {
         }
     }
 
-    /// Asks for `/x` at the times given, having sent an order for it at 0; the causes of the misses among them.
-    fn causes(asked_at_millis: &[i64], is_instant: bool) -> (Vec<MissCause>, Tally) {
-        let asked = asked_at_millis.iter().map(|millis| event(*millis, "/x"));
-        let events: Vec<_> = std::iter::once(event(0, "/other")).chain(asked).collect();
-        let log = LogColumns::from_events(&events, ReadOptions::default());
-        let topology = Topology::default();
-        let setup = CellSetup {
+    fn setup(topology: &Topology, is_instant: bool) -> CellSetup<'_> {
+        CellSetup {
             node: nearcast_cache_node::core::NodeCoreConfig::default(),
             policy: EvictionKind::default(),
             prefetch: PrefetchKind::Nearcast,
             placement: PlacementKind::None,
-            topology: &topology,
+            topology,
             segment_bytes: 1 << 20,
             control_round_trip: Duration::from_millis(20),
             is_instant,
-        };
-        let mut engine = Engine::new(EngineConfig::default(), topology.clone());
-        engine.set_arm(nearcast_predictor::engine::Arm::None, false);
-        let key = engine.intern_key("/x");
-        let mut cluster = Cluster::new(&log, &setup, Some(engine)).unwrap();
-        cluster.play(0);
-        let order = Order {
+        }
+    }
+
+    /// To fetch all of `key` from the origin.
+    fn order(key: KeyId) -> Order {
+        Order {
             id: CommandId(900),
             epoch: Epoch(0),
             action: Action::Replicate,
@@ -415,8 +403,21 @@ mod tests {
             deadline: Timestamp::MAX,
             probability: 1.0,
             expected_value_seconds: 1.0,
-        };
-        cluster.predictor.as_mut().unwrap().to_nodes.send(Timestamp::from_micros(0), order);
+        }
+    }
+
+    /// Asks for `/x` at the times given, having sent an order for it at 0; the causes of the misses among them.
+    fn causes(asked_at_millis: &[i64], is_instant: bool) -> (Vec<MissCause>, Tally) {
+        let asked = asked_at_millis.iter().map(|millis| event(*millis, "/x"));
+        let events: Vec<_> = std::iter::once(event(0, "/other")).chain(asked).collect();
+        let log = LogColumns::from_events(&events, ReadOptions::default());
+        let topology = Topology::default();
+        let mut engine = Engine::new(EngineConfig::default(), topology.clone());
+        engine.set_arm(nearcast_predictor::engine::Arm::None, false);
+        let key = engine.intern_key("/x");
+        let mut cluster = Cluster::new(&log, &setup(&topology, is_instant), Some(engine)).unwrap();
+        cluster.play(0);
+        cluster.predictor.as_mut().unwrap().to_nodes.send(Timestamp::from_micros(0), order(key));
         cluster.start_counting();
         let mut causes = Vec::new();
         for index in 1..log.len() {
@@ -426,6 +427,21 @@ mod tests {
             causes.extend(MissCause::ALL.into_iter().filter(grew));
         }
         (causes, cluster.finish().0)
+    }
+
+    #[test]
+    fn an_order_for_what_nobody_ever_asks_for_is_fetched_and_paid_for() {
+        let log = LogColumns::from_events(&[event(0, "/x"), event(500, "/x")], ReadOptions::default());
+        let topology = Topology::default();
+        let mut engine = Engine::new(EngineConfig::default(), topology.clone());
+        engine.set_arm(nearcast_predictor::engine::Arm::None, false);
+        let order = order(engine.intern_key("/made-up"));
+        let mut cluster = Cluster::new(&log, &setup(&topology, false), Some(engine)).unwrap();
+        cluster.predictor.as_mut().unwrap().to_nodes.send(Timestamp::from_micros(0), order);
+        cluster.play(0);
+        cluster.play(1);
+        let (tally, _) = cluster.finish();
+        assert_eq!((tally.prefetch.landed, tally.prefetch.bytes, tally.origin_bytes), (1, SIZE, 2 * SIZE));
     }
 
     // The order takes 10 ms to its node, the transfer 120 ms of round trip and 10 ms of bandwidth: it lands at 140 ms.

@@ -17,6 +17,7 @@ mod cluster;
 mod columns;
 mod config;
 mod error;
+mod names;
 mod network;
 mod node;
 mod objects;

@@ -6,7 +6,7 @@ use nearcast_datasets::{KeyId, RegionId, SegmentId, ServedFrom, Timestamp};
 use nearcast_predictor::engine::{Engine, NodeIndex, Observation, Order};
 use nearcast_proto::message::{CommandId, CommandStatus, NodeDescriptor, OutcomeKind};
 
-use super::{LogColumns, agenda::Line, columns::Row};
+use super::{LogColumns, agenda::Line, columns::Row, names::Names};
 
 /// What a node tells the predictor. Keys are the log's numbers.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,7 @@ pub(super) enum Message {
 #[derive(Debug)]
 pub(super) struct Predictor<'a> {
     log: &'a LogColumns,
+    names: Names<'a>,
     engine: Engine,
     nodes: Vec<NodeIndex>,
     regions: Vec<RegionId>,
@@ -47,6 +48,7 @@ impl<'a> Predictor<'a> {
         let regions = log.region_names().iter().map(|name| engine.intern_region(name)).collect();
         Self {
             log,
+            names: Names::new(log),
             nodes,
             regions,
             numbers: vec![None; log.key_count()],
@@ -91,10 +93,10 @@ impl<'a> Predictor<'a> {
         self.collect_orders(now);
     }
 
-    /// The place of an order and the key it names, in the log's numbers.
-    pub(super) fn locate(&self, order: &Order) -> Option<(usize, KeyId)> {
+    /// The place of an order and the key it names, in the log's numbers or after them.
+    pub(super) fn locate(&mut self, order: &Order) -> Option<(usize, KeyId)> {
         let node = self.nodes.iter().position(|index| *index == order.node)?;
-        let key = self.log.find_key(self.engine.key_name(order.key)?)?;
+        let key = self.names.key(self.engine.key_name(order.key)?);
         Some((node, key))
     }
 
@@ -124,13 +126,16 @@ impl<'a> Predictor<'a> {
     }
 
     fn number(&mut self, key: KeyId) -> KeyId {
-        if let Some(number) = self.numbers[key.0 as usize]
+        let index = key.0 as usize;
+        if let Some(Some(number)) = self.numbers.get(index)
             && self.numbers_are_stable
         {
-            return number;
+            return *number;
         }
-        let number = self.engine.intern_key(self.log.key_name(key));
-        self.numbers[key.0 as usize] = Some(number);
+        let number = self.engine.intern_key(self.names.name(key));
+        if let Some(known) = self.numbers.get_mut(index) {
+            *known = Some(number);
+        }
         number
     }
 

@@ -20,7 +20,7 @@ use self::{
     mithril::MithrilPrefetcher,
     obl::{OblPrefetcher, Successors},
 };
-use super::{LogColumns, PrefetchKind, columns::Row, objects::Objects};
+use super::{LogColumns, PrefetchKind, columns::Row, names::Names, objects::Objects};
 
 /// Guesses what one node will be asked for next. Keys are the log's numbers, which say nothing about their order.
 trait Prefetcher: Debug {

@@ -7,24 +7,19 @@
 
 use std::sync::Arc;
 
-use nearcast_datasets::{Interner, KeyId, ServedFrom};
+use nearcast_datasets::{KeyId, ServedFrom};
 
-use super::{LogColumns, Prefetcher};
+use super::{LogColumns, Names, Prefetcher};
 
-/// The key with the next number, for every key of a log that has one. Keys that the log lacks have numbers of their
-/// own after all of the log's.
+/// The key with the next number, for every key of a log that has one.
 #[derive(Clone, Debug)]
 pub(super) struct Successors(Arc<[Option<KeyId>]>);
 
 impl Successors {
     pub(super) fn of(log: &LogColumns) -> Self {
-        let key_count = log.key_count() as u32;
-        let mut foreign = Interner::default();
-        let mut successor = |key| {
-            let next = next_name(log.key_name(KeyId(key)))?;
-            Some(log.find_key(&next).unwrap_or_else(|| KeyId(key_count + foreign.insert(&next))))
-        };
-        Self((0..key_count).map(&mut successor).collect())
+        let mut names = Names::new(log);
+        let successor = |key| next_name(log.key_name(KeyId(key))).map(|next| names.key(&next));
+        Self((0..log.key_count() as u32).map(successor).collect())
     }
 }
 
