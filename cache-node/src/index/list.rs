@@ -4,17 +4,17 @@ use nearcast_datasets::{Map, SegmentId};
 
 /// Where an entry lies in the slab; valid until the entry is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slot(u32);
+pub(crate) struct Slot(u32);
 
 /// A segment on one of the lists.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry<T> {
-    pub(super) segment: SegmentId,
-    pub(super) bytes: u64,
+pub(crate) struct Entry<T> {
+    pub(crate) segment: SegmentId,
+    pub(crate) bytes: u64,
     /// The list that it is on.
-    pub(super) list: usize,
+    pub(crate) list: usize,
     /// What the policy remembers of it.
-    pub(super) mark: T,
+    pub(crate) mark: T,
     older: u32,
     newer: u32,
 }
@@ -22,7 +22,7 @@ pub(super) struct Entry<T> {
 /// `N` lists of segments, each from oldest to newest. A segment is on one list at most. All operations take constant
 /// time, and an entry keeps its slot when it moves.
 #[derive(Clone, Debug)]
-pub(super) struct Lists<T, const N: usize> {
+pub(crate) struct Lists<T, const N: usize> {
     slots: Map<SegmentId, u32>,
     entries: Vec<Entry<T>>,
     /// The first slot that is free; the others follow by `newer`.
@@ -47,7 +47,7 @@ impl<T, const N: usize> Default for Lists<T, N> {
 
 impl<T, const N: usize> Lists<T, N> {
     /// Appends a segment that is on no list as the newest of `list`.
-    pub(super) fn push(&mut self, list: usize, segment: SegmentId, bytes: u64, mark: T) -> Slot {
+    pub(crate) fn push(&mut self, list: usize, segment: SegmentId, bytes: u64, mark: T) -> Slot {
         let entry = Entry { segment, bytes, list, mark, older: NONE, newer: NONE };
         let slot = if self.free == NONE {
             self.entries.push(entry);
@@ -65,7 +65,7 @@ impl<T, const N: usize> Lists<T, N> {
     }
 
     /// Makes an entry the newest of `list`, be it its own or another one.
-    pub(super) fn move_to(&mut self, list: usize, slot: Slot) {
+    pub(crate) fn move_to(&mut self, list: usize, slot: Slot) {
         if list == self.entries[slot.0 as usize].list && self.lists[list].newest == slot.0 {
             return;
         }
@@ -74,7 +74,7 @@ impl<T, const N: usize> Lists<T, N> {
     }
 
     /// Takes an entry away.
-    pub(super) fn remove(&mut self, slot: Slot) -> (SegmentId, u64) {
+    pub(crate) fn remove(&mut self, slot: Slot) -> (SegmentId, u64) {
         self.unlink(slot.0);
         let entry = &mut self.entries[slot.0 as usize];
         let removed = (entry.segment, entry.bytes);
@@ -84,48 +84,48 @@ impl<T, const N: usize> Lists<T, N> {
         removed
     }
 
-    pub(super) fn entry_mut(&mut self, slot: Slot) -> &mut Entry<T> {
+    pub(crate) fn entry_mut(&mut self, slot: Slot) -> &mut Entry<T> {
         &mut self.entries[slot.0 as usize]
     }
 
-    pub(super) fn find(&self, segment: SegmentId) -> Option<Slot> {
+    pub(crate) fn find(&self, segment: SegmentId) -> Option<Slot> {
         self.slots.get(&segment).copied().map(Slot)
     }
 
-    pub(super) fn entry(&self, slot: Slot) -> &Entry<T> {
+    pub(crate) fn entry(&self, slot: Slot) -> &Entry<T> {
         &self.entries[slot.0 as usize]
     }
 
     /// The oldest entry of `list`.
-    pub(super) fn oldest(&self, list: usize) -> Option<Slot> {
+    pub(crate) fn oldest(&self, list: usize) -> Option<Slot> {
         found(self.lists[list].oldest)
     }
 
     /// The entry that came to its list after this one.
-    pub(super) fn newer(&self, slot: Slot) -> Option<Slot> {
+    pub(crate) fn newer(&self, slot: Slot) -> Option<Slot> {
         found(self.entries[slot.0 as usize].newer)
     }
 
     /// The entries of `list`, oldest first.
-    pub(super) fn iter(&self, list: usize) -> impl Iterator<Item = &Entry<T>> {
+    pub(crate) fn iter(&self, list: usize) -> impl Iterator<Item = &Entry<T>> {
         self.iter_from(self.oldest(list))
     }
 
     /// The entries of a list from `first` to its newest.
-    pub(super) fn iter_from(&self, first: Option<Slot>) -> impl Iterator<Item = &Entry<T>> {
+    pub(crate) fn iter_from(&self, first: Option<Slot>) -> impl Iterator<Item = &Entry<T>> {
         std::iter::successors(first, |slot| self.newer(*slot)).map(|slot| self.entry(slot))
     }
 
     /// Entries on all lists.
-    pub(super) fn entries_len(&self) -> usize {
+    pub(crate) fn entries_len(&self) -> usize {
         self.slots.len()
     }
 
-    pub(super) fn bytes(&self, list: usize) -> u64 {
+    pub(crate) fn bytes(&self, list: usize) -> u64 {
         self.lists[list].bytes
     }
 
-    pub(super) fn len(&self, list: usize) -> usize {
+    pub(crate) fn len(&self, list: usize) -> usize {
         self.lists[list].len
     }
 

@@ -1,60 +1,51 @@
-//! Least recently used, on the `lru` crate's list.
+//! Least recently used.
 
-use foldhash::fast::FixedState;
-use lru::LruCache;
 use nearcast_datasets::{SegmentId, Timestamp};
 
-use super::policy::Policy;
+use super::{list::Lists, policy::Policy};
 
 /// Evicts what was not asked for the longest.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct LruPolicy {
-    list: LruCache<SegmentId, u64, FixedState>,
-    used_bytes: u64,
-}
-
-impl Default for LruPolicy {
-    fn default() -> Self {
-        Self { list: LruCache::unbounded_with_hasher(FixedState::default()), used_bytes: 0 }
-    }
+    queue: Lists<(), 1>,
 }
 
 impl Policy for LruPolicy {
     fn touch(&mut self, _now: Timestamp, segment: SegmentId) -> Option<u64> {
-        self.list.get(&segment).copied()
+        let slot = self.queue.find(segment)?;
+        self.queue.move_to(QUEUE, slot);
+        Some(self.queue.entry(slot).bytes)
     }
 
     fn insert(&mut self, _now: Timestamp, segment: SegmentId, bytes: u64) {
-        let held = self.list.put(segment, bytes);
-        debug_assert_eq!(held, None, "the index inserts only what is not held");
-        self.used_bytes += bytes;
+        self.queue.push(QUEUE, segment, bytes, ());
     }
 
     fn remove(&mut self, segment: SegmentId) -> Option<u64> {
-        let bytes = self.list.pop(&segment)?;
-        self.used_bytes -= bytes;
-        Some(bytes)
+        let slot = self.queue.find(segment)?;
+        Some(self.queue.remove(slot).1)
     }
 
     fn evict(&mut self, _now: Timestamp) -> Option<(SegmentId, u64)> {
-        let victim = self.list.pop_lru()?;
-        self.used_bytes -= victim.1;
-        Some(victim)
+        let oldest = self.queue.oldest(QUEUE)?;
+        Some(self.queue.remove(oldest))
     }
 
     fn bytes(&self, segment: SegmentId) -> Option<u64> {
-        self.list.peek(&segment).copied()
+        self.queue.find(segment).map(|slot| self.queue.entry(slot).bytes)
     }
 
     fn iter(&self) -> Box<dyn Iterator<Item = (SegmentId, u64)> + '_> {
-        Box::new(self.list.iter().rev().map(|(segment, bytes)| (*segment, *bytes)))
+        Box::new(self.queue.iter(QUEUE).map(|entry| (entry.segment, entry.bytes)))
     }
 
     fn used_bytes(&self) -> u64 {
-        self.used_bytes
+        self.queue.bytes(QUEUE)
     }
 
     fn len(&self) -> usize {
-        self.list.len()
+        self.queue.len(QUEUE)
     }
 }
+
+const QUEUE: usize = 0;

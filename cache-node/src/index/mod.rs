@@ -26,6 +26,7 @@ use std::time::Duration;
 use nearcast_datasets::{SegmentId, Timestamp};
 use nearcast_proto::message::CommandId;
 
+pub(crate) use self::list::Lists;
 use self::{config::Limits, pinned::PinnedList, probation::ProbationList};
 pub use self::{
     config::{IndexConfig, IndexConfigError},
