@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 
 use nearcast_datasets::{KeyId, SegmentId, Timestamp};
 use nearcast_proto::message::CommandId;
-use proptest::{
-    prelude::{Just, Strategy, prop, prop_assert, prop_assert_eq, prop_oneof, proptest},
-    sample::select,
-};
+use proptest::prelude::{Just, Strategy, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
 use super::{Admission, Evicted, Index, IndexConfig, IndexConfigError, Pinned, PolicyKind};
 
@@ -34,7 +31,7 @@ fn segment(number: u32) -> SegmentId {
 }
 
 fn config(capacity_bytes: u64) -> IndexConfig {
-    IndexConfig { capacity_bytes, entries_max: 12, probation_share: 0.3, pinned_share: 0.4, ..IndexConfig::default() }
+    IndexConfig { capacity_bytes, entries_max: 12, policy: PolicyKind::Lru, probation_share: 0.3, pinned_share: 0.4 }
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -122,7 +119,10 @@ impl Book {
 
 proptest! {
     #[test]
-    fn bytes_are_exact_and_bounds_hold_whatever_happens(policy in select(&PolicyKind::ALL[..]), steps in steps()) {
+    fn bytes_are_exact_and_bounds_hold_whatever_happens(
+        steps in steps(),
+        policy in prop::sample::select(&PolicyKind::ALL[..]),
+    ) {
         let mut index = Index::new(&IndexConfig { policy, ..config(100) }).unwrap();
         let mut book = Book::default();
         for (micros, step) in (0..).zip(steps) {

@@ -101,7 +101,7 @@ pub struct ReplayConfig {
 impl Default for ReplayConfig {
     fn default() -> Self {
         Self {
-            policies: vec![PolicyKind::Lru.into()],
+            policies: vec![EvictionKind::default()],
             prefetchers: vec![PrefetchKind::None, PrefetchKind::Nearcast],
             placements: vec![PlacementKind::None],
             caches: vec![CacheSize::Share(0.1)],

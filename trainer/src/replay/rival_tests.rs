@@ -18,9 +18,9 @@ use super::{
 
 const UNIT: ReadOptions = ReadOptions { unit_size: true, single_region: false };
 
-/// Without transfer times and sizes, counting from the start: as other simulators see the world.
+/// LRU without transfer times and sizes, counting from the start: as other simulators see the world.
 fn plain(caches: Vec<CacheSize>) -> ReplayConfig {
-    ReplayConfig { caches, read: UNIT, instant: true, ..quiet() }
+    ReplayConfig { policies: vec![PolicyKind::Lru.into()], caches, read: UNIT, instant: true, ..quiet() }
 }
 
 /// Misses of libCacheSim 0.3.5 on the bundled log, unit sizes, whole log, first in one cache, then summed over one

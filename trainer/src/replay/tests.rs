@@ -1,14 +1,14 @@
 //! Replay as a whole: exact counts and times on small logs, and the report's promises.
 
 use nearcast_cache_node::core::MissCause;
-use nearcast_datasets::{LogSource, RequestEvent, Timestamp};
+use nearcast_datasets::{RequestEvent, Timestamp};
 use nearcast_proto::topology::Topology;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
     CacheSize, CellReport, LogColumns, PlacementKind, PrefetchKind, ReadOptions, ReplayConfig, ReplayError, page,
-    replay, replay_columns, write_page,
+    replay_columns, write_page,
 };
 
 /// `region` asks for `key` of `size_bytes` at `millis`.
@@ -242,18 +242,4 @@ fn the_page_stands_alone_and_is_written_whole_or_not_at_all() {
     let missing = folder.path().join("missing").join("report.html");
     assert!(write_page(&report, &missing).unwrap_err().to_string().contains("report.html"));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-}
-
-/// Miss ratios of libCacheSim 0.3.5's LRU on the bundled log: unit sizes, a tenth of the keys per node, whole log.
-#[test]
-fn lru_agrees_with_libcachesim_on_the_bundled_log() {
-    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../datasets/samples/web-1995.parquet");
-    let source = LogSource::parse(sample).unwrap();
-    for (single_region, miss_ratio) in [(false, 0.2779), (true, 0.2737)] {
-        let read = ReadOptions { unit_size: true, single_region };
-        let report = replay(&source, &ReplayConfig { read, instant: true, ..quiet() }, &|_| ()).unwrap();
-        let cell = &report.cells[0];
-        assert_eq!((cell.cache_bytes, cell.requests), (173, 27_824));
-        assert!((cell.miss_ratio - miss_ratio).abs() < 0.000_05, "{}", cell.miss_ratio);
-    }
 }

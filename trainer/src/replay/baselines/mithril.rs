@@ -8,8 +8,9 @@
 //! keys are associated when two of their moments directly follow each other; the nearest of all always is. Each key
 //! keeps its [`PARTNERS_MAX`] latest partners, and a request for it, hit or miss, fetches them.
 //!
-//! These are the rules and defaults of the authors' implementation. Its tables are bounded by a tenth of the cache; these grow
-//! with the log's keys, which can only help.
+//! These are the rules and defaults of the authors' implementation. Its tables are bounded by a tenth of the cache;
+//! these grow with the log's keys, which can only help. A node that never has as many sporadic keys mines nothing and
+//! so fetches nothing.
 
 use std::collections::VecDeque;
 
