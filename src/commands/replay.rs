@@ -16,8 +16,8 @@ use nearcast_datasets::LogSource;
 use nearcast_models::{Model, Registry};
 use nearcast_proto::topology::Topology;
 use nearcast_trainer::replay::{
-    CacheSize, CellReport, EvictionKind, PlacementKind, PrefetchKind, ReadOptions, ReplayConfig, ReplayProgress,
-    ReplayReport, replay, write_page,
+    CacheSize, CellReport, EvictionKind, OracleReport, PlacementKind, PrefetchKind, ReadOptions, ReplayConfig,
+    ReplayProgress, ReplayReport, replay, write_page,
 };
 
 use crate::output::Output;
@@ -203,7 +203,7 @@ fn table(report: &ReplayReport) -> String {
         "precision",
     ];
     if has_oracle {
-        header.extend(["belady", "perfect", "share of oracle"]);
+        header.extend(OracleReport::COLUMNS);
     }
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
     table.column_iter_mut().skip(4).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
@@ -232,13 +232,7 @@ fn row(cell: &CellReport) -> Vec<String> {
         cell.prefetch.unused.to_string(),
         format!("{:.2}", cell.prefetch.precision),
     ];
-    if let Some(oracle) = &cell.oracle {
-        row.extend([
-            oracle.belady_miss_ratio.map_or_else(String::new, |ratio| format!("{ratio:.4}")),
-            format!("{:.4}", oracle.perfect_miss_ratio),
-            oracle.share_of_oracle.map_or_else(String::new, |share| format!("{:.1} %", share * 100.0)),
-        ]);
-    }
+    row.extend(cell.oracle.iter().flat_map(OracleReport::columns));
     row
 }
 

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{CellReport, ReplayError, ReplayReport, Result, charts};
+use super::{CellReport, OracleReport, ReplayError, ReplayReport, Result, charts};
 
 /// Writes the page to `path` as a whole or not at all; a device or pipe there is written to as it is.
 ///
@@ -86,8 +86,9 @@ fn section(html: &mut String, title: &str, explanation: &str, svg: &str) {
 }
 
 fn numbers(html: &mut String, cells: &[CellReport]) {
+    let has_oracle = cells.iter().any(|cell| cell.oracle.is_some());
     html.push_str("<table><thead><tr>");
-    for name in COLUMNS {
+    for name in COLUMNS.iter().chain(OracleReport::COLUMNS.iter().filter(|_| has_oracle)) {
         let _ = write!(html, "<th>{name}</th>");
     }
     html.push_str("</tr></thead><tbody>");
@@ -108,7 +109,7 @@ fn numbers(html: &mut String, cells: &[CellReport]) {
             format!("{:.2}", cell.prefetch.coverage),
         ];
         html.push_str("<tr>");
-        for column in columns {
+        for column in columns.into_iter().chain(cell.oracle.iter().flat_map(OracleReport::columns)) {
             let _ = write!(html, "<td>{column}</td>");
         }
         html.push_str("</tr>");

@@ -155,6 +155,9 @@ pub struct OracleReport {
 }
 
 impl OracleReport {
+    /// Names of the table columns that [`Self::columns`] fills.
+    pub const COLUMNS: [&'static str; 3] = ["belady", "perfect", "share of oracle"];
+
     /// Holds a cell, compared with its baseline already, against the bounds.
     pub(super) fn new(cell: &CellReport, belady_miss_ratio: Option<f64>, perfect_miss_ratio: f64) -> Self {
         let possible = cell.baseline.miss_ratio - perfect_miss_ratio;
@@ -162,6 +165,15 @@ impl OracleReport {
         let prefetches = cell.prefetcher != PrefetchKind::None;
         let share_of_oracle = (prefetches && possible > 0.0).then(|| won / possible);
         Self { belady_miss_ratio, perfect_miss_ratio, share_of_oracle }
+    }
+
+    /// The bounds as text for a table; empty where there is none.
+    pub fn columns(&self) -> [String; 3] {
+        [
+            self.belady_miss_ratio.map_or_else(String::new, |ratio| format!("{ratio:.4}")),
+            format!("{:.4}", self.perfect_miss_ratio),
+            self.share_of_oracle.map_or_else(String::new, |share| format!("{:.1} %", share * 100.0)),
+        ]
     }
 }
 

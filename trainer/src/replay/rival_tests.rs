@@ -11,8 +11,8 @@ use nearcast_datasets::{LogSource, RequestEvent};
 use parquet::arrow::ArrowWriter;
 
 use super::{
-    CacheSize, CellReport, EvictionKind, LogColumns, PlacementKind, PrefetchKind, ReadOptions, ReplayConfig, replay,
-    replay_columns,
+    CacheSize, CellReport, EvictionKind, LogColumns, PlacementKind, PrefetchKind, ReadOptions, ReplayConfig, page,
+    replay, replay_columns,
     tests::{event, quiet, random_log, refusal, run_one},
 };
 
@@ -177,6 +177,12 @@ fn the_perfect_prefetcher_waits_for_first_requests_and_transfers() {
 fn bounds_are_told_only_when_asked_for_and_belady_only_without_placement() {
     let events = random_log(1_000);
     assert!(run_one(&events, &quiet()).oracle.is_none());
+    let log = LogColumns::from_events(&events, ReadOptions::default());
+    let html = |oracle| {
+        let config = ReplayConfig { oracle, ..quiet() };
+        page(&replay_columns("log", &log, &config, &|_| ()).unwrap()).unwrap()
+    };
+    assert!(html(true).contains("share of oracle") && !html(false).contains("share of oracle"));
     let placements = vec![PlacementKind::Hash];
     let oracle = run_one(&events, &ReplayConfig { oracle: true, placements, ..quiet() }).oracle.unwrap();
     assert_eq!((oracle.belady_miss_ratio, oracle.share_of_oracle), (None, None));
