@@ -11,7 +11,7 @@ use super::PolicyKind;
 /// | --- | --- | --- |
 /// | `capacity_bytes` | 1 GiB | from 1 |
 /// | `entries_max` | 4,000,000 | from 1 |
-/// | `policy` | lru | see [`PolicyKind`] |
+/// | `policy` | adaptive | see [`PolicyKind`] |
 /// | `probation_share` | 0.15 | 0 to 1; 0 refuses every prefetch |
 /// | `pinned_share` | 0.5 | 0 to 1 |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

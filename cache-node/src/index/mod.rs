@@ -4,6 +4,7 @@
 //! *probation*, where prefetched segments wait for their first use within a share of the bytes of their own; and
 //! *pinned*, which eviction never touches. It is the authority on what the node claims to hold; payloads live elsewhere.
 
+mod adaptive;
 mod arc;
 mod config;
 mod fifo;

@@ -6,8 +6,8 @@ use nearcast_datasets::{SegmentId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    arc::ArcPolicy, fifo::FifoPolicy, lru::LruPolicy, s3_fifo::S3FifoPolicy, sieve::SievePolicy,
-    w_tiny_lfu::WTinyLfuPolicy,
+    adaptive::AdaptivePolicy, arc::ArcPolicy, fifo::FifoPolicy, lru::LruPolicy, s3_fifo::S3FifoPolicy,
+    sieve::SievePolicy, w_tiny_lfu::WTinyLfuPolicy,
 };
 
 /// Decides which segment leaves next. One file per policy; each owns its entries, so that a touch costs one look-up.
@@ -49,12 +49,14 @@ pub trait Policy: Debug + Send {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum PolicyKind {
+    /// Least worth by a model learned online.
+    #[default]
+    Adaptive,
     /// Adaptive replacement: recency and frequency, balanced by what was evicted too early.
     Arc,
     /// First in, first out.
     Fifo,
     /// Least recently used.
-    #[default]
     Lru,
     /// Three queues: small, main and ghost.
     S3Fifo,
@@ -66,11 +68,13 @@ pub enum PolicyKind {
 
 impl PolicyKind {
     /// Every policy.
-    pub const ALL: [Self; 6] = [Self::Arc, Self::Fifo, Self::Lru, Self::S3Fifo, Self::Sieve, Self::WTinylfu];
+    pub const ALL: [Self; 7] =
+        [Self::Adaptive, Self::Arc, Self::Fifo, Self::Lru, Self::S3Fifo, Self::Sieve, Self::WTinylfu];
 
     /// The name in flags, config files and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Adaptive => "adaptive",
             Self::Arc => "arc",
             Self::Fifo => "fifo",
             Self::Lru => "lru",
@@ -88,6 +92,7 @@ impl PolicyKind {
     /// An empty policy for a cache of so many bytes.
     pub(super) fn build(self, capacity_bytes: u64) -> Box<dyn Policy> {
         match self {
+            Self::Adaptive => Box::new(AdaptivePolicy::new(capacity_bytes)),
             Self::Arc => Box::new(ArcPolicy::new(capacity_bytes)),
             Self::Fifo => Box::<FifoPolicy>::default(),
             Self::Lru => Box::<LruPolicy>::default(),

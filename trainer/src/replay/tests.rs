@@ -63,7 +63,8 @@ fn lru_without_prefetching_misses_like_a_textbook_lru_per_region() {
     let events = random_log(3_000);
     let read = ReadOptions { unit_size: true, single_region: false };
     let caches = vec![CacheSize::Bytes(7)];
-    let cell = run_one(&events, &ReplayConfig { read, caches, instant: true, ..quiet() });
+    let policies = vec![PolicyKind::Lru];
+    let cell = run_one(&events, &ReplayConfig { policies, read, caches, instant: true, ..quiet() });
     let mut held: [Vec<&str>; 2] = Default::default();
     let mut misses = 0;
     for event in &events {
