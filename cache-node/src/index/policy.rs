@@ -58,6 +58,8 @@ pub enum PolicyKind {
     Fifo,
     /// Least recently used.
     Lru,
+    /// Least latency to be saved, by the same model.
+    Predicted,
     /// Three queues: small, main and ghost.
     S3Fifo,
     /// A queue with a hand that forgives one visit.
@@ -68,8 +70,16 @@ pub enum PolicyKind {
 
 impl PolicyKind {
     /// Every policy.
-    pub const ALL: [Self; 7] =
-        [Self::Adaptive, Self::Arc, Self::Fifo, Self::Lru, Self::S3Fifo, Self::Sieve, Self::WTinylfu];
+    pub const ALL: [Self; 8] = [
+        Self::Adaptive,
+        Self::Arc,
+        Self::Fifo,
+        Self::Lru,
+        Self::Predicted,
+        Self::S3Fifo,
+        Self::Sieve,
+        Self::WTinylfu,
+    ];
 
     /// The name in flags, config files and reports.
     pub const fn as_str(self) -> &'static str {
@@ -78,6 +88,7 @@ impl PolicyKind {
             Self::Arc => "arc",
             Self::Fifo => "fifo",
             Self::Lru => "lru",
+            Self::Predicted => "predicted",
             Self::S3Fifo => "s3-fifo",
             Self::Sieve => "sieve",
             Self::WTinylfu => "w-tinylfu",
@@ -92,10 +103,11 @@ impl PolicyKind {
     /// An empty policy for a cache of so many bytes.
     pub(super) fn build(self, capacity_bytes: u64) -> Box<dyn Policy> {
         match self {
-            Self::Adaptive => Box::new(AdaptivePolicy::new(capacity_bytes)),
+            Self::Adaptive => Box::new(AdaptivePolicy::balanced(capacity_bytes)),
             Self::Arc => Box::new(ArcPolicy::new(capacity_bytes)),
             Self::Fifo => Box::<FifoPolicy>::default(),
             Self::Lru => Box::<LruPolicy>::default(),
+            Self::Predicted => Box::new(AdaptivePolicy::for_latency(capacity_bytes)),
             Self::S3Fifo => Box::new(S3FifoPolicy::new(capacity_bytes)),
             Self::Sieve => Box::<SievePolicy>::default(),
             Self::WTinylfu => Box::new(WTinyLfuPolicy::new(capacity_bytes)),

@@ -3,10 +3,52 @@
 use super::{entries::Entries, history::Scale, model::Model};
 
 /// Candidates kept from one eviction to the next.
-const KEPT: usize = 16;
+const KEPT: usize = 24;
 
-/// A share of the cache's size in requests after which a candidate is judged again.
-const STALE_SHARE: u32 = 32;
+/// A candidate is judged again after the cache's size in requests divided by this.
+const JUDGEMENTS: u32 = 8;
+
+/// What a hit on a segment is worth, beside how likely it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Worth {
+    /// The square root of its bytes: halfway between counting requests and counting bytes, so that neither the object
+    /// miss ratio nor the byte miss ratio is given up for the other.
+    Balanced,
+    /// The time it saves: a round trip to the origin and its bytes' way.
+    Latency,
+}
+
+impl Worth {
+    fn per_byte(self, bytes: u64) -> f32 {
+        let bytes = bytes.max(1) as f32;
+        match self {
+            Self::Balanced => bytes.sqrt().recip(),
+            Self::Latency => (ROUND_TRIP_BYTES + bytes) / bytes,
+        }
+    }
+}
+
+/// Bytes that pass while one round trip to the origin does: 120 ms at 50 MB/s.
+const ROUND_TRIP_BYTES: f32 = 6e6;
+
+/// What it takes to say what a held segment is worth.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Judge<'a> {
+    pub(super) now: u32,
+    pub(super) entries: &'a Entries,
+    pub(super) scale: &'a Scale,
+    pub(super) model: &'a Model,
+    pub(super) worth: Worth,
+}
+
+impl Judge<'_> {
+    /// What each byte of the entry at `position` is expected to win per request from now on.
+    pub(super) fn value(&self, position: usize) -> f32 {
+        let entry = self.entries.at(position);
+        let features = entry.history.features(self.now, entry.bytes, self.scale);
+        self.model.density(&features) * self.worth.per_byte(entry.bytes)
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
@@ -25,32 +67,33 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
-    /// Drops what is no candidate any more and judges again what was judged too long ago.
-    pub(super) fn refresh(&mut self, now: u32, entries: &Entries, scale: &Scale, model: &Model) {
-        self.list.retain(|candidate| entries.at(candidate.position as usize).history.last == candidate.last);
-        let stale = (scale.entries / STALE_SHARE).max(1);
+    /// Drops what has been asked for since and judges again what was judged too long ago.
+    pub(super) fn refresh(&mut self, judge: &Judge<'_>) {
+        self.list.retain(|candidate| judge.entries.at(candidate.position as usize).history.last == candidate.last);
+        let fresh = (judge.scale.entries / JUDGEMENTS).max(1);
         for candidate in &mut self.list {
-            if now.wrapping_sub(candidate.judged) > stale {
-                candidate.value = value(candidate.position as usize, now, entries, scale, model);
-                candidate.judged = now;
+            if judge.now.wrapping_sub(candidate.judged) > fresh {
+                candidate.value = judge.value(candidate.position as usize);
+                candidate.judged = judge.now;
             }
         }
     }
 
     /// Adds the entry at `position` unless it is one already.
-    pub(super) fn add(&mut self, position: usize, now: u32, entries: &Entries, scale: &Scale, model: &Model) {
+    pub(super) fn add(&mut self, position: usize, judge: &Judge<'_>) {
         if self.list.iter().any(|candidate| candidate.position as usize == position) {
             return;
         }
-        let value = value(position, now, entries, scale, model);
-        let last = entries.at(position).history.last;
-        self.list.push(Candidate { value, position: position as u32, last, judged: now });
+        let last = judge.entries.at(position).history.last;
+        let value = judge.value(position);
+        self.list.push(Candidate { value, position: position as u32, last, judged: judge.now });
     }
 
     /// Takes the least valuable, the longest idle among equals, and keeps the next least.
     pub(super) fn take_least(&mut self, now: u32) -> Option<usize> {
         let order = |a: &Candidate, b: &Candidate| {
-            a.value.total_cmp(&b.value).then(now.wrapping_sub(b.last).cmp(&now.wrapping_sub(a.last)))
+            let idle = |candidate: &Candidate| now.wrapping_sub(candidate.last);
+            a.value.total_cmp(&b.value).then_with(|| idle(b).cmp(&idle(a)))
         };
         if self.list.len() > KEPT + 1 {
             self.list.select_nth_unstable_by(KEPT, order);
@@ -69,10 +112,4 @@ impl Candidates {
             }
         }
     }
-}
-
-/// What the entry's bytes are worth.
-pub(super) fn value(position: usize, now: u32, entries: &Entries, scale: &Scale, model: &Model) -> f32 {
-    let entry = entries.at(position);
-    model.density(&entry.history.features(now, entry.bytes, scale))
 }

@@ -8,7 +8,7 @@ use nearcast_datasets::SegmentId;
 
 use super::history::History;
 
-/// A held segment. 40 bytes.
+/// A held segment. 40 bytes with its padding.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     pub(super) segment: SegmentId,
@@ -36,10 +36,6 @@ impl Entries {
 
     pub(super) fn at_mut(&mut self, position: usize) -> &mut Entry {
         &mut self.list[position]
-    }
-
-    pub(super) fn as_slice(&self) -> &[Entry] {
-        &self.list
     }
 
     pub(super) fn push(&mut self, entry: Entry) {

@@ -1,36 +1,33 @@
 //! Segments as they looked at some moment, waiting to be labelled by what came next.
 
+use hashbrown::HashTable;
+use nearcast_datasets::SegmentId;
+
 use super::{
+    entries::hash,
     history::Scale,
     model::{Features, HORIZONS, Model},
 };
 
 /// Examples under way at once. They are drawn as often as this allows, at most once per request.
-const EXAMPLES_MAX: u32 = 1 << 14;
+const EXAMPLES_MAX: u32 = 1 << 13;
 
-const ALL_LANES: u8 = u8::MAX;
-
-/// The number of an example, by which a segment's history finds it again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ExampleLink(u32);
-
-impl ExampleLink {
-    /// No example; numbers skip it.
-    pub(super) const NONE: Self = Self(u32::MAX);
-}
+const ALL_LANES: u8 = (1 << HORIZONS.len()) - 1;
 
 #[derive(Clone, Copy, Debug)]
 struct Example {
+    segment: SegmentId,
     at: u32,
-    /// The example drawn before from the same segment.
-    older: ExampleLink,
+    /// How many examples ago the one before was drawn from the same segment; zero when there is none.
+    since_older: u32,
     /// The horizons whose outcome is known.
     labelled: u8,
     features: Features,
 }
 
-/// A ring of examples. Each horizon of an example is labelled once: *yes* when the segment is asked for in time, *no* as
-/// soon as that horizon has passed without it, so that short horizons learn early. 24 bytes each, 384 KiB at most.
+/// A ring of examples. Each horizon of an example is labelled once: *yes* when the segment is asked for in time, held
+/// or not, and *no* as soon as that horizon has passed without it, so that short horizons learn early. 32 bytes each and
+/// 6 to 12 of the table, 360 KiB at most.
 #[derive(Debug, Default)]
 pub(super) struct Examples {
     ring: Vec<Example>,
@@ -38,9 +35,14 @@ pub(super) struct Examples {
     tail: u32,
     /// How far each horizon has been labelled.
     reached: [u32; HORIZONS.len()],
+    /// The newest waiting example of each segment that has any.
+    newest: HashTable<u32>,
 }
 
 impl Examples {
+    #[cfg(test)]
+    pub(super) const COUNT_MAX: usize = EXAMPLES_MAX as usize;
+
     /// Labels with *no* what is due at `now`.
     pub(super) fn expire(&mut self, now: u32, scale: &Scale, model: &mut Model) {
         for (lane, horizon) in scale.horizons.into_iter().enumerate() {
@@ -58,8 +60,20 @@ impl Examples {
                 self.reached[lane] = self.reached[lane].wrapping_add(1);
             }
         }
-        let waiting = self.reached.iter().map(|reached| self.head.wrapping_sub(*reached)).max();
-        self.tail = self.head.wrapping_sub(waiting.unwrap_or(0));
+        let waiting = self.reached.iter().map(|reached| self.head.wrapping_sub(*reached)).max().unwrap_or(0);
+        self.retire(self.head.wrapping_sub(waiting));
+    }
+
+    /// Lets go of examples before `tail`, all labelled.
+    fn retire(&mut self, tail: u32) {
+        while self.tail != tail {
+            let number = self.tail;
+            let segment = self.ring[place(number)].segment;
+            if let Ok(found) = self.newest.find_entry(hash(segment), |other| *other == number) {
+                found.remove();
+            }
+            self.tail = self.tail.wrapping_add(1);
+        }
     }
 
     /// Whether an example may be drawn now, given 16 random bits.
@@ -69,43 +83,64 @@ impl Examples {
         self.head.wrapping_sub(self.tail) < EXAMPLES_MAX && f64::from(random) < share * 65_536.0
     }
 
-    /// Takes an example of a segment whose newest one so far is `older`.
-    pub(super) fn draw(&mut self, now: u32, features: Features, older: ExampleLink) -> ExampleLink {
-        let example = Example { at: now, older, labelled: 0, features };
+    /// Takes an example of a segment.
+    pub(super) fn draw(&mut self, now: u32, segment: SegmentId, features: Features) {
         let number = self.head;
-        if place(number) == self.ring.len() {
-            self.ring.push(example);
+        let Self { ring, newest, .. } = self;
+        let own_hash = hash(segment);
+        let older = newest.find_mut(own_hash, |other| ring[place(*other)].segment == segment);
+        let since_older = if let Some(older) = older {
+            number.wrapping_sub(std::mem::replace(older, number))
         } else {
-            self.ring[place(number)] = example;
+            newest.insert_unique(own_hash, number, |other| hash(ring[place(*other)].segment));
+            0
+        };
+        let example = Example { segment, at: now, since_older, labelled: 0, features };
+        if place(number) == ring.len() {
+            ring.push(example);
+        } else {
+            ring[place(number)] = example;
         }
         self.head = self.head.wrapping_add(1);
-        ExampleLink(number)
     }
 
     /// Labels with *yes* what a segment's request decides.
-    pub(super) fn fulfil(&mut self, newest: ExampleLink, model: &mut Model) {
-        self.settle(newest, |example| model.learn(&example.features, !example.labelled, 1.0));
+    pub(super) fn fulfil(&mut self, segment: SegmentId, model: &mut Model) {
+        self.settle(segment, |example| model.learn(&example.features, ALL_LANES & !example.labelled, 1.0));
     }
 
     /// Forgets examples of a segment that is gone for another reason than not being asked for.
-    pub(super) fn cancel(&mut self, newest: ExampleLink) {
-        self.settle(newest, |_| ());
+    pub(super) fn cancel(&mut self, segment: SegmentId) {
+        self.settle(segment, |_| ());
     }
 
-    fn settle(&mut self, newest: ExampleLink, mut outcome: impl FnMut(&Example)) {
-        let mut link = newest;
-        while self.is_waiting(link) {
-            let example = &mut self.ring[place(link.0)];
+    #[cfg(test)]
+    pub(super) fn is_waiting(&self, segment: SegmentId) -> bool {
+        self.newest.find(hash(segment), |number| self.ring[place(*number)].segment == segment).is_some()
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.ring.len()
+    }
+
+    fn settle(&mut self, segment: SegmentId, mut outcome: impl FnMut(&Example)) {
+        let Self { ring, newest, .. } = self;
+        let found = newest.find_entry(hash(segment), |number| ring[place(*number)].segment == segment);
+        let Ok(found) = found else { return };
+        let (mut number, _) = found.remove();
+        // A chain ends at its oldest example, or where it has been labelled altogether and left the ring.
+        while number.wrapping_sub(self.tail) < self.head.wrapping_sub(self.tail) {
+            let example = &mut ring[place(number)];
             if example.labelled != ALL_LANES {
                 outcome(example);
                 example.labelled = ALL_LANES;
             }
-            link = example.older;
+            if example.since_older == 0 {
+                break;
+            }
+            number = number.wrapping_sub(example.since_older);
         }
-    }
-
-    fn is_waiting(&self, link: ExampleLink) -> bool {
-        link != ExampleLink::NONE && link.0.wrapping_sub(self.tail) < self.head.wrapping_sub(self.tail)
     }
 }
 

@@ -16,7 +16,7 @@ struct Ghost {
     history: History,
 }
 
-/// The latest victims' histories, oldest forgotten first. 32 bytes each and 6 to 12 of the table.
+/// The latest victims' histories, oldest forgotten first. 28 bytes each and 6 to 12 of the table.
 #[derive(Debug, Default)]
 pub(super) struct Ghosts {
     queue: VecDeque<Ghost>,
@@ -33,9 +33,9 @@ impl Ghosts {
 
     /// Takes a history out, because its segment is held again or purged.
     pub(super) fn take(&mut self, segment: SegmentId) -> Option<History> {
-        let found = self.numbers.find_entry(hash(segment), |number| {
-            self.queue[number.wrapping_sub(self.first) as usize].segment == segment
-        });
+        let Self { queue, first, numbers } = self;
+        let at = |number: u32| number.wrapping_sub(*first) as usize;
+        let found = numbers.find_entry(hash(segment), |number| queue[at(*number)].segment == segment);
         let (number, _) = found.ok()?.remove();
         self.queue.get(number.wrapping_sub(self.first) as usize).map(|ghost| ghost.history)
     }
@@ -50,6 +50,11 @@ impl Ghosts {
         while self.queue.len() > GHOSTS_PER_ENTRY * entries {
             self.pop();
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
     }
 
     fn pop(&mut self) {

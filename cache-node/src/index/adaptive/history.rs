@@ -1,7 +1,6 @@
 //! What is remembered of a segment's requests, and what the model sees of it.
 
 use super::{
-    examples::ExampleLink,
     math::{eighths_of_octave, log2_one_plus_exp2},
     model::{Features, HORIZONS},
 };
@@ -46,13 +45,11 @@ const ENTRIES_MIN: u32 = 16;
 /// Requests are counted in 32 bits that may wrap; durations beyond half of that would be ambiguous.
 const DURATION_MAX: u32 = 1 << 31;
 
-/// A segment's requests so far. 24 bytes; kept for a while after eviction.
+/// A segment's requests so far. 20 bytes; kept for a while after eviction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct History {
     /// When it was last asked for, in requests seen by the policy (wrapping).
     pub(super) last: u32,
-    /// The newest example that waits for this segment's next request.
-    pub(super) examples: ExampleLink,
     first: u32,
     /// Decayed counts at `last`, as logarithms.
     counts: [i16; HALF_LIVES.len()],
@@ -66,15 +63,7 @@ pub(super) struct History {
 impl History {
     /// Of a segment asked for at `now` for the first time.
     pub(super) fn new(now: u32, hit_share: f32) -> Self {
-        Self {
-            last: now,
-            examples: ExampleLink::NONE,
-            first: now,
-            counts: [0; 3],
-            gaps: [NO_GAP; 3],
-            requests: 1,
-            climate: eighth(hit_share),
-        }
+        Self { last: now, first: now, counts: [0; 3], gaps: [NO_GAP; 3], requests: 1, climate: eighth(hit_share) }
     }
 
     /// Adds a request.

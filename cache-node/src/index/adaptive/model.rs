@@ -3,9 +3,9 @@
 use super::math::sigmoid;
 
 /// The horizons of the model, in multiples of the cache's size in requests.
-pub(super) const HORIZONS: [f32; LANES] = [0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0];
+pub(super) const HORIZONS: [f32; LANES] = [1.0 / 12.0, 1.0 / 3.0, 4.0 / 3.0, 16.0 / 3.0];
 
-const LANES: usize = 8;
+const LANES: usize = 4;
 
 /// One number per horizon.
 pub(super) type Lanes = [f32; LANES];
@@ -22,7 +22,9 @@ pub(super) const BUCKETS: [usize; 12] = [64, 33, 33, 33, 33, 24, 24, 24, 24, 16,
 const IDLE: usize = 0;
 const LONG_COUNT: usize = 7;
 
-const RATE: f32 = 0.1;
+/// A bucket's rate of learning is `RATE / sqrt(RATE_DELAY + times seen)`, but at least `RATE_MIN`.
+const RATE: f32 = 0.2;
+const RATE_DELAY: f32 = 100.0;
 const RATE_MIN: f32 = 0.003;
 const BIAS_RATE: f32 = 0.01;
 
@@ -34,7 +36,7 @@ const BIAS_RATE: f32 = 0.01;
 ///
 /// Buckets let each feature act in any shape, which is what tells loops from recency from frequency; sums of them are
 /// as fast as a linear model. Stochastic gradient steps on log loss, each bucket with a rate that falls with how often
-/// it was seen, down to a floor that follows drift. About 20 KB whatever the cache's size.
+/// it was seen, down to a floor that follows drift. About 11 KB whatever the cache's size.
 #[derive(Debug)]
 pub(super) struct Model {
     bias: Lanes,
@@ -53,7 +55,7 @@ impl Default for Model {
         for bucket in 0..BUCKETS[LONG_COUNT] {
             weights[OFFSETS[LONG_COUNT] + bucket] = [(bucket as f32 - 8.0) * 0.08; LANES];
         }
-        let bias = std::array::from_fn(|lane| 0.3 * lane as f32 - 1.5);
+        let bias = std::array::from_fn(|lane| 0.6 * lane as f32 - 1.5);
         Self { bias, weights, seen: vec![0.0; buckets] }
     }
 }
@@ -63,8 +65,8 @@ impl Model {
     ///
     /// Holding it until horizon `h` wins a hit with probability `P(h)` and occupies a place for
     /// `E(h) = integral from 0 to h of (1 - P)` requests; the value is the largest `P(h) / E(h)` (Gittins' index of the
-    /// segment as an arm of a bandit). No horizon has to be chosen: a segment asked for soon is judged by the near ones, one
-    /// in a long loop by the far ones.
+    /// segment as an arm of a bandit). No horizon has to be chosen: a segment asked for soon is judged by the near
+    /// ones, one in a long loop by the far ones.
     pub(super) fn density(&self, features: &Features) -> f32 {
         let probabilities = self.logits(features).map(sigmoid);
         let (mut occupied, mut best, mut before) = (0.0, 0.0_f32, 0.0_f32);
@@ -93,7 +95,7 @@ impl Model {
         for (offset, bucket) in OFFSETS.into_iter().zip(features) {
             let place = offset + usize::from(*bucket);
             self.seen[place] += share;
-            let rate = (RATE / (self.seen[place] + 4.0).sqrt()).max(RATE_MIN);
+            let rate = (RATE / (self.seen[place] + RATE_DELAY).sqrt()).max(RATE_MIN);
             for (weight, error) in self.weights[place].iter_mut().zip(errors) {
                 *weight -= rate * error;
             }
