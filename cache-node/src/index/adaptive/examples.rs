@@ -26,8 +26,8 @@ struct Example {
 }
 
 /// A ring of examples. Each horizon of an example is labelled once: *yes* when the segment is asked for in time, held
-/// or not, and *no* as soon as that horizon has passed without it, so that short horizons learn early. 32 bytes each and
-/// 6 to 12 of the table, 360 KiB at most.
+/// or not, and *no* as soon as that horizon has passed without it, so that short horizons learn early. 32 bytes each
+/// and 6 to 12 of the table, 360 KiB at most.
 #[derive(Debug, Default)]
 pub(super) struct Examples {
     ring: Vec<Example>,

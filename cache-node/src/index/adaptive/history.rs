@@ -45,7 +45,7 @@ const ENTRIES_MIN: u32 = 16;
 /// Requests are counted in 32 bits that may wrap; durations beyond half of that would be ambiguous.
 const DURATION_MAX: u32 = 1 << 31;
 
-/// A segment's requests so far. 20 bytes; kept for a while after eviction.
+/// A segment's requests so far. 20 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct History {
     /// When it was last asked for, in requests seen by the policy (wrapping).
@@ -108,6 +108,54 @@ impl History {
         ]
     }
 }
+
+/// What is kept of a [`History`] after eviction: all that outlives the time until a return. 12 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Faded {
+    last: u32,
+    first: u32,
+    gaps: [u8; 2],
+    requests: u8,
+    /// The slowest count, in eighths of an octave.
+    count: u8,
+}
+
+impl Faded {
+    /// Whether this is the history of nothing.
+    pub(super) fn is_none(&self) -> bool {
+        self.requests == 0
+    }
+
+    /// Adds a request.
+    pub(super) fn record(&mut self, now: u32, scale: &Scale) {
+        let mut history = self.revive(0.0);
+        history.record(now, 0.0, scale);
+        *self = Self::from(&history);
+    }
+
+    /// The history as far as it is still known.
+    pub(super) fn revive(self, hit_share: f32) -> History {
+        let mut counts = [0; HALF_LIVES.len()];
+        counts[SLOWEST] = i16::from(self.count) * COUNT_STEPS_FADED;
+        let [newest, older] = self.gaps;
+        let gaps = [newest, older, NO_GAP];
+        let Self { last, first, requests, .. } = self;
+        History { last, first, counts, gaps, requests, climate: eighth(hit_share) }
+    }
+}
+
+impl From<&History> for Faded {
+    fn from(history: &History) -> Self {
+        let [newest, older, _] = history.gaps;
+        let count = (history.counts[SLOWEST] / COUNT_STEPS_FADED).clamp(0, 255) as u8;
+        Self { last: history.last, first: history.first, gaps: [newest, older], requests: history.requests, count }
+    }
+}
+
+const SLOWEST: usize = HALF_LIVES.len() - 1;
+
+/// Steps of a count that are one step of a faded one.
+const COUNT_STEPS_FADED: i16 = 32;
 
 fn bucket(value: i32, buckets: i32) -> u8 {
     value.clamp(0, buckets - 1) as u8

@@ -18,8 +18,8 @@
 //! candidates between evictions from 3L-Cache (Zhou et al., FAST '25), ranking by hits per time in the cache from LHD
 //! (Beckmann et al., NSDI '18), the index from Gittins (J. R. Stat. Soc. B, 1979).
 //!
-//! Memory: at most 130 bytes per held segment (entry 40, table 6 to 12, two ghosts of 28 and 6 to 12 each) plus
-//! the growth slack of its arrays, and 380 KiB at most per cache. A request costs one look-up each among entries and
+//! Memory: at most 120 bytes per held segment (entry 40, table 6 to 12, four ghosts of 16 to 17), not counting address
+//! space that arrays reserve to grow, and 380 KiB at most per cache. A request costs one look-up each among entries and
 //! examples (a miss also one among ghosts), and half a dozen steps of the model; an eviction about fifteen judgements.
 //!
 //! What is learned lives as long as the policy. After a restart the entries come in the order of [`Policy::iter`],
@@ -160,12 +160,10 @@ impl Policy for AdaptivePolicy {
         self.tick();
         self.examples.fulfil(segment, &mut self.model);
         let position = self.entries.position(segment);
-        let history = match position {
-            Some(position) => Some(&mut self.entries.at_mut(position).history),
-            None => self.ghosts.get_mut(segment),
-        };
-        if let Some(history) = history {
-            history.record(self.now, self.hit_share, &self.scale);
+        if let Some(position) = position {
+            self.entries.at_mut(position).history.record(self.now, self.hit_share, &self.scale);
+        } else if let Some(ghost) = self.ghosts.get_mut(segment) {
+            ghost.record(self.now, &self.scale);
         }
         let hit = f32::from(u8::from(position.is_some()));
         self.hit_share += HIT_SHARE_RATE * (hit - self.hit_share);
@@ -180,7 +178,10 @@ impl Policy for AdaptivePolicy {
             self.tick();
         }
         self.has_ticked = false;
-        let history = self.ghosts.take(segment).unwrap_or_else(|| History::new(self.now, self.hit_share));
+        let history = match self.ghosts.take(segment) {
+            Some(ghost) => ghost.revive(self.hit_share),
+            None => History::new(self.now, self.hit_share),
+        };
         self.entries.push(Entry { segment, bytes, history });
         if !self.has_evicted {
             let mean_bytes = self.entries.used_bytes() / self.entries.len() as u64;
@@ -203,7 +204,7 @@ impl Policy for AdaptivePolicy {
         self.rescale(self.entries.len() as u64);
         let victim = self.choose()?;
         let entry = self.take(victim);
-        self.ghosts.push(entry.segment, entry.history, self.scale.entries as usize);
+        self.ghosts.push(entry.segment, &entry.history, self.scale.entries);
         Some((entry.segment, entry.bytes))
     }
 

@@ -25,7 +25,7 @@ const LONG_COUNT: usize = 7;
 /// A bucket's rate of learning is `RATE / sqrt(RATE_DELAY + times seen)`, but at least `RATE_MIN`.
 const RATE: f32 = 0.2;
 const RATE_DELAY: f32 = 100.0;
-const RATE_MIN: f32 = 0.003;
+const RATE_MIN: f32 = 0.006;
 const BIAS_RATE: f32 = 0.01;
 
 /// For each horizon a logistic regression on one-hot buckets, all of them in one pass.

@@ -2,7 +2,14 @@
 
 use nearcast_datasets::{KeyId, SegmentId, Timestamp};
 
-use super::{AdaptivePolicy, entries::Entry, examples::Examples, ghosts::Ghosts, history::History, next_random, pick};
+use super::{
+    AdaptivePolicy,
+    entries::Entry,
+    examples::Examples,
+    ghosts::{Ghost, Ghosts},
+    history::History,
+    next_random, pick,
+};
 use crate::index::policy::{Policy, PolicyKind};
 
 fn segment(number: u32) -> SegmentId {
@@ -156,7 +163,7 @@ fn what_is_removed_leaves_no_trace() {
 
 #[test]
 fn memory_stays_within_the_stated_bounds() {
-    assert!(size_of::<Entry>() <= 40 && size_of::<History>() <= 20);
+    assert!(size_of::<Entry>() <= 40 && size_of::<Ghost>() <= 16);
     let mut policy = AdaptivePolicy::balanced(50);
     let (now, mut state) = (Timestamp::MIN, 11);
     for _ in 0..50_000 {
@@ -167,12 +174,22 @@ fn memory_stays_within_the_stated_bounds() {
             }
             policy.insert(now, segment(number), 1);
         }
-        assert!(policy.ghosts.len() <= 2 * 50 && policy.examples.len() <= Examples::COUNT_MAX);
+        assert!(policy.ghosts.places() <= 5 * 50 && policy.examples.len() <= Examples::COUNT_MAX);
     }
+}
+
+#[test]
+fn the_latest_victims_are_remembered() {
     let mut ghosts = Ghosts::default();
-    let forgotten = (0..1_000).map(|number| ghosts.push(segment(number), History::new(0, 0.0), 5));
-    assert_eq!(forgotten.count(), 1_000);
-    assert!((0..1_000).all(|number| ghosts.get_mut(segment(number)).is_some() == (number >= 990)));
+    for number in 0..10_000 {
+        ghosts.push(segment(number), &History::new(number, 0.0), 500);
+    }
+    let known =
+        |range: std::ops::Range<u32>| range.filter(|number| ghosts.clone().take(segment(*number)).is_some()).count();
+    let (old, late) = (known(0..5_000), known(9_000..10_000));
+    assert!(old < 50 && late > 950, "{old} of 5000 old and {late} of 1000 late victims are remembered");
+    ghosts.push(segment(1), &History::new(1, 0.0), 50);
+    assert!(ghosts.places() <= 250, "a smaller cache forgets more");
 }
 
 #[test]
