@@ -21,8 +21,8 @@ pub(super) struct Ghost {
 }
 
 /// The latest victims' histories, in small buckets of which each is a queue: a new ghost pushes out the oldest of its
-/// bucket. Segments are told apart by 32 bits of hash; a stranger's history, found once in a billion look-ups, costs no
-/// more than a worse guess.
+/// bucket. Segments are told apart by 32 bits of hash: in a cache of a million, one new segment in a thousand finds a
+/// stranger's history, which costs no more than a worse guess.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ghosts {
     buckets: Vec<[Ghost; WAYS]>,
@@ -82,7 +82,7 @@ impl Ghosts {
     }
 
     fn bucket(&self, print: u32) -> usize {
-        (u64::from(print) * self.buckets.len() as u64 >> 32) as usize
+        ((u64::from(print) * self.buckets.len() as u64) >> 32) as usize
     }
 }
 

@@ -9,7 +9,7 @@ pub(super) fn exp2(x: f32) -> f32 {
     let x = x.clamp(-60.0, 60.0);
     let rounded = x + ROUNDER;
     let rest = x - (rounded - ROUNDER);
-    let root = 1.0 + rest * (0.693_147_2 + rest * (0.240_226_5 + rest * (0.055_504_1 + rest * 0.009_618_1)));
+    let root = 1.0 + rest * (std::f32::consts::LN_2 + rest * (0.240_226_5 + rest * (0.055_504_1 + rest * 0.009_618_1)));
     f32::from_bits(root.to_bits().wrapping_add(rounded.to_bits() << 23))
 }
 
@@ -32,7 +32,8 @@ pub(super) fn log2_one_plus_exp2(x: f32) -> f32 {
 pub(super) fn eighths_of_octave(duration: u32) -> i32 {
     let duration = duration.max(1);
     let octave = duration.ilog2();
-    let eighths = if octave >= 3 { duration >> (octave - 3) } else { duration << (3 - octave) } & 7;
+    let leading = if octave >= 3 { duration >> (octave - 3) } else { duration << (3 - octave) };
+    let eighths = leading & 7;
     (octave * 8 + eighths) as i32
 }
 

@@ -12,7 +12,7 @@
 //!   segment's value is the most hits per request of residence that any horizon promises, Gittins' index.
 //! - **Choice** (`candidates`): the least *value × worth / bytes* of the newest segment, twelve random ones, and the
 //!   least of earlier evictions. The worth of a hit is the square root of the bytes (`adaptive`) or the time saved
-//!   (`predicted`); where all sizes are equal, both choose the same.
+//!   (`predicted`); where all sizes are equal, both choose the same but for rounding.
 //!
 //! Labels from sampled residents and eviction of the worst of a sample are from LRB (Song et al., NSDI '20), keeping
 //! candidates between evictions from 3L-Cache (Zhou et al., FAST '25), ranking by hits per time in the cache from LHD

@@ -49,11 +49,11 @@ impl Default for Model {
     fn default() -> Self {
         let buckets = BUCKETS.iter().sum();
         let mut weights = vec![[0.0; LANES]; buckets];
-        for bucket in 0..BUCKETS[IDLE] {
-            weights[bucket] = [(bucket as f32 - 32.0) * -0.12; LANES];
-        }
-        for bucket in 0..BUCKETS[LONG_COUNT] {
-            weights[OFFSETS[LONG_COUNT] + bucket] = [(bucket as f32 - 8.0) * 0.08; LANES];
+        for (feature, middle, slope) in [(IDLE, 32.0, -0.12), (LONG_COUNT, 8.0, 0.08)] {
+            let buckets = &mut weights[OFFSETS[feature]..][..BUCKETS[feature]];
+            for (bucket, weight) in buckets.iter_mut().enumerate() {
+                *weight = [(bucket as f32 - middle) * slope; LANES];
+            }
         }
         let bias = std::array::from_fn(|lane| 0.6 * lane as f32 - 1.5);
         Self { bias, weights, seen: vec![0.0; buckets] }
@@ -85,7 +85,7 @@ impl Model {
     pub(super) fn learn(&mut self, features: &Features, lanes: u8, label: f32) {
         let logits = self.logits(features);
         let errors: Lanes = std::array::from_fn(|lane| {
-            let is_labelled = f32::from(lanes >> lane & 1);
+            let is_labelled = f32::from((lanes >> lane) & 1);
             is_labelled * (sigmoid(logits[lane]) - label)
         });
         for (bias, error) in self.bias.iter_mut().zip(errors) {

@@ -105,12 +105,12 @@ fn a_shift_of_what_is_popular_is_followed() {
 fn small_segments_are_preferred_to_large_ones_asked_for_as_often() {
     for kind in [PolicyKind::Adaptive, PolicyKind::Predicted] {
         let mut cache = Cache::new(kind, 1_000);
-        let bytes = |number: u32| if number % 2 == 0 { 1 } else { 20 };
+        let bytes = |number: u32| if number.is_multiple_of(2) { 1 } else { 20 };
         let requests: Vec<u32> = skewed(6, 0, 50_000).collect();
-        requests.iter().for_each(|number| {
-            cache.request(*number, bytes(*number));
+        for number in requests {
+            cache.request(number, bytes(number));
             assert!(cache.policy.used_bytes() <= 1_000);
-        });
+        }
         let small = cache.policy.iter().filter(|(_, bytes)| *bytes == 1).count();
         assert!(small * 3 > cache.policy.len() * 2, "{kind:?}: {small} of {} are small", cache.policy.len());
         assert_eq!(cache.policy.iter().map(|(_, bytes)| bytes).sum::<u64>(), cache.policy.used_bytes());
