@@ -9,10 +9,11 @@ use super::{
     Answer, FetchFailed, Fetched, FetchedFrom, MissCause, NodeCore, NodeCoreConfig, NodeEvent, PrefetchOrder,
     routing::FetchSource,
 };
-use crate::index::IndexConfig;
+use crate::index::{IndexConfig, PolicyKind};
 
 fn core(configure: impl FnOnce(&mut NodeCoreConfig)) -> NodeCore {
-    let index = IndexConfig { capacity_bytes: 10, probation_share: 0.4, ..IndexConfig::default() };
+    let index =
+        IndexConfig { capacity_bytes: 10, policy: PolicyKind::Lru, probation_share: 0.4, ..IndexConfig::default() };
     let mut config = NodeCoreConfig { index, ..NodeCoreConfig::default() };
     configure(&mut config);
     NodeCore::new(&config).unwrap()

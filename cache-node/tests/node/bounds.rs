@@ -9,6 +9,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use nearcast_cache_node::index::PolicyKind;
 
 use crate::{
     origin::{Behaviour, Origin},
@@ -21,6 +22,7 @@ async fn a_full_node_makes_room_and_says_that_this_is_why_it_missed() {
     let origin = Origin::start(Behaviour { size: 4_096, ..Behaviour::default() }).await;
     let mut config = config("n1", dir.path(), &origin.url(), "");
     config.core.index.capacity_bytes = 10 * 4_096;
+    config.core.index.policy = PolicyKind::Lru;
     let node = Node::start(config).await;
     for number in 0..30 {
         let target = format!("/{number}");
