@@ -50,6 +50,8 @@ pub struct Manifest {
     pub training: TrainingRange,
     /// Every other file of the version by name.
     pub files: BTreeMap<String, FileRecord>,
+    /// BLAKE3 hash of all of the above, in hexadecimal; empty until the version is saved.
+    pub seal: String,
 }
 
 /// The one field that every format has: a manifest of another format may look different otherwise.
@@ -62,7 +64,19 @@ impl Manifest {
     /// The manifest of a version that is about to be saved: its files are filled in then.
     pub fn new(created: Timestamp, seed: u64, training: TrainingRange) -> Self {
         let code_version = env!("CARGO_PKG_VERSION").to_owned();
-        Self { format: FORMAT, code_version, created, seed, training, files: BTreeMap::new() }
+        Self { format: FORMAT, code_version, created, seed, training, files: BTreeMap::new(), seal: String::new() }
+    }
+
+    /// The manifest of these files, sealed so that a change to any of its values shows.
+    pub(crate) fn sealed(self, files: BTreeMap<String, FileRecord>) -> Result<Self> {
+        let manifest = Self { files, ..self };
+        Ok(Self { seal: manifest.own_seal()?, ..manifest })
+    }
+
+    fn own_seal(&self) -> Result<String> {
+        let unsealed = Self { seal: String::new(), ..self.clone() };
+        let bytes = serde_json::to_vec(&unsealed).map_err(Error::learn(MANIFEST))?;
+        Ok(FileRecord::of(&bytes).blake3)
     }
 
     /// Reads `manifest.json` of the artifact in `path`, refusing other formats and files that could lie elsewhere.
@@ -73,6 +87,11 @@ impl Manifest {
             return Err(Error::ArtifactFormat { path: path.to_owned(), found: format, expected: FORMAT });
         }
         let manifest: Self = serde_json::from_slice(bytes).map_err(broken)?;
+        let found = manifest.own_seal()?;
+        if found != manifest.seal {
+            let (path, file) = (path.to_owned(), MANIFEST.to_owned());
+            return Err(Error::ArtifactHash { path, file, found, expected: manifest.seal });
+        }
         let plain = |name: &String| !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':']);
         if let Some(name) = manifest.files.keys().find(|name| !plain(name)) {
             return Err(Error::content(MANIFEST, format!("`{name}` is no plain file name")));

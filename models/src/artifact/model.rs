@@ -73,7 +73,7 @@ impl Model {
             contents.push((GATE, json(GATE, gate)?));
         }
         let records = contents.iter().map(|(name, bytes)| ((*name).to_owned(), FileRecord::of(bytes)));
-        let manifest = Manifest { files: records.collect(), ..self.manifest.clone() };
+        let manifest = self.manifest.clone().sealed(records.collect())?;
         contents.push((MANIFEST, json(MANIFEST, &manifest)?));
         files::write_directory(dir, &contents)?;
         Ok(manifest)

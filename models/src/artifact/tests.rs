@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use nearcast_datasets::{Interner, KeyId, Timestamp};
 
-use super::{CARD, COACCESS, CONFIG, FILES_REQUIRED, MANIFEST, TENSORS, VOCABULARY};
+use super::{CARD, COACCESS, CONFIG, FILES_REQUIRED, GATE, MANIFEST, TENSORS, VOCABULARY};
 use crate::{
     CoAccessRow, DemandQuery, Error, Gate, GateConfig, ItemCatalogue, Manifest, Model, ModelConfig, PlacementTrainer,
     RecentCounts, Result, SequenceConfig, SequenceTrainer, TrainedCoAccess, TrainingRange, Vocabulary,
@@ -110,7 +110,7 @@ fn a_changed_byte_in_any_file_is_refused_by_name() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("v");
     saved(&dir)?;
-    for name in FILES_REQUIRED {
+    for name in FILES_REQUIRED.into_iter().chain([GATE]) {
         let good = fs::read(dir.join(name)).unwrap();
         let mut bad = good.clone();
         let middle = bad.len() / 2;
@@ -146,8 +146,16 @@ fn other_formats_and_manifests_that_reach_outside_are_refused() -> Result<()> {
         change("\"format\": 1", "\"format\": 2"),
         Err(Error::ArtifactFormat { found: 2, expected: 1, .. })
     ));
-    assert!(matches!(change(CARD, "../card"), Err(Error::ArtifactContent { .. })));
+    assert!(matches!(change("\"seed\": 1", "\"seed\": 2"), Err(Error::ArtifactHash { .. })));
+    assert!(matches!(change("\"requests\": ", "\"requests\": 1"), Err(Error::ArtifactHash { .. })));
     assert!(matches!(change("{", "["), Err(Error::ArtifactContent { .. })));
+    let reaching_out = {
+        let manifest: Manifest = serde_json::from_str(&good).unwrap();
+        let renamed = manifest.files.iter().map(|(name, record)| (name.replace(CARD, "../card"), record.clone()));
+        manifest.clone().sealed(renamed.collect())?
+    };
+    fs::write(&path, serde_json::to_vec(&reaching_out).unwrap()).unwrap();
+    assert!(matches!(Model::load(&dir), Err(Error::ArtifactContent { .. })));
     fs::remove_file(&path).unwrap();
     assert!(matches!(Model::load(&dir), Err(Error::ArtifactFiles { state: "missing", .. })));
     Ok(())
@@ -167,9 +175,9 @@ fn content_that_makes_no_sense_is_an_error_even_when_its_hash_matches() -> Resul
         (CONFIG, b"[sequence]\nembedding_width = 9"),
         (CONFIG, b"[sequence]\nwidth = 9"),
     ] {
-        let mut changed = manifest.clone();
-        changed.files.insert(broken.to_owned(), crate::FileRecord::of(content));
-        let changed = serde_json::to_vec(&changed).unwrap();
+        let mut records = manifest.files.clone();
+        records.insert(broken.to_owned(), crate::FileRecord::of(content));
+        let changed = serde_json::to_vec(&manifest.clone().sealed(records)?).unwrap();
         let read = |name: &str| {
             Ok(Some(match name {
                 MANIFEST => changed.clone(),
