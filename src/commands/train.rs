@@ -44,6 +44,7 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let config = args.config()?;
     let logs = args.logs.iter().map(|log| LogSource::parse(log)).collect::<Result<Vec<_>, _>>()?;
     let registry = Registry::open(&args.registry)?;
+    registry.check_writable()?;
     let options = PublishOptions { now: now(), alias: args.alias };
     let mut bar = TrainingBar::new();
     let published = train(&config, &logs, &registry, &options, &mut |progress| bar.show(progress));

@@ -87,6 +87,14 @@ impl Registry {
         &self.location
     }
 
+    /// Tells early whether publishing has a chance, so that no training is done in vain. Leaves nothing behind.
+    ///
+    /// # Errors
+    /// What the file system or the store refused.
+    pub fn check_writable(&self) -> Result<()> {
+        self.backend.probe()
+    }
+
     /// Publishes the saved version in `dir` under the next free number, which no other version has or ever had.
     ///
     /// # Errors

@@ -69,6 +69,11 @@ impl Backend for Local {
         self.write(path, &bytes, |from, to| fs::rename(from, to))
     }
 
+    fn probe(&self) -> Result<()> {
+        let existing = self.root.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+        tempfile::tempfile_in(existing).map(drop).map_err(Error::file("write in", &self.root))
+    }
+
     fn remove(&self, path: &str) -> Result<()> {
         let path = self.root.join(path);
         match fs::remove_file(&path) {

@@ -20,6 +20,8 @@ pub(super) trait Backend: Debug + Send + Sync {
     fn create(&self, path: &str, bytes: Vec<u8>) -> Result<bool>;
     /// Creates or replaces a file: readers see the old content or the new, nothing between.
     fn replace(&self, path: &str, bytes: Vec<u8>) -> Result<()>;
+    /// Tells whether writing has a chance, without leaving anything behind.
+    fn probe(&self) -> Result<()>;
     /// Removes a file, if there is one.
     fn remove(&self, path: &str) -> Result<()>;
 }

@@ -83,6 +83,11 @@ impl Backend for Remote {
         put.map(|_| ()).map_err(failed("write", &path))
     }
 
+    /// Only that the store answers: a write would have to be deleted, which not everybody may do.
+    fn probe(&self) -> Result<()> {
+        self.list("versions").map(drop)
+    }
+
     fn remove(&self, path: &str) -> Result<()> {
         let path = self.path(path);
         let place = path.clone();
