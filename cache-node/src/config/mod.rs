@@ -108,6 +108,7 @@ impl TryFrom<RawConfig> for NodeConfig {
         if raw.capacity.0 < segment_bytes {
             return Err(value("capacity", format!("{} bytes is less than one segment", raw.capacity.0)));
         }
+        let origin = OriginConfig::try_from(raw.origin)?;
         Ok(Self {
             name: NodeName::from(word("name", &raw.name)?),
             region: Arc::from(word("region", &raw.region)?),
@@ -118,8 +119,8 @@ impl TryFrom<RawConfig> for NodeConfig {
             data_dir: raw.data_dir.clone(),
             segment_bytes,
             keys_max: raw.index.keys_max.unwrap_or(KEYS_MAX),
-            core: sections::core(raw.capacity.0, &raw.index, &raw.prefetch)?,
-            origin: OriginConfig::try_from(raw.origin)?,
+            core: sections::core(raw.capacity.0, &raw.index, &raw.prefetch, &origin)?,
+            origin,
             store: StoreConfig::checked(&raw.store, raw.capacity.0, segment_bytes),
             peers: PeersConfig::from(&raw.peers),
             front: FrontConfig::from(&raw.front),
@@ -221,6 +222,15 @@ mod tests {
         assert!(error.contains("did you mean `segment_size`?"), "{error}");
         let error = parse(&format!("{ORIGIN}conect_timeout = \"1s\"")).unwrap_err().to_string();
         assert!(error.contains("did you mean `connect_timeout`?"), "{error}");
+    }
+
+    #[test]
+    fn prefetches_leave_most_of_the_origin_to_demand() {
+        let flights = |more: &str| parse(&format!("{ORIGIN}{more}")).unwrap().core.prefetch_flights_max;
+        assert_eq!(flights(""), 16);
+        assert_eq!(flights("concurrency_max = 8"), 2);
+        assert_eq!(flights("concurrency_max = 1"), 1);
+        assert_eq!(flights("concurrency_max = 8\n[prefetch]\nconcurrency_max = 1"), 1);
     }
 
     #[test]

@@ -271,8 +271,13 @@ impl EmulationConfig {
     }
 }
 
-/// `[index]` and `[prefetch]`: the bounds of the node core.
-pub(super) fn core(capacity_bytes: u64, index: &RawIndex, prefetch: &RawPrefetch) -> Result<NodeCoreConfig> {
+/// `[index]` and `[prefetch]`: the bounds of the node core. Most requests that the origin takes at a time are demand's.
+pub(super) fn core(
+    capacity_bytes: u64,
+    index: &RawIndex,
+    prefetch: &RawPrefetch,
+    origin: &OriginConfig,
+) -> Result<NodeCoreConfig> {
     let defaults = NodeCoreConfig::default();
     let policy = index.policy.as_deref().map_or(Ok(PolicyKind::default()), policy)?;
     let index = IndexConfig {
@@ -285,7 +290,10 @@ pub(super) fn core(capacity_bytes: u64, index: &RawIndex, prefetch: &RawPrefetch
     Ok(NodeCoreConfig {
         index,
         queue_max: prefetch.queue_max.unwrap_or(defaults.queue_max),
-        prefetch_flights_max: prefetch.concurrency_max.unwrap_or(defaults.prefetch_flights_max),
+        prefetch_flights_max: prefetch
+            .concurrency_max
+            .unwrap_or(defaults.prefetch_flights_max)
+            .min(origin.concurrency_max.div_ceil(ORIGIN_SHARE)),
         prefetch_flight_bytes_max: prefetch.bytes_in_flight_max.map_or(defaults.prefetch_flight_bytes_max, |s| s.0),
         ..defaults
     })
@@ -307,5 +315,7 @@ fn positive(key: &'static str, raw: Option<usize>, default: usize) -> Result<usi
     }
 }
 
+/// Prefetches take at most one of so many requests that may be under way to the origin.
+const ORIGIN_SHARE: usize = 4;
 /// Header, page alignment and blob index of one entry on disk.
 const ENTRY_OVERHEAD_BYTES: u64 = 16 << 10;

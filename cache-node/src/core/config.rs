@@ -14,7 +14,7 @@ use crate::index::{IndexConfig, IndexConfigError};
 /// | `flights_max` | 65,536 | transfers that requests may join; beyond it they are not coalesced |
 /// | `queue_max` | 4,096 | prefetches waiting for their transfer |
 /// | `queue_bytes_max` | 256 MiB | bytes of those |
-/// | `prefetch_flights_max` | 16 | prefetch transfers at a time |
+/// | `prefetch_flights_max` | 16 | prefetch transfers at a time while there is no demand; fewer the more there is |
 /// | `prefetch_flight_bytes_max` | 64 MiB | bytes of those; one larger prefetch may fly alone |
 /// | `demand_flights_max` | 64 | demand transfers under way above which no prefetch starts |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -35,8 +35,7 @@ impl NodeCore {
         while let Some(best) = self.queue.peek() {
             let bytes = self.flights.prefetch_bytes().saturating_add(best.bytes);
             let is_too_much = self.flights.prefetch_count() > 0 && bytes > self.prefetch_flight_bytes_max;
-            if self.flights.prefetch_count() >= self.prefetch_flights_max
-                || self.flights.demand_count() > self.demand_flights_max
+            if self.flights.prefetch_count() >= self.prefetch_slots()
                 || self.flights.len() >= self.flights_max
                 || is_too_much
             {
@@ -111,6 +110,13 @@ impl NodeCore {
         self.record_late(now, segment, order.command);
         self.report_result(&order, CommandStatus::Expired);
         true
+    }
+
+    /// Prefetch transfers that may be under way beside demand's: the more demand there is, the fewer, down to none.
+    fn prefetch_slots(&self) -> usize {
+        let all = self.demand_flights_max.saturating_add(1);
+        let left = all.saturating_sub(self.flights.demand_count());
+        self.prefetch_flights_max.saturating_mul(left).div_ceil(all)
     }
 
     fn store_prefetched(

@@ -187,6 +187,17 @@ fn no_prefetch_starts_while_demand_needs_the_links() {
 }
 
 #[test]
+fn the_more_demand_is_under_way_the_fewer_prefetches_are() {
+    let started_beside = |demand: u32| {
+        let mut core = core(|config| (config.prefetch_flights_max, config.demand_flights_max) = (4, 7));
+        (0..demand).for_each(|key| _ = core.handle_request(at(0), segment(key), 1));
+        (100..110).for_each(|key| core.handle_order(at(0), order(key, 1, 1.0)));
+        std::iter::from_fn(|| core.poll_prefetch(at(0))).count()
+    };
+    assert_eq!([0, 1, 2, 4, 6, 7, 8, 20].map(started_beside), [4, 4, 3, 2, 1, 1, 0, 0]);
+}
+
+#[test]
 fn orders_that_make_no_sense_end_at_once() {
     let mut core = core(|_| ());
     ask(&mut core, 0, 1);
