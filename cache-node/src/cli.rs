@@ -27,7 +27,7 @@ pub struct NodeArgs {
 /// # Errors
 /// When the configuration is wrong, the address is taken, or the node cannot start.
 pub fn run(args: &NodeArgs) -> anyhow::Result<()> {
-    let config = NodeConfig::load(&args.config)?;
+    let config = NodeConfig::load(&args.config).with_context(|| format!("cannot use {}", args.config.display()))?;
     if args.check_config {
         return Ok(());
     }

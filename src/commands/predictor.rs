@@ -25,7 +25,8 @@ pub(crate) struct Args {
 
 /// Runs the predictor service until Ctrl-C or SIGTERM.
 pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
-    let config = PredictorConfig::load(&args.config)?;
+    let config =
+        PredictorConfig::load(&args.config).with_context(|| format!("cannot use {}", args.config.display()))?;
     if args.check_config {
         let document = json!({ "schema": "nearcast.config-check/1", "config": args.config, "valid": true });
         output.show(&document, |_| format!("{} is valid", args.config.display()))?;
