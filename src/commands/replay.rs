@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -106,6 +107,7 @@ fn run_replay(args: Args) -> anyhow::Result<ReplayReport> {
     let source = LogSource::parse(&args.log)?;
     let page = args.report.clone();
     let config = args.into_config()?;
+    page.as_deref().map_or(Ok(()), check_writable)?;
     let bar = ProgressBar::new_spinner();
     let result = replay(&source, &config, &|progress| show_progress(&bar, progress));
     bar.finish_and_clear();
@@ -114,6 +116,16 @@ fn run_replay(args: Args) -> anyhow::Result<ReplayReport> {
         write_page(&report, &path)?;
     }
     Ok(report)
+}
+
+/// Tells before the work whether a page can be written; a device or pipe is left alone.
+fn check_writable(page: &Path) -> anyhow::Result<()> {
+    if page.is_file() || !page.exists() {
+        let folder = page.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        tempfile::tempfile_in(folder)
+            .with_context(|| format!("cannot write {}; choose another --report", page.display()))?;
+    }
+    Ok(())
 }
 
 impl Args {

@@ -44,6 +44,7 @@ impl Plan {
     /// Reads the log for its regions and size, checks everything, and writes the topology.
     pub(super) fn make(config: UpConfig) -> anyhow::Result<Self> {
         ensure!(config.speed.is_finite() && config.speed > 0.0, "--speed must be a positive number");
+        let topology = config.topology.as_deref().map_or_else(|| Ok(Topology::default()), Topology::load)?;
         let described = profile(&LogSource::parse(&config.log)?, |_| {})?;
         let regions = if config.regions.is_empty() {
             described.regions.iter().map(|region| region.name.clone()).collect()
@@ -51,7 +52,6 @@ impl Plan {
             config.regions
         };
         check_names(&regions)?;
-        let topology = config.topology.as_deref().map_or_else(|| Ok(Topology::default()), Topology::load)?;
         topology.check_regions(&regions)?;
         fs::create_dir_all(&config.dir).with_context(|| format!("cannot create {}", config.dir.display()))?;
         let dir = config.dir.canonicalize()?;
