@@ -24,7 +24,10 @@ use super::{
     schedule::{Planned, Schedule},
     tally::{CacheStatus, Ended, Tally, histogram},
 };
-use crate::origin::{Objects, content, target};
+use crate::{
+    origin::{Objects, content, target},
+    shutdown::shutdown_signal,
+};
 
 /// Plays schedules against a cluster.
 #[derive(Clone, Debug)]
@@ -56,7 +59,7 @@ impl Player {
         Self { http, cluster, objects: objects.map(Arc::new), concurrency }
     }
 
-    /// Plays a schedule to its end or until Ctrl-C; `progress` is told how many requests ended.
+    /// Plays a schedule to its end or until Ctrl-C or SIGTERM; `progress` is told how many requests ended.
     pub(super) async fn play(
         &self,
         mut schedule: Schedule,
@@ -67,7 +70,7 @@ impl Player {
         let slots = Arc::new(Semaphore::new(self.concurrency));
         let (ended_count, progress) = (Arc::new(AtomicU64::new(0)), Arc::new(progress));
         let (mut late_count, mut lateness) = (0, histogram());
-        let mut interrupt = pin!(tokio::signal::ctrl_c());
+        let mut interrupt = pin!(shutdown_signal()?);
         let mut is_interrupted = false;
         let start = Instant::now();
         'play: while let Some(chunk) = schedule.planned.recv().await {
@@ -79,7 +82,7 @@ impl Player {
                 };
                 let slot = tokio::select! {
                     biased;
-                    _ = &mut interrupt => {
+                    () = &mut interrupt => {
                         is_interrupted = true;
                         break 'play;
                     }
