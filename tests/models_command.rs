@@ -1,41 +1,22 @@
 //! `nearcast models` as a process, on a registry with two small versions.
 
+mod support {
+    pub(crate) mod version;
+}
+
 use std::{
     error::Error,
     path::Path,
     process::{Command, Output},
 };
 
-use nearcast_datasets::Timestamp;
-use nearcast_models::{
-    ItemCatalogue, Manifest, Model, ModelConfig, PlacementTrainer, Registry, SequenceConfig, SequenceTrainer,
-    TrainedCoAccess, TrainingRange, Vocabulary,
-};
+use nearcast_models::Registry;
 use serde_json::Value;
+use support::version;
 
 fn publish(registry: &str, folder: &Path, seed: u64) -> nearcast_models::Result<()> {
-    let sequence = SequenceConfig { embedding_width: 4, hidden_width: 4, ..SequenceConfig::default() };
-    let config = ModelConfig { sequence, ..ModelConfig::default() };
-    let vocabulary = Vocabulary::build([("/a", 3), ("/b", 2)], &config.vocabulary)?;
-    let items = ["/a", "/b"].map(|key| vocabulary.item(key)).to_vec();
-    let catalogue = ItemCatalogue { items, counts: vec![3, 2] };
-    let sequence = SequenceTrainer::new(&config.sequence, &vocabulary, catalogue, seed)?.finish()?;
-    let placement = PlacementTrainer::new(&config.placement, &sequence, 1, seed)?.finish();
-    let training = TrainingRange { requests: 5, ..TrainingRange::default() };
-    let model = Model {
-        vocabulary,
-        sequence,
-        coaccess: TrainedCoAccess::default(),
-        placement,
-        regions: vec!["default".to_owned()],
-        gate: None,
-        manifest: Manifest::new(Timestamp::from_micros(0), seed, training),
-        config,
-        metrics: serde_json::json!({"hr_20": 0.25}),
-        card: format!("# Model of seed {seed}\n"),
-    };
     let dir = folder.join(format!("saved-{seed}"));
-    model.save(&dir)?;
+    version::save(&dir, seed)?;
     Registry::open(registry)?.publish(&dir).map(|_| ())
 }
 
