@@ -44,7 +44,7 @@ mod types;
 use std::sync::Arc;
 
 use nearcast_datasets::{Interner, KeyId, RegionId, SegmentId, Timestamp};
-use nearcast_models::Model;
+use nearcast_models::{Gate, Model};
 use nearcast_proto::{
     message::{Epoch, NodeDescriptor},
     topology::Topology,
@@ -213,6 +213,11 @@ impl Engine {
     /// What was done and why.
     pub fn account(&self) -> &Account {
         &self.account
+    }
+
+    /// The gate, with what it has learnt.
+    pub fn gate(&self) -> &Gate {
+        &self.learnt.gate
     }
 
     /// The configuration in force.
