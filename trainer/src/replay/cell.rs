@@ -60,7 +60,12 @@ impl CellSpec {
         let stopwatch = Stopwatch::start();
         let mut cluster = Cluster::new(log, &self.setup(config), self.engine(log, config)?)?;
         let counted_from = config.counted_from(log.len());
+        let mut coming = config.model.as_ref().filter(|_| config.model_from.is_some());
         for index in 0..log.len() {
+            let now = log.row(index).timestamp;
+            if let Some((version, model)) = coming.take_if(|_| config.model_from.is_some_and(|from| from <= now)) {
+                cluster.install_model(now, version, model);
+            }
             if index == counted_from {
                 cluster.start_counting();
             }
@@ -108,7 +113,7 @@ impl CellSpec {
         settings.policy = self.policy;
         let mut engine = Engine::new(EngineConfig::try_from(settings)?, config.topology.clone());
         engine.set_arm(Arm::Nearcast, false);
-        if let Some((version, model)) = &config.model {
+        if let Some((version, model)) = config.model.as_ref().filter(|_| config.model_from.is_none()) {
             engine.install_model(log.first_timestamp(), version.clone(), model.clone());
         }
         Ok(Some(engine))
@@ -116,6 +121,7 @@ impl CellSpec {
 
     fn report(&self, tally: &Tally, config: &ReplayConfig) -> CellReport {
         let prefetch = tally.prefetch;
+        let version = config.model.as_ref().filter(|_| self.prefetch == PrefetchKind::Nearcast);
         let ended = prefetch.used + prefetch.late + prefetch.unused;
         CellReport {
             policy: self.policy,
@@ -124,6 +130,7 @@ impl CellSpec {
             cache: config.caches[self.cache_index].to_string(),
             cache_bytes: self.cache_bytes,
             budget: self.prefetch.has_budget().then_some(self.budget),
+            model_version: version.map(|(version, _)| version.to_string()),
             requests: tally.requests,
             hits: tally.requests - tally.misses,
             misses: tally.misses,

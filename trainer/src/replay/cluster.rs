@@ -13,6 +13,7 @@ use nearcast_cache_node::{
     index::Index,
 };
 use nearcast_datasets::{KeyId, SegmentId, ServedFrom, Timestamp};
+use nearcast_models::Model;
 use nearcast_predictor::engine::{Engine, Order, OrderSource};
 use nearcast_proto::message::{Action, NodeDescriptor, NodeName};
 
@@ -122,6 +123,13 @@ impl<'a> Cluster<'a> {
         }
         if self.is_instant {
             self.advance(now);
+        }
+    }
+
+    /// Puts a model into service; nothing without a predictor.
+    pub(super) fn install_model(&mut self, now: Timestamp, version: &Arc<str>, model: &Arc<Model>) {
+        if let Some(predictor) = &mut self.predictor {
+            predictor.install_model(now, Arc::clone(version), Arc::clone(model));
         }
     }
 

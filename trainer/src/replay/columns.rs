@@ -1,5 +1,7 @@
 //! A log in coded columns, read once and shared by all cells.
 
+use std::ops::Range;
+
 use nearcast_cache_node::core::routing::key_hash;
 use nearcast_datasets::{
     ByteRange, ClientId, Dictionaries, EventChunk, Interner, KeyId, LogReader, LogSource, RegionId, RequestEvent,
@@ -64,6 +66,34 @@ impl LogColumns {
         }
         if columns.is_empty() {
             return Err(ReplayError::EmptyLog { log: source.to_string() });
+        }
+        columns.name(names, options);
+        Ok(columns)
+    }
+
+    /// Reads what several logs, which may overlap in time, hold of a window. Names, regions and bytes of anything
+    /// outside it stay unknown.
+    ///
+    /// # Errors
+    /// When a log cannot be read or is not sorted by time, or no request is in the window.
+    pub fn read_within(sources: &[LogSource], window: &Range<Timestamp>, options: ReadOptions) -> Result<Self> {
+        let mut names = Dictionaries::default();
+        let mut chunks = Vec::new();
+        for source in sources {
+            let mut reader = LogReader::open(source)?.within(window.clone());
+            while let Some(chunk) = reader.next_chunk(&mut names)? {
+                chunks.push(chunk);
+            }
+        }
+        let mut columns = Self::with_capacity(chunks.iter().map(EventChunk::len).sum(), options);
+        let mut seen = Vec::new();
+        for chunk in if sources.len() > 1 { vec![in_time_order(&chunks)] } else { chunks } {
+            columns.append(&chunk, options);
+            columns.distinct_bytes += new_bytes(&chunk, options, &mut seen);
+        }
+        if columns.is_empty() {
+            let logs: Vec<_> = sources.iter().map(ToString::to_string).collect();
+            return Err(ReplayError::EmptyLog { log: logs.join(", ") });
         }
         columns.name(names, options);
         Ok(columns)
@@ -191,6 +221,25 @@ impl LogColumns {
             self.ranges.extend_from_slice(&chunk.ranges);
         }
     }
+}
+
+/// All rows as one chunk; rows of the same instant keep their order.
+fn in_time_order(chunks: &[EventChunk]) -> EventChunk {
+    let mut places: Vec<(Timestamp, &EventChunk, usize)> = chunks
+        .iter()
+        .flat_map(|chunk| chunk.timestamps.iter().enumerate().map(move |(row, timestamp)| (*timestamp, chunk, row)))
+        .collect();
+    places.sort_by_key(|(timestamp, ..)| *timestamp);
+    let mut merged = EventChunk::default();
+    for (timestamp, chunk, row) in places {
+        merged.timestamps.push(timestamp);
+        merged.clients.push(chunk.clients[row]);
+        merged.regions.push(chunk.regions[row]);
+        merged.keys.push(chunk.keys[row]);
+        merged.sizes_bytes.push(chunk.sizes_bytes[row]);
+        merged.ranges.push(chunk.ranges[row]);
+    }
+    merged
 }
 
 /// Bytes of the keys that the chunk names for the first time.

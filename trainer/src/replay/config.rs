@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use nearcast_cache_node::{core::NodeCoreConfig, index::PolicyKind};
+use nearcast_datasets::Timestamp;
 use nearcast_models::Model;
 use nearcast_predictor::engine::EngineSettings;
 use nearcast_proto::topology::Topology;
@@ -88,6 +89,8 @@ pub struct ReplayConfig {
     pub control_round_trip: Duration,
     /// A trained model and its version.
     pub model: Option<(Arc<str>, Arc<Model>)>,
+    /// When the model goes into service; from the start when not set.
+    pub model_from: Option<Timestamp>,
     /// Bounds of the nodes; capacity and policy are set by the cell.
     pub node: NodeCoreConfig,
     /// Settings of the engine; budget and seed are set by the cell.
@@ -114,6 +117,7 @@ impl Default for ReplayConfig {
             segment_bytes: 1 << 20,
             control_round_trip: Duration::from_millis(20),
             model: None,
+            model_from: None,
             node: NodeCoreConfig::default(),
             engine: EngineSettings::default(),
             oracle: false,

@@ -43,7 +43,7 @@ pub use self::{
     columns::{LogColumns, ReadOptions},
     config::{CacheSize, EvictionKind, PlacementKind, PrefetchKind, ReplayConfig},
     error::{ReplayError, Result},
-    page::{page, write_page},
+    page::{document, escape, page, sections, write_document, write_page},
     report::{BaselineReport, CellReport, LatencyReport, OracleReport, PrefetchReport, ReplayReport, SCHEMA},
 };
 

@@ -15,7 +15,14 @@ use super::{CellReport, OracleReport, ReplayError, ReplayReport, Result, charts}
 /// When a chart cannot be drawn or the file cannot be written, for example because the disk is full; nothing is left
 /// behind then.
 pub fn write_page(report: &ReplayReport, path: &Path) -> Result<()> {
-    let page = page(report)?;
+    write_document(&page(report)?, path)
+}
+
+/// Writes a page as [`write_page`] does.
+///
+/// # Errors
+/// When the file cannot be written; nothing is left behind then.
+pub fn write_document(page: &str, path: &Path) -> Result<()> {
     let failed = |source| ReplayError::Report { path: path.display().to_string(), source };
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return fs::write(path, page).map_err(failed);
@@ -34,10 +41,7 @@ pub fn write_page(report: &ReplayReport, path: &Path) -> Result<()> {
 /// # Errors
 /// When a chart cannot be drawn.
 pub fn page(report: &ReplayReport) -> Result<String> {
-    let mut html = String::from(HEAD);
-    // Writing to a string cannot fail, so results are dropped here and below.
-    let _ = write!(
-        html,
+    let body = format!(
         "<h1>Replay of {}</h1><p>{} requests of {} keys from {} regions, counted after the first {:.0} %; seed {}{}.</p>",
         escape(&report.log),
         report.requests,
@@ -47,12 +51,25 @@ pub fn page(report: &ReplayReport) -> Result<String> {
         report.seed,
         flags(report),
     );
+    Ok(document("Nearcast replay", &(body + &sections(report)?)))
+}
+
+/// A page with this title around `body`, styled as all reports are.
+pub fn document(title: &str, body: &str) -> String {
+    format!("{HEAD}<title>{}</title></head><body><main>{body}</main></body></html>\n", escape(title))
+}
+
+/// The part of the page below its heading: charts and numbers.
+///
+/// # Errors
+/// When a chart cannot be drawn.
+pub fn sections(report: &ReplayReport) -> Result<String> {
+    let mut html = String::new();
     section(&mut html, "Miss ratio", MISSES, &charts::miss_ratios(&report.cells)?);
     section(&mut html, "Latency", LATENCY, &charts::latency_curves(&report.cells)?);
     section(&mut html, "Prefetches", PREFETCHES, &charts::prefetch_outcomes(&report.cells)?);
     html.push_str("<h2>Numbers</h2>");
     numbers(&mut html, &report.cells);
-    html.push_str("</main></body></html>\n");
     Ok(html)
 }
 
@@ -82,6 +99,7 @@ fn flags(report: &ReplayReport) -> String {
 }
 
 fn section(html: &mut String, title: &str, explanation: &str, svg: &str) {
+    // Writing to a string cannot fail, here and below.
     let _ = write!(html, "<h2>{title}</h2><p>{explanation}</p>{svg}");
 }
 
@@ -96,6 +114,7 @@ fn numbers(html: &mut String, cells: &[CellReport]) {
         let columns = [
             cell.policy.as_str().to_owned(),
             cell.prefetcher.as_str().to_owned(),
+            cell.model_version.as_deref().map_or_else(String::new, escape),
             cell.placement.as_str().to_owned(),
             escape(&cell.cache),
             cell.budget.map_or_else(String::new, |budget| format!("{budget}")),
@@ -117,13 +136,15 @@ fn numbers(html: &mut String, cells: &[CellReport]) {
     html.push_str("</tbody></table>");
 }
 
-fn escape(text: &str) -> String {
+/// Text as HTML shows it.
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 14] = [
     "policy",
     "prefetch",
+    "model",
     "placement",
     "cache",
     "budget",
@@ -143,9 +164,9 @@ const LATENCY: &str = "Share of the requests answered within a time; the time ax
 const PREFETCHES: &str = "What became of prefetched segments: used in time (green), asked for before they had landed (amber), or in \
     vain (red).";
 
-const HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Nearcast replay</title><style>\
+const HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><style>\
     body{font:15px/1.5 system-ui,sans-serif;color:#1d2733;margin:0}main{max-width:62rem;margin:2rem auto;padding:0 1rem}\
     h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}svg{max-width:100%;height:auto}\
     table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px;display:block;overflow-x:auto}\
     th,td{padding:.3rem .6rem;border-bottom:1px solid #d8dee6;text-align:right;white-space:nowrap}\
-    </style></head><body><main>";
+    </style>";

@@ -1,8 +1,9 @@
 //! The production engine at the other end of two lines.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use nearcast_datasets::{KeyId, RegionId, SegmentId, ServedFrom, Timestamp};
+use nearcast_models::Model;
 use nearcast_predictor::engine::{Engine, NodeIndex, Observation, Order};
 use nearcast_proto::message::{CommandId, CommandStatus, NodeDescriptor, OutcomeKind};
 
@@ -63,6 +64,10 @@ impl<'a> Predictor<'a> {
     /// When the engine wants to be called though nothing happens.
     pub(super) fn timeout_at(&self) -> Option<Timestamp> {
         self.engine.poll_timeout().filter(|at| *at > self.timed_out_at)
+    }
+
+    pub(super) fn install_model(&mut self, now: Timestamp, version: Arc<str>, model: Arc<Model>) {
+        self.engine.install_model(now, version, model);
     }
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {

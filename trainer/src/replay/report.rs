@@ -56,6 +56,9 @@ pub struct CellReport {
     pub cache_bytes: u64,
     /// Bound on extra fetched bytes; none without prefetching, or for a baseline, which has none.
     pub budget: Option<f64>,
+    /// The version of the trained model that the prefetcher used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_version: Option<String>,
     /// Requests of clients.
     pub requests: u64,
     /// Of those, answered from what the region's own node held.
@@ -185,7 +188,8 @@ impl CellReport {
             PlacementKind::None => String::new(),
             placed => format!(" {}", placed.as_str()),
         };
-        format!("{}{placement} {} {}{budget}", self.policy.as_str(), self.cache, self.prefetcher.as_str())
+        let model = self.model_version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
+        format!("{}{placement} {} {}{model}{budget}", self.policy.as_str(), self.cache, self.prefetcher.as_str())
     }
 
     /// Bytes fetched into nodes, from peers and origin alike.

@@ -1,7 +1,7 @@
 //! Replay as a whole: exact counts and times on small logs, and the report's promises.
 
 use nearcast_cache_node::core::MissCause;
-use nearcast_datasets::{RequestEvent, Timestamp};
+use nearcast_datasets::{LogWriter, RequestEvent, Timestamp, WriteOptions};
 use nearcast_proto::topology::Topology;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -135,6 +135,29 @@ fn only_requests_after_the_warm_up_are_counted() {
     let events: Vec<_> = (0..10).map(|at| event(1_000 * at, "a", "/x", 1)).collect();
     let cell = run_one(&events, &ReplayConfig { warmup: 0.3, caches: vec![CacheSize::Bytes(5)], ..quiet() });
     assert_eq!((cell.requests, cell.misses, cell.origin_bytes), (7, 0, 0));
+}
+
+#[test]
+fn a_window_of_several_logs_is_read_in_time_order_and_knows_nothing_outside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, events: &[RequestEvent]| {
+        let path = folder.path().join(name);
+        let mut writer = LogWriter::create(&path, WriteOptions::default()).unwrap();
+        events.iter().for_each(|event| writer.push(event).unwrap());
+        writer.finish().unwrap();
+        LogSource::from(path.as_path())
+    };
+    let odd = write("odd", &[event(1, "a", "/one", 10), event(3, "a", "/three", 20), event(9, "c", "/nine", 40)]);
+    let even = write("even", &[event(2, "b", "/two", 1), event(4, "a", "/one", 10), event(8, "a", "/eight", 80)]);
+    let window = Timestamp::from_micros(2_000)..Timestamp::from_micros(8_000);
+    let columns = LogColumns::read_within(&[odd.clone(), even], &window, ReadOptions::default()).unwrap();
+    let keys: Vec<_> = (0..columns.len()).map(|row| columns.key_name(columns.row(row).key)).collect();
+    assert_eq!(keys, ["/two", "/three", "/one"]);
+    assert_eq!((columns.key_count(), columns.distinct_bytes()), (3, 31));
+    assert_eq!(columns.region_names().len(), 2, "{:?}", columns.region_names());
+    let empty = Timestamp::from_micros(4_000)..Timestamp::from_micros(5_000);
+    let nothing = LogColumns::read_within(&[odd], &empty, ReadOptions::default());
+    assert!(matches!(nothing, Err(ReplayError::EmptyLog { .. })), "{nothing:?}");
 }
 
 #[test]
