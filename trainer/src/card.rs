@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::{
-    TrainMetrics,
+    GateReport, GateTrial, TrainMetrics,
     evaluate::{MethodMetrics, method},
     train::DataReport,
 };
@@ -16,6 +16,7 @@ pub(crate) fn card(metrics: &TrainMetrics) -> String {
         fitting(metrics),
         next_key(metrics),
         demand(metrics),
+        gate(&metrics.gate_fit),
         LIMITS.to_owned(),
         LOADING.to_owned(),
     ];
@@ -121,6 +122,55 @@ fn demand(metrics: &TrainMetrics) -> String {
     );
     for (name, deviance) in &report.deviance {
         let _ = writeln!(text, "| {name} | {deviance:.4} |");
+    }
+    text
+}
+
+fn gate(report: &GateReport) -> String {
+    let mut text = "## Gate\n\n".to_owned();
+    if let Some(reason) = &report.left_out {
+        let _ = writeln!(text, "None, it learns online from nothing: {reason}.");
+        return text;
+    }
+    let _ = writeln!(
+        text,
+        "Learnt from {} labels ({} used) while {} requests of the training range were played through the engine, first \
+         without a model, then with one that had not seen what it was asked about. Expected calibration error {:.4}, \
+         every label judged before it was learnt from.\n\
+         Caches of {:.0} % of the distinct bytes, a budget of {:.0} % extra bytes, the built-in topology.",
+        report.labels,
+        report.labels_used,
+        report.requests,
+        report.calibration_error,
+        report.cache_share * 100.0,
+        report.budget_share * 100.0,
+    );
+    if let Some(reason) = &report.untried {
+        let _ = writeln!(text, "\nNot tried on later traffic: {reason}.");
+    }
+    let Some(later) = &report.later else { return text };
+    let _ = writeln!(
+        text,
+        "\n{} requests of later traffic, from empty caches and without anything else learnt online before:\n\n\
+         | | miss ratio | mean ms | extra fetch | labels | calibration error |\n| --- | --- | --- | --- | --- | --- |",
+        later.requests,
+    );
+    let rows = [
+        ("no prefetching", later.without_prefetching),
+        ("model, gate from nothing", later.untrained_gate),
+        ("model, trained gate", later.trained_gate),
+    ];
+    for (name, trial) in rows {
+        let GateTrial { miss_ratio, latency_ms_mean, extra_fetch_ratio, labels, calibration_error } = trial;
+        let extra = extra_fetch_ratio * 100.0;
+        let _ = writeln!(
+            text,
+            "| {name} | {miss_ratio:.4} | {latency_ms_mean:.2} | {extra:+.1} % | {labels} | {calibration_error:.4} |"
+        );
+    }
+    text.push('\n');
+    for sentence in later.verdicts() {
+        let _ = writeln!(text, "- {sentence}");
     }
     text
 }

@@ -16,18 +16,20 @@ pub mod replay;
 mod split;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod time;
 mod train;
 
 pub use config::{
-    CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig, FitConfig, RawDemand, RawEvaluate,
-    RawFeatures, RawFit, RawSplit, RawTrainConfig, SplitConfig, TrainConfig,
+    CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig, FitConfig, GateFitConfig, RawDemand,
+    RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig, SplitConfig, TrainConfig,
 };
 pub use error::{Error, Result};
 pub use evaluate::{
     DemandReport, EvaluateOptions, Evaluation, MethodMetrics, NextKeyReport, RankMetrics, Verdict, evaluate, forecast,
     method,
 };
-pub use fit::EpochReport;
+pub use fit::{EpochReport, GateReport, GateTrial, GateTrials};
 pub use progress::{OnProgress, Progress};
 pub use train::{CoAccessReport, DataReport, DemandFitReport, PublishOptions, Published, TrainMetrics, train};

@@ -1,20 +1,20 @@
 //! Training: from request logs to a published model version.
 
-use std::time::Duration;
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use nearcast_datasets::{LogSource, Timestamp};
-use nearcast_models::{Manifest, Model, Registry, SequenceModel, TrainingRange, VersionName};
+use nearcast_models::{Manifest, Model, Registry, SequenceModel, TrainingRange, VersionName, Vocabulary};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EpochReport, Error, Evaluation, Result, TrainConfig,
+    EpochReport, Error, Evaluation, GateReport, Result, TrainConfig,
     card::card,
     demand::zero_forecast,
     evaluate::{evaluate_part, validate},
     features::{Features, Sessions, TimeRange},
     fit::{
-        Catalogue, DemandAsk, DemandSet, EarlyStop, FitPlan, ItemMap, PlacementPlan, RegionMap, find_best_epoch,
-        fit_coaccess, fit_placement, fit_sequence,
+        Catalogue, DemandAsk, DemandSet, EarlyStop, FitPlan, GatePlan, ItemMap, PlacementPlan, RegionMap,
+        find_best_epoch, fit_coaccess, fit_placement, fit_sequence,
     },
     progress::{OnProgress, Progress},
     split::Parts,
@@ -59,6 +59,8 @@ pub struct TrainMetrics {
     pub coaccess_fit: CoAccessReport,
     /// The placement head.
     pub demand_fit: DemandFitReport,
+    /// The gate.
+    pub gate_fit: GateReport,
     /// How the version did on the later part of the log.
     pub evaluation: Evaluation,
 }
@@ -131,8 +133,8 @@ pub fn train(
 ) -> Result<Published> {
     let features = Features::prepare(logs, &config.features, progress)?;
     let parts = Parts::cut(&features, &config.split)?;
-    let training = Training { config, features: &features, parts };
-    let model = training.run(logs, options.now, progress)?;
+    let training = Training { config, logs, features: &features, parts };
+    let model = training.run(options.now, progress)?;
     progress(Progress::Stage("publishing"));
     let metrics: TrainMetrics = serde_json::from_value(model.metrics.clone()).map_err(Error::Metrics)?;
     let (version, alias) = publish(&model, &features, registry, options.alias.as_deref())?;
@@ -164,18 +166,19 @@ fn publish(
 #[derive(Debug)]
 struct Training<'a> {
     config: &'a TrainConfig,
+    logs: &'a [LogSource],
     features: &'a Features,
     parts: Parts,
 }
 
 impl Training<'_> {
-    fn run(&self, logs: &[LogSource], now: Timestamp, progress: OnProgress<'_>) -> Result<Model> {
+    fn run(&self, now: Timestamp, progress: OnProgress<'_>) -> Result<Model> {
         let training = self.parts.training();
         let sessions = self.sessions(training)?;
         let catalogue = Catalogue::build(self.features, training, &self.config.model.vocabulary)?;
-        let early_stop = self.find_best_epoch(progress)?;
+        let (known, EarlyStop { epochs, best_epoch, best }) = self.find_best_epoch(progress)?;
         progress(Progress::Stage("fitting with the validation slice"));
-        let sequence = fit_sequence(&self.plan(&catalogue, &sessions), early_stop.best_epoch, progress)?;
+        let sequence = fit_sequence(&self.plan(&catalogue, &sessions), best_epoch, progress)?;
         progress(Progress::Stage("counting co-access"));
         let coaccess = fit_coaccess(self.features, training, &self.config.model.coaccess)?;
         progress(Progress::Stage("fitting demand"));
@@ -183,12 +186,12 @@ impl Training<'_> {
         let items = ItemMap::new(self.features, &catalogue.vocabulary);
         let (placement, demand_fit) = self.fit_placement(&sequence, &items, &regions)?;
         let train_requests = self.features.count(training)?;
-        let data = self.data_report(logs, train_requests, &sessions, &catalogue, &regions);
+        let data = self.data_report(train_requests, &sessions, &catalogue, &regions);
         let coaccess_fit =
             CoAccessReport { client_keys: coaccess.client.len() as u64, region_keys: coaccess.region.len() as u64 };
         let (first, last) = self.features.first_and_last(training)?;
         let range = TrainingRange { logs: data.logs.clone(), first, last, requests: train_requests };
-        let mut model = Model {
+        let model = Model {
             vocabulary: catalogue.vocabulary,
             sequence,
             coaccess,
@@ -200,12 +203,51 @@ impl Training<'_> {
             metrics: serde_json::json!({ "demand_fit": demand_fit }),
             card: String::new(),
         };
+        progress(Progress::Stage("fitting the gate"));
+        let (mut model, gate_fit) = self.fit_gate(known, best, model)?;
         let evaluation = evaluate_part(self.features, &model, Some(training), self.parts.test, self.config, progress)?;
-        let EarlyStop { epochs, best_epoch } = early_stop;
-        let metrics = TrainMetrics { data, epochs, best_epoch, coaccess_fit, demand_fit, evaluation };
+        let metrics = TrainMetrics { data, epochs, best_epoch, coaccess_fit, demand_fit, gate_fit, evaluation };
         model.card = card(&metrics);
         model.metrics = serde_json::to_value(&metrics).map_err(Error::Metrics)?;
         Ok(model)
+    }
+
+    /// Gives `model` a gate, fitted with the `known` vocabulary and the `best` network, which have not seen the validation
+    /// slice, and tries it on the later part.
+    fn fit_gate(&self, known: Vocabulary, best: SequenceModel, model: Model) -> Result<(Model, GateReport)> {
+        let (config, parts) = (&self.config.gate, self.parts);
+        if config.requests_max == 0 {
+            let left_out = Some("`gate.requests_max` is 0".to_owned());
+            return Ok((model, GateReport { left_out, ..GateReport::default() }));
+        }
+        let plan = GatePlan { logs: self.logs, config, seed: self.config.seed };
+        let earlier = Model {
+            vocabulary: known,
+            sequence: best,
+            coaccess: fit_coaccess(self.features, parts.fit, &self.config.model.coaccess)?,
+            placement: model.placement.clone(),
+            regions: model.regions.clone(),
+            gate: None,
+            manifest: model.manifest.clone(),
+            config: model.config.clone(),
+            metrics: serde_json::Value::Null,
+            card: String::new(),
+        };
+        let training = self.within_bound(parts.training(), |range, middle| TimeRange { start: middle, ..range })?;
+        let (gate, mut report) = plan.fit(&span(training), Arc::new(earlier), parts.validation.start)?;
+        let Some(gate) = gate else { return Ok((model, report)) };
+        let test = self.within_bound(parts.test, |range, middle| TimeRange { end: middle, ..range })?;
+        let mut model = Arc::new(model);
+        plan.try_later(&span(test), &mut model, gate, &mut report)?;
+        Ok((Arc::unwrap_or_clone(model), report))
+    }
+
+    /// Halves `range` until it holds no more requests than the gate may be shown.
+    fn within_bound(&self, mut range: TimeRange, halve: fn(TimeRange, Timestamp) -> TimeRange) -> Result<TimeRange> {
+        while self.features.count(range)? > self.config.gate.requests_max {
+            range = halve(range, range.start.after(range.end.since(range.start) / 2));
+        }
+        Ok(range)
     }
 
     fn sessions(&self, range: TimeRange) -> Result<Sessions> {
@@ -215,14 +257,15 @@ impl Training<'_> {
     }
 
     /// Finds out on the validation slice how long to fit, with the vocabulary that would have been known before it.
-    fn find_best_epoch(&self, progress: OnProgress<'_>) -> Result<EarlyStop> {
-        let Self { config, features, parts } = self;
+    fn find_best_epoch(&self, progress: OnProgress<'_>) -> Result<(Vocabulary, EarlyStop)> {
+        let Self { config, features, parts, .. } = self;
         let catalogue = Catalogue::build(features, parts.fit, &config.model.vocabulary)?;
         let sessions = self.sessions(parts.fit)?;
         let items = ItemMap::new(features, &catalogue.vocabulary);
         let most = config.fit.validation_predictions_max;
         let validate = |model: &SequenceModel| validate(features, parts.validation, model, &items, most);
-        find_best_epoch(&self.plan(&catalogue, &sessions), validate, progress)
+        let early_stop = find_best_epoch(&self.plan(&catalogue, &sessions), validate, progress)?;
+        Ok((catalogue.vocabulary, early_stop))
     }
 
     fn plan<'a>(&'a self, catalogue: &'a Catalogue, sessions: &'a Sessions) -> FitPlan<'a> {
@@ -254,13 +297,12 @@ impl Training<'_> {
 
     fn data_report(
         &self,
-        logs: &[LogSource],
         train_requests: u64,
         sessions: &Sessions,
         catalogue: &Catalogue,
         regions: &[String],
     ) -> DataReport {
-        let Self { features, parts, .. } = self;
+        let Self { logs, features, parts, .. } = self;
         DataReport {
             logs: logs.iter().map(ToString::to_string).collect(),
             requests: features.log.rows,
@@ -276,6 +318,10 @@ impl Training<'_> {
             vocabulary_left_out: catalogue.vocabulary.left_out_count(),
         }
     }
+}
+
+fn span(range: TimeRange) -> Range<Timestamp> {
+    range.start..range.end
 }
 
 const SCHEMA: &str = "nearcast.train/1";

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use nearcast_datasets::{Dictionaries, Interner};
 use nearcast_models::ModelConfig;
 
-use super::{RawDemand, RawEvaluate, RawFeatures, RawFit, RawSplit, RawTrainConfig};
+use super::{RawDemand, RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig};
 use crate::{Error, Result};
 
 /// A checked training configuration; see [`RawTrainConfig`] for the meaning of the fields.
@@ -22,6 +22,8 @@ pub struct TrainConfig {
     pub fit: FitConfig,
     /// How demand is sampled for the placement head.
     pub demand: DemandConfig,
+    /// How the gate is fitted.
+    pub gate: GateFitConfig,
     /// How the model is measured.
     pub evaluate: EvaluateConfig,
     /// Sizes and learning rates of the models.
@@ -120,6 +122,18 @@ pub struct DemandConfig {
     pub epochs: usize,
 }
 
+/// Checked `[gate]`; see [`RawGateFit`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct GateFitConfig {
+    /// Most requests played; 0 for no gate.
+    pub requests_max: u64,
+    /// Size of each node's cache, as a share of the distinct bytes played.
+    pub cache_share: f64,
+    /// Bound on extra fetched bytes.
+    pub budget_share: f64,
+}
+
 /// Checked `[evaluate]`; see [`RawEvaluate`].
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -138,6 +152,7 @@ impl TryFrom<RawTrainConfig> for TrainConfig {
             features: raw.features.try_into()?,
             fit: raw.fit.try_into()?,
             demand: raw.demand.try_into()?,
+            gate: raw.gate.try_into()?,
             evaluate: raw.evaluate.try_into()?,
             model: checked_model(raw.model)?,
         })
@@ -212,6 +227,18 @@ impl TryFrom<RawDemand> for DemandConfig {
     }
 }
 
+impl TryFrom<RawGateFit> for GateFitConfig {
+    type Error = Error;
+
+    fn try_from(raw: RawGateFit) -> Result<Self> {
+        let RawGateFit { requests_max, cache_share, budget_share } = raw;
+        let fits = cache_share > 0.0 && cache_share <= 1.0;
+        require(fits, "gate.cache_share", cache_share, "above 0 and at most 1")?;
+        require((0.0..=100.0).contains(&budget_share), "gate.budget_share", budget_share, "from 0 to 100")?;
+        Ok(Self { requests_max, cache_share, budget_share })
+    }
+}
+
 impl TryFrom<RawEvaluate> for EvaluateConfig {
     type Error = Error;
 
@@ -270,5 +297,7 @@ mod tests {
         assert_eq!(field(check(|raw| raw.features.pair_window = 17)), "features.pair_window");
         assert_eq!(field(check(|raw| raw.fit.epochs_max = 0)), "fit.epochs_max");
         assert_eq!(field(check(|raw| raw.demand.samples_max = 0)), "demand.samples_max");
+        assert_eq!(field(check(|raw| raw.gate.cache_share = 0.0)), "gate.cache_share");
+        assert_eq!(field(check(|raw| raw.gate.budget_share = f64::NAN)), "gate.budget_share");
     }
 }

@@ -5,7 +5,8 @@ mod raw;
 
 pub use self::{
     checked::{
-        CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig, FitConfig, SplitConfig, TrainConfig,
+        CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig, FitConfig, GateFitConfig, SplitConfig,
+        TrainConfig,
     },
-    raw::{RawDemand, RawEvaluate, RawFeatures, RawFit, RawSplit, RawTrainConfig},
+    raw::{RawDemand, RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig},
 };

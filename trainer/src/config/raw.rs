@@ -16,6 +16,7 @@ use crate::Result;
 /// | `[features]` | sessions, co-access pairs, vocabulary, and the memory and disk that queries may use |
 /// | `[fit]` | epochs, early stop |
 /// | `[demand]` | samples of the placement head |
+/// | `[gate]` | what the gate is fitted and tried on |
 /// | `[evaluate]` | how much is ranked |
 /// | `[model]` | sizes and learning rates of the models |
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -31,6 +32,8 @@ pub struct RawTrainConfig {
     pub fit: RawFit,
     /// How demand is sampled for the placement head.
     pub demand: RawDemand,
+    /// How the gate is fitted.
+    pub gate: RawGateFit,
     /// How the model is measured.
     pub evaluate: RawEvaluate,
     /// Sizes and learning rates of the models.
@@ -141,6 +144,25 @@ pub struct RawDemand {
 impl Default for RawDemand {
     fn default() -> Self {
         Self { samples_max: 200_000, epochs: 5 }
+    }
+}
+
+/// `[gate]`: the replay that fits and tries the gate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawGateFit {
+    /// Most requests played: the last ones before the split to fit, the first ones after it to try. With 0 the version
+    /// carries no gate.
+    pub requests_max: u64,
+    /// Size of each node's cache, as a share of the distinct bytes played; above 0 and at most 1.
+    pub cache_share: f64,
+    /// Bound on extra fetched bytes, as a share of what is fetched without prefetching, 0 to 100.
+    pub budget_share: f64,
+}
+
+impl Default for RawGateFit {
+    fn default() -> Self {
+        Self { requests_max: 200_000, cache_share: 0.1, budget_share: 0.25 }
     }
 }
 

@@ -2,13 +2,18 @@
 
 mod catalogue;
 mod coaccess;
+mod gate;
 mod placement;
 mod sequence;
 
-pub use self::sequence::EpochReport;
 pub(crate) use self::{
     catalogue::{Catalogue, ItemMap},
     coaccess::fit_coaccess,
+    gate::GatePlan,
     placement::{DemandAsk, DemandSet, PlacementPlan, RegionMap, fit_placement, query},
     sequence::{EarlyStop, FitPlan, find_best_epoch, fit_sequence},
+};
+pub use self::{
+    gate::{GateReport, GateTrial, GateTrials},
+    sequence::EpochReport,
 };

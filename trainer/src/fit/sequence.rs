@@ -33,10 +33,12 @@ pub(crate) struct EarlyStop {
     pub(crate) epochs: Vec<EpochReport>,
     /// The epoch after which validation was best.
     pub(crate) best_epoch: usize,
+    /// The model as it was then.
+    pub(crate) best: SequenceModel,
 }
 
-/// Fits until `patience` epochs in a row have not improved validation MRR@20 without repeats; only the number of
-/// epochs is kept, because the model to publish may learn from the validation slice too.
+/// Fits until `patience` epochs in a row have not improved validation MRR@20 without repeats. The model to publish may
+/// learn from the validation slice too and is fitted anew; the one returned has not seen that slice.
 ///
 /// # Errors
 /// [`nearcast_models::Error::LossNotFinite`] and whatever `validate` raises.
@@ -47,21 +49,23 @@ pub(crate) fn find_best_epoch(
 ) -> Result<EarlyStop> {
     let mut fitting = Fitting::start(plan)?;
     let mut epochs: Vec<EpochReport> = Vec::new();
+    let mut best = fitting.trainer.snapshot()?;
     let (mut best_epoch, mut best_mrr) = (0, f64::NEG_INFINITY);
     for epoch in 1..=plan.fit.epochs_max {
         let (requests, loss) = fitting.run_epoch(epoch, progress)?;
-        let validation = validate(&fitting.trainer.snapshot()?)?;
+        let snapshot = fitting.trainer.snapshot()?;
+        let validation = validate(&snapshot)?;
         let report = EpochReport { epoch, requests, loss, validation };
         progress(Progress::Epoch(&report));
         epochs.push(report);
         let reached = validation.without_repeats.mrr_20;
         if reached > best_mrr {
-            (best_epoch, best_mrr) = (epoch, reached);
+            (best_epoch, best_mrr, best) = (epoch, reached, snapshot);
         } else if epoch - best_epoch >= plan.fit.patience {
             break;
         }
     }
-    Ok(EarlyStop { epochs, best_epoch })
+    Ok(EarlyStop { epochs, best_epoch, best })
 }
 
 /// Fits for exactly `epochs` passes, without looking at any validation.
