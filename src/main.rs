@@ -1,6 +1,7 @@
 //! The `nearcast` command: parses what the user typed, runs one verb and maps its end to an exit code.
 
 mod commands;
+mod demo;
 mod load;
 mod origin;
 mod output;

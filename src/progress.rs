@@ -1,9 +1,9 @@
-//! Progress bars for training and evaluating: on terminals only, always on stderr.
+//! Progress bars for training, evaluating and replaying: on terminals only, always on stderr.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use nearcast_trainer::Progress;
+use nearcast_trainer::{Progress, replay::ReplayProgress};
 
 /// Shows each [`Progress`] as one bar at a time; on anything but a terminal it shows nothing.
 #[derive(Debug)]
@@ -80,6 +80,37 @@ impl TrainingBar {
             Some(total) => self.bar.set_length(total),
             None => self.bar.unset_length(),
         }
+    }
+}
+
+/// Shows how far a replay is, over all its cells; on anything but a terminal it shows nothing.
+#[derive(Debug)]
+pub(crate) struct ReplayBar(ProgressBar);
+
+impl ReplayBar {
+    /// A bar that appears with the first progress.
+    pub(crate) fn new() -> Self {
+        Self(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()))
+    }
+
+    /// Shows one step.
+    pub(crate) fn show(&self, progress: ReplayProgress) {
+        match progress {
+            ReplayProgress::Reading(rows) => self.0.set_message(format!("{rows} requests read")),
+            ReplayProgress::Total(rows) => {
+                self.0.set_length(rows);
+                let template = "{bar:30} {human_pos}/{human_len} requests, {per_sec}, {eta} left";
+                if let Ok(style) = ProgressStyle::with_template(template) {
+                    self.0.set_style(style);
+                }
+            }
+            ReplayProgress::Played(rows) => self.0.inc(rows),
+        }
+    }
+
+    /// Removes the bar.
+    pub(crate) fn finish(&self) {
+        self.0.finish_and_clear();
     }
 }
 

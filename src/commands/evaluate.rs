@@ -15,6 +15,7 @@ use crate::{output::Output, progress::TrainingBar};
 
 /// Arguments of `nearcast evaluate`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// A version or alias of the registry, or the directory of a version.
     model: String,
@@ -31,6 +32,11 @@ pub(crate) struct Args {
     #[arg(long)]
     allow_leakage: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  nearcast evaluate champion later/ --registry models/
+  nearcast evaluate models/versions/v0001 later.parquet --json | jq .verdicts";
 
 /// Measures a model version on a log beside baselines.
 #[expect(clippy::needless_pass_by_value, reason = "every verb takes its arguments whole")]

@@ -18,6 +18,10 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+pub(crate) use self::{
+    profile::{duration, grouped, measure as measure_profile, percent},
+    train::now,
+};
 use crate::output::Output;
 
 /// What to do.

@@ -25,17 +25,22 @@ Examples:
 /// Describes a log: requests, keys, clients, regions, span, skew and gaps.
 pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let Args { log } = args;
-    let source = LogSource::parse(&log)?;
-    let total = LogReader::open(&source)?.row_count();
+    let profile = measure(&LogSource::parse(&log)?)?;
+    output.show(&profile, text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Profiles a log under a progress bar.
+pub(crate) fn measure(source: &LogSource) -> anyhow::Result<Profile> {
+    let total = LogReader::open(source)?.row_count();
     // Hides itself unless stderr is a terminal.
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template("reading {bar:30} {percent:>3} % {human_pos} rows {per_sec}") {
         bar.set_style(style);
     }
-    let profile = nearcast_datasets::profile(&source, |rows| bar.set_position(rows))?;
+    let profile = nearcast_datasets::profile(source, |rows| bar.set_position(rows));
     bar.finish_and_clear();
-    output.show(&profile, text)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(profile?)
 }
 
 fn text(profile: &Profile) -> String {
@@ -89,11 +94,11 @@ fn regions(profile: &Profile) -> Table {
     table
 }
 
-fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-fn grouped(count: u64) -> String {
+pub(crate) fn grouped(count: u64) -> String {
     indicatif::HumanCount(count).to_string()
 }
 
@@ -102,7 +107,7 @@ fn bytes(count: u64) -> String {
 }
 
 /// A length of time in its two largest units.
-fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 1.0 => format!("{:.1} ms", s * 1e3),
         s if s < 120.0 => format!("{s:.1} s"),

@@ -12,16 +12,15 @@ use std::{
 use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use comfy_table::{CellAlignment, Table, presets};
-use indicatif::{ProgressBar, ProgressStyle};
 use nearcast_datasets::LogSource;
 use nearcast_models::{Model, Registry};
 use nearcast_proto::topology::Topology;
 use nearcast_trainer::replay::{
     CacheSize, CellReport, EvictionKind, OracleReport, PlacementKind, PrefetchKind, ReadOptions, ReplayConfig,
-    ReplayProgress, ReplayReport, replay, write_page,
+    ReplayReport, replay, write_page,
 };
 
-use crate::output::Output;
+use crate::{output::Output, progress::ReplayBar};
 
 /// Arguments of `nearcast replay`.
 #[derive(Debug, clap::Args)]
@@ -88,6 +87,7 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
+  nearcast replay datasets/samples/web-1995.parquet --report report.html
   nearcast replay logs/ --cache 0.01,0.1 --budget 0.05,0.25 --report report.html
   nearcast replay logs/ --prefetch none,nearcast,obl,markov,mithril --oracle
   nearcast replay logs/ --policy lru,fifo,s3-fifo,sieve,arc,w-tinylfu,belady --prefetch none \\
@@ -108,9 +108,9 @@ fn run_replay(args: Args) -> anyhow::Result<ReplayReport> {
     let page = args.report.clone();
     let config = args.into_config()?;
     page.as_deref().map_or(Ok(()), check_writable)?;
-    let bar = ProgressBar::new_spinner();
-    let result = replay(&source, &config, &|progress| show_progress(&bar, progress));
-    bar.finish_and_clear();
+    let bar = ReplayBar::new();
+    let result = replay(&source, &config, &|progress| bar.show(progress));
+    bar.finish();
     let report = result?;
     if let Some(path) = page {
         write_page(&report, &path)?;
@@ -173,18 +173,6 @@ fn prefetchers() -> impl TypedValueParser<Value = PrefetchKind> {
 fn placements() -> impl TypedValueParser<Value = PlacementKind> {
     let find = |name: String| PlacementKind::ALL.into_iter().find(|kind| kind.as_str() == name).unwrap_or_default();
     PossibleValuesParser::new(PlacementKind::ALL.map(PlacementKind::as_str)).map(find)
-}
-
-fn show_progress(bar: &ProgressBar, progress: ReplayProgress) {
-    match progress {
-        ReplayProgress::Reading(rows) => bar.set_message(format!("{rows} requests read")),
-        ReplayProgress::Total(rows) => {
-            bar.set_length(rows);
-            let template = "{bar:30} {human_pos}/{human_len} requests, {per_sec}, {eta} left";
-            bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        }
-        ReplayProgress::Played(rows) => bar.inc(rows),
-    }
 }
 
 fn table(report: &ReplayReport) -> String {

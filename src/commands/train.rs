@@ -5,13 +5,14 @@ use std::{path::PathBuf, process::ExitCode, time::SystemTime};
 use anyhow::Context;
 use nearcast_datasets::{LogSource, Timestamp};
 use nearcast_models::Registry;
-use nearcast_trainer::{PublishOptions, Published, RawTrainConfig, TrainConfig, train};
+use nearcast_trainer::{GateReport, GateTrials, PublishOptions, Published, RawTrainConfig, TrainConfig, train};
 
 use super::evaluate;
 use crate::{output::Output, progress::TrainingBar};
 
 /// Arguments of `nearcast train`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Request logs: files, partitioned folders or object-store URLs; they may overlap in time.
     #[arg(required = true, value_name = "LOG")]
@@ -38,6 +39,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     alias: Option<String>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  nearcast train datasets/samples/web-1995.parquet --registry models/
+  nearcast train logs/ --registry s3://bucket/models -c train.toml
+  nearcast train logs/ --registry models/ --alias challenger --seed 7 --json | jq .evaluation.verdicts";
 
 /// Trains a model version from Parquet logs and publishes it.
 pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
@@ -74,7 +81,7 @@ fn text(published: &Published, registry: &str) -> String {
     let alias = published.alias.as_ref().map(|alias| format!(", now `{alias}`")).unwrap_or_default();
     format!(
         "trained on {} of {} requests ({} keys, {} clients, {} regions), {} to {}\n\
-         best of {} epochs: {}\n\n{}\n\npublished {} to {registry}{alias}",
+         best of {} epochs: {}\n\n{}\n{}\n\npublished {} to {registry}{alias}",
         data.train_requests,
         data.requests,
         data.keys,
@@ -85,13 +92,28 @@ fn text(published: &Published, registry: &str) -> String {
         metrics.epochs.len(),
         metrics.best_epoch,
         evaluate::text(&metrics.evaluation),
+        gate(&metrics.gate_fit),
         published.version,
     )
 }
 
+/// How the gate was fitted, and how it does against one that starts from nothing.
+fn gate(report: &GateReport) -> String {
+    if let Some(reason) = &report.left_out {
+        return format!("warning: the version carries no gate: {reason}");
+    }
+    let (labels, error) = (report.labels, report.calibration_error);
+    let mut lines = vec![format!("gate fitted on {labels} labels, expected calibration error {error:.4}")];
+    lines.extend(report.later.iter().flat_map(GateTrials::verdicts));
+    lines.extend(
+        report.untried.iter().map(|reason| format!("warning: the gate was not tried on later traffic: {reason}")),
+    );
+    lines.join("\n")
+}
+
 /// The time that a version is stamped with.
 #[expect(clippy::disallowed_methods, reason = "the shell's clock: it only dates the manifest")]
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
 }
