@@ -233,19 +233,20 @@ impl Training<'_> {
             metrics: serde_json::Value::Null,
             card: String::new(),
         };
-        let training = self.within_bound(parts.training(), |range, middle| TimeRange { start: middle, ..range })?;
+        let training =
+            self.within_bound(parts.training(), |range, half| TimeRange { start: range.end.before(half), ..range })?;
         let (gate, mut report) = plan.fit(&span(training), Arc::new(earlier), parts.validation.start)?;
         let Some(gate) = gate else { return Ok((model, report)) };
-        let test = self.within_bound(parts.test, |range, middle| TimeRange { end: middle, ..range })?;
+        let test = self.within_bound(parts.test, |range, half| TimeRange { end: range.start.after(half), ..range })?;
         let mut model = Arc::new(model);
         plan.try_later(&span(test), &mut model, gate, &mut report)?;
         Ok((Arc::unwrap_or_clone(model), report))
     }
 
     /// Halves `range` until it holds no more requests than the gate may be shown.
-    fn within_bound(&self, mut range: TimeRange, halve: fn(TimeRange, Timestamp) -> TimeRange) -> Result<TimeRange> {
+    fn within_bound(&self, mut range: TimeRange, halve: fn(TimeRange, Duration) -> TimeRange) -> Result<TimeRange> {
         while self.features.count(range)? > self.config.gate.requests_max {
-            range = halve(range, range.start.after(range.end.since(range.start) / 2));
+            range = halve(range, range.end.since(range.start) / 2);
         }
         Ok(range)
     }
