@@ -1,6 +1,6 @@
 //! Trained versions in a running predictor: the second one takes over under open streams.
 
-use std::{error::Error, path::Path, time::Duration};
+use std::{error::Error, net::SocketAddr, path::Path, time::Duration};
 
 use futures::{StreamExt, channel::mpsc};
 use nearcast_datasets::{LogSource, LogWriter, RequestEvent, ServedFrom, Timestamp, WriteOptions, read_events};
@@ -12,7 +12,13 @@ use nearcast_proto::{
     wire,
 };
 use nearcast_trainer::{PublishOptions, RawTrainConfig, train};
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::oneshot,
+    task::JoinHandle,
+    time::timeout,
+};
 use tonic::Streaming;
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
@@ -96,6 +102,25 @@ fn publish(folder: &Path, events: &[RequestEvent]) -> Result<String> {
     Ok(published.version.to_string())
 }
 
+/// Waits until the predictor's first version is in service.
+async fn until_ready(probe: SocketAddr) -> Result<()> {
+    loop {
+        let mut socket = TcpStream::connect(probe).await?;
+        socket.write_all(b"GET /readyz HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await?;
+        if answer.starts_with("HTTP/1.1 200") {
+            return Ok(());
+        }
+    }
+}
+
+/// Publishes on a thread of its own: training brings its own runtime.
+fn publish_aside(folder: &Path, events: Vec<RequestEvent>) -> JoinHandle<Result<String, String>> {
+    let folder = folder.to_path_buf();
+    tokio::task::spawn_blocking(move || publish(&folder, &events).map_err(|error| error.to_string()))
+}
+
 /// Nodes that play a log, and what they were told on the way.
 struct Play<E> {
     nodes: Vec<TestNode>,
@@ -126,7 +151,7 @@ impl<'a, E: Iterator<Item = &'a RequestEvent>> Play<E> {
 async fn a_newly_trained_version_takes_over_without_dropping_a_stream() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let events = sample(6_000)?;
-    assert_eq!(publish(folder.path(), &events[..3_000])?, "v0001");
+    assert_eq!(publish_aside(folder.path(), events[..3_000].to_vec()).await??, "v0001");
 
     let text = format!(
         "listen = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\nregistry_poll_seconds = 0.05\nregistry = {:?}\ndata_dir = {:?}",
@@ -136,10 +161,11 @@ async fn a_newly_trained_version_takes_over_without_dropping_a_stream() -> Resul
     let settings: PredictorSettings = config_file::parse(Path::new("test.toml"), &text)?;
     let config = PredictorConfig::try_from(settings)?;
     let (grpc, http) = listen(&config).await?;
-    let url = format!("http://{}", grpc.local_addr()?);
+    let (url, probe) = (format!("http://{}", grpc.local_addr()?), http.local_addr()?);
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(run(grpc, http, config, async { drop(stopped.await) }));
 
+    timeout(PATIENCE, until_ready(probe)).await??;
     let mut nodes = Vec::new();
     for region in ["com", "net", "edu"] {
         nodes.push(TestNode::join(&url, region).await?);
@@ -158,8 +184,7 @@ async fn a_newly_trained_version_takes_over_without_dropping_a_stream() -> Resul
     assert_eq!(play.versions, ["v0001"], "the first version gives orders");
 
     // The streams go on while the second version is trained, published and swapped in.
-    let (place, log) = (folder.path().to_path_buf(), events.clone());
-    let second = tokio::task::spawn_blocking(move || publish(&place, &log).map_err(|error| error.to_string()));
+    let second = publish_aside(folder.path(), events.clone());
     let mut left = REQUESTS_AFTER_PUBLISHING_MAX;
     while play.versions.len() < 2 && left > 0 {
         play.step().await?;
