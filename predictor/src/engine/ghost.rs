@@ -32,12 +32,6 @@ impl Ghost {
         Self { index, config, entries_max, shift: 0, arrivals: Map::default(), evicted: Vec::new() }
     }
 
-    /// Empty again, for a node that starts over.
-    pub(super) fn clear(&mut self) {
-        self.index = build(&self.config);
-        self.arrivals.clear();
-    }
-
     /// How many keys one followed key stands for; `None` when this one is not followed.
     pub(super) fn weight(&self, key: KeyId) -> Option<f64> {
         let mask = (1_u64 << self.shift) - 1;

@@ -110,7 +110,9 @@ impl CellSpec {
         let mut settings = config.engine.clone();
         settings.seed = config.seed;
         settings.budget_share = self.budget;
-        settings.policy = self.policy;
+        if let EvictionKind::Node(policy) = self.policy {
+            settings.policy = policy;
+        }
         let mut engine = Engine::new(EngineConfig::try_from(settings)?, config.topology.clone());
         engine.set_arm(Arm::Nearcast, false);
         if let Some((version, model)) = config.model.as_ref().filter(|_| config.model_from.is_none()) {
