@@ -50,7 +50,7 @@ fn play(kind: PolicyKind, capacity: u64, letters: &str) -> (String, String) {
 fn config_files_and_flags_call_policies_the_same() {
     for kind in PolicyKind::ALL {
         let name = toml::Value::String(kind.as_str().to_owned());
-        assert_eq!((name.try_into(), PolicyKind::from_name(kind.as_str())), (Ok(kind), Some(kind)));
+        assert_eq!((name.try_into::<PolicyKind>(), PolicyKind::from_name(kind.as_str())), (Ok(kind), Some(kind)));
     }
 }
 
