@@ -255,8 +255,9 @@ impl Index {
         if self.main.bytes(segment) == Some(bytes) {
             return self.main.touch(now, segment).is_some();
         }
-        // A changed size: the old entry goes unreported as long as the segment stays held.
-        let replaced = self.remove(now, segment);
+        // A changed size: the old entry goes unreported as long as the segment stays held. What is not held must not be
+        // removed: a policy would forget what it remembers of a victim that is coming back.
+        let replaced = if self.contains(segment) { self.remove(now, segment) } else { None };
         if !self.could_hold(bytes) {
             evicted.extend(replaced);
             return false;

@@ -70,16 +70,8 @@ pub enum PolicyKind {
 
 impl PolicyKind {
     /// Every policy.
-    pub const ALL: [Self; 8] = [
-        Self::Adaptive,
-        Self::Arc,
-        Self::Fifo,
-        Self::Lru,
-        Self::Predicted,
-        Self::S3Fifo,
-        Self::Sieve,
-        Self::WTinylfu,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Adaptive, Self::Arc, Self::Fifo, Self::Lru, Self::Predicted, Self::S3Fifo, Self::Sieve, Self::WTinylfu];
 
     /// The name in flags, config files and reports.
     pub const fn as_str(self) -> &'static str {

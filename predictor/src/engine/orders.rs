@@ -123,13 +123,7 @@ pub(super) struct Outstanding {
 
 impl Outstanding {
     pub(super) fn new(max: usize) -> Self {
-        Self {
-            issued: Map::default(),
-            targets: Map::default(),
-            order: VecDeque::new(),
-            max,
-            given_up: 0,
-        }
+        Self { issued: Map::default(), targets: Map::default(), order: VecDeque::new(), max, given_up: 0 }
     }
 
     pub(super) fn contains(&self, node: NodeIndex, key: KeyId) -> bool {

@@ -32,8 +32,7 @@ pub enum CandidateSource {
 
 impl CandidateSource {
     /// Every source, in the order of the enum.
-    pub const ALL: [Self; 6] =
-        [Self::Client, Self::Region, Self::Demand, Self::Sequence, Self::Stride, Self::Habit];
+    pub const ALL: [Self; 6] = [Self::Client, Self::Region, Self::Demand, Self::Sequence, Self::Stride, Self::Habit];
 }
 
 /// A set of sources.
