@@ -12,7 +12,7 @@ use super::PolicyKind;
 /// | `capacity_bytes` | 1 GiB | from 1 |
 /// | `entries_max` | 4,000,000 | from 1 |
 /// | `policy` | adaptive | see [`PolicyKind`] |
-/// | `probation_share` | 0.15 | 0 to 1; 0 refuses every prefetch |
+/// | `probation_share` | 0.25 | 0 to 1; 0 refuses every prefetch |
 /// | `pinned_share` | 0.5 | 0 to 1 |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -23,7 +23,8 @@ pub struct IndexConfig {
     pub entries_max: usize,
     /// What leaves first.
     pub policy: PolicyKind,
-    /// The share of the capacity that prefetched segments may take before their first use.
+    /// The most of the capacity that prefetched segments may take before their first use; how much of it they do is
+    /// learned.
     pub probation_share: f64,
     /// The share of the capacity that may be pinned.
     pub pinned_share: f64,
@@ -35,7 +36,7 @@ impl Default for IndexConfig {
             capacity_bytes: 1 << 30,
             entries_max: 4_000_000,
             policy: PolicyKind::default(),
-            probation_share: 0.15,
+            probation_share: 0.25,
             pinned_share: 0.5,
         }
     }

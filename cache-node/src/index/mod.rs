@@ -6,6 +6,7 @@
 
 mod adaptive;
 mod arc;
+mod balance;
 mod config;
 mod fifo;
 mod list;
@@ -28,7 +29,7 @@ use nearcast_datasets::{SegmentId, Timestamp};
 use nearcast_proto::message::CommandId;
 
 pub(crate) use self::list::Lists;
-use self::{config::Limits, pinned::PinnedList, probation::ProbationList};
+use self::{balance::Balance, config::Limits, pinned::PinnedList, probation::ProbationList};
 pub use self::{
     config::{IndexConfig, IndexConfigError},
     policy::{Policy, PolicyKind},
@@ -92,6 +93,8 @@ pub struct Index {
     pinned: PinnedList,
     /// Bytes that ever entered main: the clock by which an unused prefetch grows old.
     turnover_bytes: u64,
+    /// How much of the capacity probation may take.
+    balance: Balance,
 }
 
 impl Index {
@@ -115,6 +118,7 @@ impl Index {
             probation: ProbationList::default(),
             pinned: PinnedList::default(),
             turnover_bytes: 0,
+            balance: Balance::new(limits.probation_bytes),
         })
     }
 
@@ -151,8 +155,9 @@ impl Index {
         if !self.could_hold(bytes) || bytes > self.limits.probation_bytes {
             return false;
         }
-        while self.probation.used_bytes() + bytes > self.limits.probation_bytes {
-            self.evict_probation(now, evicted);
+        while !self.probation.is_empty() && self.probation.used_bytes() + bytes > self.balance.target_bytes() {
+            let segment = self.evict_probation(now, evicted);
+            self.balance.handle_probation_dropped(segment, self.probation.len());
         }
         while self.is_short_of(bytes) {
             if !self.evict_main(now, evicted) {
@@ -255,6 +260,7 @@ impl Index {
         if self.main.bytes(segment) == Some(bytes) {
             return self.main.touch(now, segment).is_some();
         }
+        self.balance.handle_missed(segment, bytes);
         // A changed size: the old entry goes unreported as long as the segment stays held. What is not held must not be
         // removed: a policy would forget what it remembers of a victim that is coming back.
         let replaced = if self.contains(segment) { self.remove(now, segment) } else { None };
@@ -264,7 +270,8 @@ impl Index {
         }
         while self.is_short_of(bytes) {
             let is_stale = self.probation.oldest_is_stale(self.turnover_bytes, self.limits.capacity_bytes);
-            if is_stale || !self.evict_main(now, evicted) {
+            let is_over = self.probation.used_bytes() > self.balance.target_bytes() && self.probation.len() > 1;
+            if is_stale || is_over || !self.evict_main(now, evicted) {
                 self.evict_probation(now, evicted);
             }
         }
@@ -280,14 +287,16 @@ impl Index {
     fn evict_main(&mut self, now: Timestamp, evicted: &mut Vec<Evicted>) -> bool {
         let victim = self.main.evict(now);
         if let Some((segment, bytes)) = victim {
+            self.balance.handle_main_dropped(segment, self.probation.len());
             evicted.push(Evicted { segment, bytes, unused: None });
         }
         victim.is_some()
     }
 
-    fn evict_probation(&mut self, now: Timestamp, evicted: &mut Vec<Evicted>) {
+    fn evict_probation(&mut self, now: Timestamp, evicted: &mut Vec<Evicted>) -> SegmentId {
         let (segment, entry) = self.probation.pop_oldest().expect("callers ask only while something unpinned is held");
         evicted.push(Evicted { segment, bytes: entry.bytes, unused: Some(entry.unused(now)) });
+        segment
     }
 
     /// Whether `bytes` fit once everything that may be evicted is.

@@ -82,6 +82,10 @@ impl ProbationList {
         self.used_bytes
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.list.len()
     }

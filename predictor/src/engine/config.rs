@@ -98,7 +98,7 @@ impl Default for EngineSettings {
         Self {
             seed: 1,
             budget_share: 0.25,
-            budget_reserve: 0.08,
+            budget_reserve: 0.01,
             budget_carry_share: 0.1,
             node_bytes_per_second: 16.0 * MEBIBYTE,
             node_burst_seconds: 4.0,
