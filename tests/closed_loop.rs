@@ -271,7 +271,7 @@ fn publish_first_version(folder: &Path, history: &[RequestEvent]) {
 fn node_config(region: &str, origin: &str, predictor: &str) -> String {
     format!(
         "name = {region:?}\nregion = {region:?}\nlisten = \"127.0.0.1:0\"\ndata_dir = {region:?}\ncapacity = \"4MiB\"\n\
-         segment_size = \"64KiB\"\n[origin]\nurl = {origin:?}\n[predictor]\nurl = {predictor:?}\n\
+         segment_size = \"64KiB\"\n[origin]\nurl = {origin:?}\n[predictor]\nurl = {predictor:?}\nbackoff_max = \"250ms\"\n\
          [log]\nrows_max = 300\nage_max = \"1s\"\n[emulation]\ntopology = \"topology.toml\"\n"
     )
 }
