@@ -23,20 +23,25 @@ mod generation;
 mod metrics;
 mod server;
 
+use nearcast_models::Registry;
 use tokio::net::TcpListener;
 
 pub use config::{EventSettings, PredictorConfig, PredictorSettings, QueueSettings};
 pub use error::{Error, Result};
 pub use server::run;
 
-/// Binds the two addresses of a configuration: gRPC, then HTTP.
+/// Binds the two addresses of a configuration, gRPC, then HTTP, and makes sure that its data folder and registry can
+/// be used: whoever is told the addresses may rely on a predictor behind them.
 ///
 /// # Errors
-/// [`Error::Listen`] when one is taken or is no address.
+/// [`Error::Listen`] when an address is taken or is none, [`Error::File`] for the folder, [`Error::Registry`].
 pub async fn listen(config: &PredictorConfig) -> Result<(TcpListener, TcpListener)> {
     let bind = async |address: &str, key: &'static str| {
         let refused = |source| Error::Listen { address: address.to_owned(), key, source };
         TcpListener::bind(address).await.map_err(refused)
     };
-    Ok((bind(&config.listen, "listen").await?, bind(&config.http_listen, "http_listen").await?))
+    let listeners = (bind(&config.listen, "listen").await?, bind(&config.http_listen, "http_listen").await?);
+    config.registry.as_deref().map(Registry::open).transpose()?;
+    std::fs::create_dir_all(&config.data_dir).map_err(Error::file("create", &config.data_dir))?;
+    Ok(listeners)
 }
