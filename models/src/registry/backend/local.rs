@@ -70,7 +70,7 @@ impl Backend for Local {
     }
 
     fn probe(&self) -> Result<()> {
-        let existing = self.root.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+        let existing = self.root.ancestors().find(|folder| folder.exists()).unwrap_or_else(|| Path::new("."));
         tempfile::tempfile_in(existing).map(drop).map_err(Error::file("write in", &self.root))
     }
 
