@@ -121,7 +121,7 @@ fn run_replay(args: Args) -> anyhow::Result<ReplayReport> {
 /// Tells before the work whether a page can be written; a device or pipe is left alone.
 fn check_writable(page: &Path) -> anyhow::Result<()> {
     if page.is_file() || !page.exists() {
-        let folder = page.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = page.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         tempfile::tempfile_in(folder)
             .with_context(|| format!("cannot write {}; choose another --report", page.display()))?;
     }

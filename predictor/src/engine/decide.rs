@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use nearcast_datasets::{KeyId, SegmentId, Timestamp};
-use nearcast_models::GateFeatures;
+use nearcast_models::{GateFeatures, gate::features::DEMAND_PRESENT};
 use rand_chacha::rand_core::RngCore;
 
 use super::{
     Arm, Engine, NodeIndex, Observation,
+    calibrator::Claim,
     candidates::{Candidate, CandidateSource, Sources, regional},
     features::{self, Context},
     keys::KeyInfo,
@@ -80,8 +81,10 @@ impl Engine {
             self.account.sources.of_mut(source).weighed += 1;
         }
         let Some(features) = self.features(now, to, candidate, &info, session_length) else { return };
-        let claimed = self.learnt.gate.probability(&features);
-        let Some(worth) = self.worth(to, candidate.key, missing.bytes, claimed) else { return };
+        let raw = self.learnt.gate.probability(&features);
+        let corrected = self.learnt.calibrators[usize::from(is_pushed(&features))].correct(raw);
+        let claimed = Claim { raw, corrected };
+        let Some(worth) = self.worth(to, candidate.key, missing.bytes, corrected) else { return };
         if !self.admits(to, &worth) {
             self.learnt.refused.record(to, candidate.key, self.account.requests, candidate.best());
             self.follow_some(now, to, candidate.key, features, claimed);
@@ -215,25 +218,38 @@ impl Engine {
         node: NodeIndex,
         key: KeyId,
         features: GateFeatures,
-        claimed: f32,
+        claimed: Claim,
     ) {
         let learnt = self.account.labels as f64;
         let eagerness = EAGER_LABELS / (EAGER_LABELS + learnt);
         let share = self.config.settings().sample_share.max(eagerness) * f64::from(1.0 - self.learnt.labels.fill());
         if self.draw() < share {
-            self.follow(now, node, key, features, claimed);
+            self.follow(now, node, key, features, claimed, false);
         }
     }
 
-    pub(super) fn follow(&mut self, now: Timestamp, node: NodeIndex, key: KeyId, features: GateFeatures, claimed: f32) {
+    pub(super) fn follow(
+        &mut self,
+        now: Timestamp,
+        node: NodeIndex,
+        key: KeyId,
+        features: GateFeatures,
+        claim: Claim,
+        is_ordered: bool,
+    ) {
         let Some(at_request) = self.nodes.get(node).map(|node| node.requests) else { return };
-        self.learnt.labels.watch(Watched { node, key, features, probability: claimed, at: now, at_request });
+        self.learnt.labels.watch(Watched { node, key, features, claim, is_ordered, at: now, at_request });
     }
 
     /// A number from 0 to below 1.
     fn draw(&mut self) -> f64 {
         f64::from(self.learnt.random.next_u32()) / (f64::from(u32::MAX) + 1.0)
     }
+}
+
+/// Whether a candidate was proposed by another region's request for the key itself.
+pub(super) fn is_pushed(features: &GateFeatures) -> bool {
+    features[DEMAND_PRESENT] > 0.0
 }
 
 /// Labels up to which most candidates are followed.

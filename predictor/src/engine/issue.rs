@@ -89,7 +89,7 @@ impl Engine {
         for source in sources.iter() {
             self.account.sources.of_mut(source).issued += 1;
         }
-        self.follow(now, node, key, planned.features, claimed);
+        self.follow(now, node, key, planned.features, claimed, true);
         let count = u32::try_from(segments.len()).unwrap_or(u32::MAX);
         let given_up = self.outstanding.insert(
             id,

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use nearcast_datasets::{KeyId, Map, Timestamp};
 use nearcast_models::GateFeatures;
 
-use super::NodeIndex;
+use super::{NodeIndex, calibrator::Claim};
 
 /// A candidate whose fate is followed.
 #[derive(Clone, Copy, Debug)]
@@ -16,8 +16,10 @@ pub(super) struct Watched {
     pub key: KeyId,
     /// What the gate knew of it.
     pub features: GateFeatures,
-    /// P(used) as the gate saw it then.
-    pub probability: f32,
+    /// P(used) as it was seen then.
+    pub claim: Claim,
+    /// Whether it was ordered: what became of it is then told by its outcome.
+    pub is_ordered: bool,
     /// When it was proposed.
     pub at: Timestamp,
     /// The node's request count when it was proposed.
@@ -145,8 +147,9 @@ mod tests {
         Watched {
             node: NodeIndex(0),
             key: KeyId(key),
-            features: GateFeatures::default(),
-            probability: 0.5,
+            features: [0.0; nearcast_models::GATE_FEATURE_COUNT],
+            claim: Claim::default(),
+            is_ordered: false,
             at: Timestamp::from_micros(0),
             at_request,
         }

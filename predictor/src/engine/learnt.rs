@@ -9,6 +9,7 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use super::{
     NodeIndex,
     budget::Allowance,
+    calibrator::Calibrator,
     candidates::{CoAccessSources, SequenceSource, StrideSource},
     config::EngineSettings,
     demand::Demand,
@@ -29,6 +30,8 @@ pub(super) struct Learnt {
     pub sequence: Option<SequenceSource>,
     pub stride: StrideSource,
     pub gate: Gate,
+    /// Of claims for the node that was asked, and for others.
+    pub calibrators: [Calibrator; 2],
     pub labels: Labels,
     pub history: History,
     pub refused: Refused,
@@ -49,6 +52,7 @@ impl Learnt {
             sequence: None,
             stride: StrideSource::new(settings.families_max),
             gate: Gate::new(&settings.gate).expect(checked),
+            calibrators: Default::default(),
             labels: Labels::new(settings.labels_max),
             history: History::new(settings.history_max),
             refused: Refused::default(),

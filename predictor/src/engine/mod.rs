@@ -15,6 +15,7 @@
 
 mod account;
 mod budget;
+mod calibrator;
 mod cache_map;
 mod candidates;
 mod config;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use nearcast_datasets::{SegmentId, ServedFrom, Timestamp};
 
 use super::{
+    decide::is_pushed,
     Engine, NodeIndex, Observation,
     candidates::{CandidateSource, Scope},
 };
@@ -51,7 +52,10 @@ impl Engine {
         while let Some((watched, used)) = labels.pop_due(seen.node, node.requests, age) {
             self.account.labels += 1;
             self.account.labels_used += u64::from(used);
-            self.account.label_calibration.record(watched.probability, used);
+            self.account.label_calibration.record(watched.claim.corrected, used);
+            if !watched.is_ordered {
+                self.learnt.calibrators[usize::from(is_pushed(&watched.features))].learn(watched.claim.raw, used);
+            }
             self.learnt.gate.learn(&watched.features, used);
         }
     }

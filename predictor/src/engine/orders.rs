@@ -6,7 +6,7 @@ use nearcast_datasets::{KeyId, Map, Timestamp};
 use nearcast_models::GateFeatures;
 use nearcast_proto::message::CommandId;
 
-use super::{NodeIndex, candidates::Sources};
+use super::{NodeIndex, calibrator::Claim, candidates::Sources};
 
 /// A candidate that was found worth ordering.
 #[derive(Clone, Debug)]
@@ -21,8 +21,8 @@ pub(super) struct Planned {
     pub segments_end: u32,
     pub sources: Sources,
     pub features: GateFeatures,
-    /// P(used) as the gate claims it.
-    pub claimed: f32,
+    /// P(used) as it is claimed.
+    pub claimed: Claim,
     /// P(used) as it is believed.
     pub probability: f32,
     /// Latency that a use saves.
@@ -92,8 +92,8 @@ pub(super) struct Issued {
     /// Whether the node has said anything of it yet.
     pub is_answered: bool,
     pub sources: Sources,
-    /// P(used) as the gate claimed it.
-    pub claimed: f32,
+    /// P(used) as it was claimed.
+    pub claimed: Claim,
     pub saved_seconds: f64,
     pub value_seconds: f64,
     /// Bytes that the budget is charged for it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nearcast_datasets::{SegmentId, Timestamp};
 use nearcast_proto::message::{CommandId, CommandStatus, OutcomeKind};
 
-use super::{Engine, orders::Issued};
+use super::{CandidateSource, Engine, orders::Issued};
 
 impl Engine {
     /// A node answered an order: how it ended when its last segment did, and how many bytes were transferred.
@@ -107,7 +107,7 @@ impl Engine {
         if let Some(node) = self.nodes.get_mut(issued.node) {
             cost += issued.bytes as f64 * issued.stayed * node.harm.seconds_per_byte();
             let gain = if used { issued.saved_seconds * share(issued.segments_used) } else { 0.0 };
-            node.trust.learn(issued.claimed, used);
+            node.trust.learn(issued.claimed.corrected, used);
             self.account.expected_value_seconds += issued.value_seconds;
             self.account.realised_value_seconds += gain - cost;
         }
@@ -115,7 +115,9 @@ impl Engine {
         self.account.used += u64::from(used);
         self.account.late += u64::from(late);
         self.account.unused += u64::from(!used && !late);
-        self.account.calibration.record(issued.claimed, used);
+        self.account.calibration.record(issued.claimed.corrected, used);
+        let is_pushed = issued.sources.contains(CandidateSource::Demand);
+        self.learnt.calibrators[usize::from(is_pushed)].learn(issued.claimed.raw, used);
         self.learnt.history.learn(issued.node, issued.key, used);
         if !used {
             self.learnt.labels.handle_gone(issued.node, issued.key);

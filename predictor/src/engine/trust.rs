@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn turns_down_what_loses_and_comes_back_when_it_wins() {
         let mut trust = Trust::default();
-        let mut requests = |trust: &mut Trust, count, earned| {
+        let requests = |trust: &mut Trust, count, earned| {
             for _ in 0..count {
                 trust.record(earned);
                 trust.ease();

@@ -1,7 +1,7 @@
 //! Replay as a whole: exact counts and times on small logs, and the report's promises.
 
-use nearcast_cache_node::core::MissCause;
-use nearcast_datasets::{LogWriter, RequestEvent, Timestamp, WriteOptions};
+use nearcast_cache_node::{core::MissCause, index::PolicyKind};
+use nearcast_datasets::{LogSource, LogWriter, RequestEvent, Timestamp, WriteOptions};
 use nearcast_proto::topology::Topology;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -63,7 +63,7 @@ fn lru_without_prefetching_misses_like_a_textbook_lru_per_region() {
     let events = random_log(3_000);
     let read = ReadOptions { unit_size: true, single_region: false };
     let caches = vec![CacheSize::Bytes(7)];
-    let policies = vec![PolicyKind::Lru];
+    let policies = vec![PolicyKind::Lru.into()];
     let cell = run_one(&events, &ReplayConfig { policies, read, caches, instant: true, ..quiet() });
     let mut held: [Vec<&str>; 2] = Default::default();
     let mut misses = 0;
