@@ -60,17 +60,17 @@ fn compare(baseline: &str, cell: &CellReport, other: &CellReport) -> Vec<Finding
     let share = |share: f64| format!("{:.1} %", share * 100.0);
     let millis = |millis: f64| format!("{millis:.1} ms");
     [
-        lower("misses", share(cell.miss_ratio), share(other.miss_ratio), cell.miss_ratio - other.miss_ratio),
+        lower("misses", &share(cell.miss_ratio), &share(other.miss_ratio), cell.miss_ratio - other.miss_ratio),
         lower(
             "mean latency",
-            millis(cell.latency_ms.mean),
-            millis(other.latency_ms.mean),
+            &millis(cell.latency_ms.mean),
+            &millis(other.latency_ms.mean),
             cell.latency_ms.mean - other.latency_ms.mean,
         ),
         lower(
             "99th percentile of latency",
-            millis(cell.latency_ms.p99),
-            millis(other.latency_ms.p99),
+            &millis(cell.latency_ms.p99),
+            &millis(other.latency_ms.p99),
             cell.latency_ms.p99 - other.latency_ms.p99,
         ),
     ]
@@ -81,7 +81,7 @@ fn compare(baseline: &str, cell: &CellReport, other: &CellReport) -> Vec<Finding
 }
 
 /// A comparison in which less is better; nothing when both look the same.
-fn lower(what: &str, value: String, other: String, difference: f64) -> Option<(bool, String)> {
+fn lower(what: &str, value: &str, other: &str, difference: f64) -> Option<(bool, String)> {
     if value == other {
         return None;
     }
@@ -107,10 +107,10 @@ mod tests {
 
     #[test]
     fn says_which_way_a_difference_goes_and_nothing_when_there_is_none_to_see() {
-        let better = lower("misses", "9.1 %".to_owned(), "19.2 %".to_owned(), -0.1).unwrap();
+        let better = lower("misses", "9.1 %", "19.2 %", -0.1).unwrap();
         assert_eq!(better, (true, "misses lower: 9.1 % against 19.2 % with".to_owned()));
-        let worse = lower("misses", "19.2 %".to_owned(), "9.1 %".to_owned(), 0.1).unwrap();
+        let worse = lower("misses", "19.2 %", "9.1 %", 0.1).unwrap();
         assert!(!worse.0 && worse.1.contains("HIGHER"));
-        assert_eq!(lower("misses", "9.1 %".to_owned(), "9.1 %".to_owned(), -1e-9), None);
+        assert_eq!(lower("misses", "9.1 %", "9.1 %", -1e-9), None);
     }
 }

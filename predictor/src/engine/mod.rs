@@ -15,8 +15,8 @@
 
 mod account;
 mod budget;
-mod calibrator;
 mod cache_map;
+mod calibrator;
 mod candidates;
 mod config;
 mod decide;

@@ -5,9 +5,9 @@ use std::ops::Range;
 use nearcast_datasets::{SegmentId, ServedFrom, Timestamp};
 
 use super::{
-    decide::is_pushed,
     Engine, NodeIndex, Observation,
     candidates::{CandidateSource, Scope},
+    decide::is_pushed,
 };
 
 /// The part of an object that a request touched, in whole segments.
