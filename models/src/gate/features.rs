@@ -3,7 +3,7 @@
 //! Positions are part of the artifact format: append, never reorder. A feature that does not apply stays zero.
 
 /// Number of features.
-pub const GATE_FEATURE_COUNT: usize = 35 + PUSHED.len();
+pub const GATE_FEATURE_COUNT: usize = 35;
 
 /// One candidate's features, indexed by the constants of this module.
 pub type GateFeatures = [f32; GATE_FEATURE_COUNT];
@@ -78,20 +78,6 @@ pub const FREQUENCY_GLOBAL_SHORT: usize = 32;
 pub const REGIONS: usize = 33;
 /// [`log_odds`] of P(the region asks for the key while the node would keep it) at the pace of its latest requests.
 pub const EXPECTED_LOG_ODDS: usize = 34;
-/// Features that mean something else for a key that another region's request proposed: their copies, zero for all other
-/// candidates, and which features they copy.
-pub const PUSHED: [(usize, usize); 9] = [
-    (35, DEMAND_LOG_ODDS),
-    (36, RECENCY_REGION),
-    (37, RECENCY_GLOBAL),
-    (38, FREQUENCY_REGION),
-    (39, FREQUENCY_GLOBAL),
-    (40, FREQUENCY_REGION_SHORT),
-    (41, FREQUENCY_GLOBAL_SHORT),
-    (42, REGIONS),
-    (43, AGE),
-];
-
 /// What the gate multiplies each feature by before learning, so that all have about the same spread: learning by
 /// gradient is quickest then.
 pub(super) const SCALES: GateFeatures = {
@@ -107,11 +93,6 @@ pub(super) const SCALES: GateFeatures = {
     scales[FREQUENCY_REGION_SHORT] = 0.4;
     scales[FREQUENCY_GLOBAL_SHORT] = 0.4;
     scales[EXPECTED_LOG_ODDS] = 0.4;
-    let mut copy = 0;
-    while copy < PUSHED.len() {
-        scales[PUSHED[copy].0] = scales[PUSHED[copy].1];
-        copy += 1;
-    }
     scales
 };
 
@@ -172,8 +153,7 @@ mod tests {
             REGIONS,
             EXPECTED_LOG_ODDS,
         ];
-        let copies = PUSHED.map(|(position, _)| position);
-        assert!(positions.into_iter().chain(copies).eq(0..GATE_FEATURE_COUNT));
+        assert!(positions.into_iter().eq(0..GATE_FEATURE_COUNT));
     }
 
     #[test]

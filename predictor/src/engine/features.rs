@@ -48,11 +48,6 @@ pub(super) fn of(candidate: &Candidate, info: &KeyInfo, context: &Context<'_>) -
     x[at::SUCCESSES] = log_scale(f32::from(earlier.used));
     x[at::NEW_KEY] = f32::from(u8::from(!context.is_in_vocabulary));
     x[at::CLIENT_ACTIVITY] = log_scale(context.session_length as f32);
-    if x[at::DEMAND_PRESENT] > 0.0 {
-        for (pushed, own) in at::PUSHED {
-            x[pushed] = x[own];
-        }
-    }
     x
 }
 
