@@ -14,6 +14,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use comfy_table::{CellAlignment, Table, presets};
 use nearcast_datasets::LogSource;
 use nearcast_models::{Model, Registry};
+use nearcast_predictor::engine::{CandidateSource, EngineSettings};
 use nearcast_proto::topology::Topology;
 use nearcast_trainer::replay::{
     CacheSize, CellReport, EvictionKind, OracleReport, PlacementKind, PrefetchKind, ReadOptions, ReplayConfig,
@@ -77,6 +78,9 @@ pub(crate) struct Args {
     /// Add what foresight could win at most: Belady's rule, and a prefetcher that knows every request.
     #[arg(long)]
     oracle: bool,
+    /// Candidate sources that the engine does without, separated by commas: shows what each is worth.
+    #[arg(long, value_delimiter = ',', value_parser = sources(), value_name = "SOURCE")]
+    without: Vec<CandidateSource>,
     /// Leave out what differs from run to run: events_per_second and peak_rss_bytes.
     #[arg(long)]
     no_timing: bool,
@@ -90,6 +94,7 @@ Examples:
   nearcast replay datasets/samples/web-1995.parquet --report report.html
   nearcast replay logs/ --cache 0.01,0.1 --budget 0.05,0.25 --report report.html
   nearcast replay logs/ --prefetch none,nearcast,obl,markov,mithril --oracle
+  nearcast replay logs/ --without habit,stride    # what are these sources worth?
   nearcast replay logs/ --policy lru,fifo,s3-fifo,sieve,arc,w-tinylfu,belady --prefetch none \\
     --instant --unit-size --warmup 0    # comparable with libCacheSim
   nearcast replay logs/ --topology topology.toml --model champion --registry models/ --json";
@@ -146,6 +151,7 @@ impl Args {
             control_round_trip: Duration::from_millis(self.control_rtt_ms),
             model: self.model.as_deref().map(|name| load_model(name, self.registry.as_deref())).transpose()?,
             oracle: self.oracle,
+            engine: EngineSettings { disabled_sources: self.without, ..EngineSettings::default() },
             with_timing: !self.no_timing,
             ..ReplayConfig::default()
         })
@@ -168,6 +174,12 @@ fn policies() -> impl TypedValueParser<Value = EvictionKind> {
 fn prefetchers() -> impl TypedValueParser<Value = PrefetchKind> {
     let find = |name: String| PrefetchKind::ALL.into_iter().find(|kind| kind.as_str() == name).unwrap_or_default();
     PossibleValuesParser::new(PrefetchKind::ALL.map(PrefetchKind::as_str)).map(find)
+}
+
+fn sources() -> impl TypedValueParser<Value = CandidateSource> {
+    let names = CandidateSource::ALL.map(CandidateSource::as_str);
+    let find = |name: String| CandidateSource::ALL.into_iter().find(|source| source.as_str() == name);
+    PossibleValuesParser::new(names).try_map(move |name| find(name).ok_or("no such source"))
 }
 
 fn placements() -> impl TypedValueParser<Value = PlacementKind> {

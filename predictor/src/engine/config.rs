@@ -20,9 +20,9 @@ use super::CandidateSource;
 pub struct EngineSettings {
     /// Seed of every random draw.
     pub seed: u64,
-    /// Bytes that may be wasted, as a share of the bytes fetched on demand (0..=100).
+    /// Bytes that may be fetched beyond what would be without prefetching, as a share of that (0..=100).
     pub budget_share: f64,
-    /// Share of the budget that is held back for what expectations miss (0..=1).
+    /// Share of the budget that is held back for what held prefetches may still displace (0..=1).
     pub budget_reserve: f64,
     /// Unused allowance that may be carried over, as a share of all that was ever granted (0..=1).
     pub budget_carry_share: f64,
@@ -142,7 +142,7 @@ impl EngineSettings {
         self.price_seconds_per_mebibyte / MEBIBYTE
     }
 
-    /// The share of demand's bytes that expected waste may come to.
+    /// The share of the baseline that may be spent.
     pub(super) fn spendable_share(&self) -> f64 {
         self.budget_share * (1.0 - self.budget_reserve)
     }

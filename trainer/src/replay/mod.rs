@@ -184,6 +184,7 @@ fn summary(name: &str, log: &LogColumns, config: &ReplayConfig, cells: Vec<CellR
         instant: config.instant,
         unit_size: config.read.unit_size,
         single_region: config.read.single_region,
+        without: config.engine.disabled_sources.clone(),
         model_version: config.model.as_ref().map(|(version, _)| version.to_string()),
         cells,
     }

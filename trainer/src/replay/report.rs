@@ -1,7 +1,7 @@
 //! What a replay found: the JSON contract `nearcast.replay/1`.
 
 use nearcast_cache_node::core::MissCauses;
-use nearcast_predictor::engine::Account;
+use nearcast_predictor::engine::{Account, CandidateSource};
 use serde::Serialize;
 
 use super::{EvictionKind, PlacementKind, PrefetchKind};
@@ -35,6 +35,8 @@ pub struct ReplayReport {
     pub unit_size: bool,
     /// Whether all regions were one.
     pub single_region: bool,
+    /// Candidate sources that the engine did without.
+    pub without: Vec<CandidateSource>,
     /// The version of the trained model, if one was used.
     pub model_version: Option<String>,
     /// One result per combination, in the order of the lists.

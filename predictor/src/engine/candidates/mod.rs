@@ -35,6 +35,20 @@ impl CandidateSource {
     pub const ALL: [Self; 6] = [Self::Client, Self::Region, Self::Demand, Self::Sequence, Self::Stride, Self::Habit];
 }
 
+impl CandidateSource {
+    /// The name in flags, settings and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Region => "region",
+            Self::Demand => "demand",
+            Self::Sequence => "sequence",
+            Self::Stride => "stride",
+            Self::Habit => "habit",
+        }
+    }
+}
+
 /// A set of sources.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sources(u8);
