@@ -39,7 +39,8 @@ impl TestNode {
             name: NodeName::from(format!("{region}-1").as_str()),
             region: region.into(),
             url: format!("http://{region}.test").into(),
-            capacity_bytes: 8 << 20,
+            // It never has what it is asked for, so it cannot hold anything: its ghost must agree.
+            capacity_bytes: 1,
             segment_bytes: 1 << 20,
         };
         reports.try_send(NodeReport::Hello { node, code_version: "test".to_owned() }.into())?;

@@ -128,7 +128,7 @@ fn check_writable(page: &Path) -> anyhow::Result<()> {
     if page.is_file() || !page.exists() {
         let folder = page.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         tempfile::tempfile_in(folder)
-            .with_context(|| format!("cannot write {}; choose another --report", page.display()))?;
+            .with_context(|| format!("cannot write the report to {}; choose another --report", page.display()))?;
     }
     Ok(())
 }

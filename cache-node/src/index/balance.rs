@@ -50,7 +50,7 @@ impl Balance {
     /// A segment of so many bytes was missed.
     pub(super) fn handle_missed(&mut self, segment: SegmentId, bytes: u64) {
         if self.dropped_probation.take(segment) {
-            self.target_bytes = (self.target_bytes + bytes).min(self.most_bytes);
+            self.target_bytes = self.target_bytes.saturating_add(bytes).min(self.most_bytes);
         } else if self.dropped_main.take(segment) {
             self.target_bytes = self.target_bytes.saturating_sub(bytes).max(self.least_bytes);
         }

@@ -5,6 +5,7 @@ mod bounds;
 
 use std::{collections::VecDeque, time::Duration};
 
+use nearcast_cache_node::index::PolicyKind;
 use nearcast_datasets::{KeyId, SegmentId, ServedFrom, Timestamp};
 use nearcast_proto::{
     message::{CommandId, CommandStatus, NodeDescriptor, OutcomeKind},
@@ -35,6 +36,8 @@ struct World {
 impl World {
     /// A node in each region, each with room for `held_max` demanded and `prefetched_max` prefetched objects.
     fn new(settings: EngineSettings, regions: &[&str], held_max: usize, prefetched_max: usize) -> Self {
+        // Its nodes drop what was used longest ago, and so must their ghosts.
+        let settings = EngineSettings { policy: PolicyKind::Lru, ..settings };
         let config = EngineConfig::try_from(settings).expect("the test's settings are in range");
         let mut world = Self {
             engine: Engine::new(config, Topology::default()),
