@@ -79,13 +79,12 @@ impl Engine {
     /// which is never sent anything, would have had to.
     fn compare_with_ghost(&mut self, now: Timestamp, seen: &Observation, asked: &Asked) {
         let is_missed = !seen.served.is_hit();
-        let first = SegmentId { key: seen.key, index: 0 };
-        let seconds = self.nodes.fetch_seconds(seen.node, asked.bytes, self.cache_map.holders(first));
         let Some(node) = self.nodes.get_mut(seen.node) else { return };
         let mut saved = 0.0;
+        let mut would_miss = is_missed;
         if let Some(weight) = node.ghost.weight(seen.key) {
             let lands_at = now.after(node.transfer());
-            let mut would_miss = false;
+            would_miss = false;
             for index in asked.segments.clone().take(SEGMENTS_MARKED_MAX) {
                 let bytes = seen.size_bytes.saturating_sub(index * asked.segment_bytes).min(asked.segment_bytes);
                 let segment = SegmentId { key: seen.key, index: u32::try_from(index).unwrap_or(u32::MAX) };
@@ -93,18 +92,23 @@ impl Engine {
             }
             saved = weight * (f64::from(u8::from(would_miss)) - f64::from(u8::from(is_missed)));
         }
-        node.trust.record(saved * seconds);
         let mut demand_bytes = 0.0;
-        if is_missed {
-            let (request, stay) = (node.requests, node.stay_requests());
-            node.harm.handle_missed(seen.key, asked.bytes, seconds, request, stay);
-            self.account.demand_bytes += asked.bytes;
-            demand_bytes = asked.bytes as f64;
-        } else {
-            self.account.hits += 1;
+        // Most requests are hits either way; what a fetch takes need not be known for those.
+        if is_missed || would_miss {
+            let holders = self.cache_map.holders(SegmentId { key: seen.key, index: 0 });
+            let seconds = self.nodes.fetch_seconds(seen.node, asked.bytes, holders);
+            let Some(node) = self.nodes.get_mut(seen.node) else { return };
+            node.trust.record(saved * seconds);
+            if is_missed {
+                let (request, stay) = (node.requests, node.stay_requests());
+                node.harm.handle_missed(seen.key, asked.bytes, seconds, request, stay);
+                self.account.demand_bytes += asked.bytes;
+                demand_bytes = asked.bytes as f64;
+            }
+            self.account.saved_requests += saved;
+            self.account.saved_seconds += saved * seconds;
         }
-        self.account.saved_requests += saved;
-        self.account.saved_seconds += saved * seconds;
+        self.account.hits += u64::from(!is_missed);
         self.learnt.granted_bytes += self.learnt.allowance.record(demand_bytes, saved * asked.bytes as f64);
     }
 
