@@ -8,14 +8,13 @@ mod adaptive;
 mod arc;
 mod balance;
 mod config;
-mod fifo;
 mod list;
-mod lru;
 mod pinned;
 mod policy;
 #[cfg(test)]
 mod policy_tests;
 mod probation;
+mod queue;
 mod s3_fifo;
 mod sieve;
 mod sketch;

@@ -6,11 +6,11 @@ use nearcast_datasets::{SegmentId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    adaptive::AdaptivePolicy, arc::ArcPolicy, fifo::FifoPolicy, lru::LruPolicy, s3_fifo::S3FifoPolicy,
-    sieve::SievePolicy, w_tiny_lfu::WTinyLfuPolicy,
+    adaptive::AdaptivePolicy, arc::ArcPolicy, queue::QueuePolicy, s3_fifo::S3FifoPolicy, sieve::SievePolicy,
+    w_tiny_lfu::WTinyLfuPolicy,
 };
 
-/// Decides which segment leaves next. One file per policy; each owns its entries, so that a touch costs one look-up.
+/// Decides which segment leaves next. One file per kind of policy; each owns its entries, so that a touch costs one look-up.
 ///
 /// A policy sees only segments in main. It may remember segments it no longer holds, within a bound that it states.
 pub trait Policy: Debug + Send {
@@ -97,8 +97,8 @@ impl PolicyKind {
         match self {
             Self::Adaptive => Box::new(AdaptivePolicy::balanced(capacity_bytes)),
             Self::Arc => Box::new(ArcPolicy::new(capacity_bytes)),
-            Self::Fifo => Box::<FifoPolicy>::default(),
-            Self::Lru => Box::<LruPolicy>::default(),
+            Self::Fifo => Box::new(QueuePolicy::fifo()),
+            Self::Lru => Box::new(QueuePolicy::lru()),
             Self::Predicted => Box::new(AdaptivePolicy::for_latency(capacity_bytes)),
             Self::S3Fifo => Box::new(S3FifoPolicy::new(capacity_bytes)),
             Self::Sieve => Box::<SievePolicy>::default(),

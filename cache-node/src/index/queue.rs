@@ -1,19 +1,35 @@
-//! Least recently used.
+//! One queue: first in, first out, or least recently used, which differ in what a touch does.
 
 use nearcast_datasets::{SegmentId, Timestamp};
 
 use super::{list::Lists, policy::Policy};
 
-/// Evicts what was not asked for the longest.
-#[derive(Debug, Default)]
-pub(super) struct LruPolicy {
+/// Evicts the oldest of a queue.
+#[derive(Debug)]
+pub(super) struct QueuePolicy {
     queue: Lists<(), 1>,
+    /// Whether what is asked for counts as new again.
+    is_renewed: bool,
 }
 
-impl Policy for LruPolicy {
+impl QueuePolicy {
+    /// Evicts what came first, however often it was asked for since.
+    pub(super) fn fifo() -> Self {
+        Self { queue: Lists::default(), is_renewed: false }
+    }
+
+    /// Evicts what was not asked for the longest.
+    pub(super) fn lru() -> Self {
+        Self { queue: Lists::default(), is_renewed: true }
+    }
+}
+
+impl Policy for QueuePolicy {
     fn touch(&mut self, _now: Timestamp, segment: SegmentId) -> Option<u64> {
         let slot = self.queue.find(segment)?;
-        self.queue.move_to(QUEUE, slot);
+        if self.is_renewed {
+            self.queue.move_to(QUEUE, slot);
+        }
         Some(self.queue.entry(slot).bytes)
     }
 
