@@ -39,14 +39,22 @@ pub(super) enum Input {
 pub(super) struct Joined {
     pub(super) session: SessionId,
     pub(super) epoch: Epoch,
-    pub(super) arm: Arm,
-    pub(super) model_version: Arc<str>,
+    /// The arm and the model version in force, as they change.
+    pub(super) in_force: watch::Receiver<InForce>,
     /// Commands for the node.
     pub(super) commands: mpsc::Receiver<Command>,
     /// The latest cache map.
     pub(super) map: watch::Receiver<Arc<CacheMap>>,
     /// The last batch of requests that was taken.
     pub(super) taken: watch::Receiver<u64>,
+}
+
+/// What nodes write beside every request they log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct InForce {
+    pub(super) arm: Arm,
+    /// Empty while there is no model.
+    pub(super) model_version: Arc<str>,
 }
 
 /// Why a node may not join.

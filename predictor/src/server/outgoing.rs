@@ -5,20 +5,26 @@ use std::sync::Arc;
 use futures::stream::{self, Stream};
 use nearcast_proto::{
     convert::BATCH_ENTRIES_MAX,
-    message::{CacheMap, Command, PredictorNotice},
+    message::{CacheMap, Command, Epoch, PredictorNotice},
     wire,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::{controller::arm_name, input::Joined, inputs::EngineGone, streams::unavailable};
+use super::{
+    controller::arm_name,
+    input::{InForce, Joined},
+    inputs::EngineGone,
+    streams::unavailable,
+};
 
-/// The ends that a stream's messages come from. Maps and acknowledgements are always the latest, so they need no queue;
-/// commands wait in a bounded one.
+/// The ends that a stream's messages come from. Maps, acknowledgements and what is in force are always the latest, so
+/// they need no queue; commands wait in a bounded one.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    welcome: Option<PredictorNotice>,
+    epoch: Epoch,
+    in_force: watch::Receiver<InForce>,
     commands: mpsc::Receiver<Command>,
     map: watch::Receiver<Arc<CacheMap>>,
     taken: watch::Receiver<u64>,
@@ -29,15 +35,11 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     pub(super) fn new(joined: Joined, ending: oneshot::Receiver<Status>, shutdown: CancellationToken) -> Self {
-        let welcome = PredictorNotice::Welcome {
-            epoch: joined.epoch,
-            arm: Arc::from(arm_name(joined.arm)),
-            model_version: joined.model_version,
-        };
-        let mut map = joined.map;
-        // The first map follows the welcome even if nothing changes.
+        let Joined { session: _, epoch, mut in_force, commands, mut map, taken } = joined;
+        // A stream begins with the welcome and the map, even if nothing changes.
+        in_force.mark_changed();
         map.mark_changed();
-        Self { welcome: Some(welcome), commands: joined.commands, map, taken: joined.taken, ending, shutdown }
+        Self { epoch, in_force, commands, map, taken, ending, shutdown }
     }
 
     /// The stream that tonic sends.
@@ -53,14 +55,17 @@ impl Outgoing {
     }
 
     async fn next(&mut self) -> Option<Result<PredictorNotice, Status>> {
-        if let Some(welcome) = self.welcome.take() {
-            return Some(Ok(welcome));
-        }
         let mut batch = Vec::new();
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => Some(Err(unavailable(EngineGone))),
             status = &mut self.ending => status.ok().map(Err),
+            // Before the map and the commands: a node is welcomed first, and logs under the version that commanded.
+            changed = self.in_force.changed() => {
+                changed.ok()?;
+                let InForce { arm, model_version } = self.in_force.borrow_and_update().clone();
+                Some(Ok(PredictorNotice::Welcome { epoch: self.epoch, arm: Arc::from(arm_name(arm)), model_version }))
+            }
             changed = self.map.changed() => {
                 changed.ok()?;
                 Some(Ok(PredictorNotice::Map(CacheMap::clone(&self.map.borrow_and_update()))))

@@ -104,3 +104,27 @@ async fn a_version_that_is_there_at_the_start_is_in_service_before_readiness() {
     let PredictorNotice::Welcome { model_version, .. } = node.next().await.unwrap() else { panic!("no welcome") };
     assert_eq!(&*model_version, "v0001");
 }
+
+#[tokio::test]
+async fn a_node_that_asks_nothing_is_told_of_another_version_and_arm() {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let place = folder.path().join("models");
+    let registry = Registry::open(place.to_str().unwrap()).unwrap();
+    let predictor = predictor_of(folder, &place).await;
+    let mut node = TestNode::join(&predictor, "eu-1", "eu").await.unwrap();
+    assert_eq!(in_force(&mut node).await, ("nearcast".to_owned(), String::new()));
+
+    registry.alias("champion", publish(&registry, 1).unwrap()).unwrap();
+    assert_eq!(in_force(&mut node).await, ("nearcast".to_owned(), "v0001".to_owned()));
+    predictor.set_arm("none").await.unwrap();
+    assert_eq!(in_force(&mut node).await, ("none".to_owned(), "v0001".to_owned()));
+}
+
+/// The arm and the version that the node is told of next; the map may come before.
+async fn in_force(node: &mut TestNode) -> (String, String) {
+    loop {
+        if let PredictorNotice::Welcome { arm, model_version, .. } = node.next().await.unwrap() {
+            return (arm.to_string(), model_version.to_string());
+        }
+    }
+}

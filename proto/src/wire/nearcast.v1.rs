@@ -222,7 +222,7 @@ pub struct OutcomeBatch {
     #[prost(message, repeated, tag = "1")]
     pub outcomes: ::prost::alloc::vec::Vec<Outcome>,
 }
-/// The first answer on a stream.
+/// The first answer on a stream; sent again whenever the arm or the model version in force changes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {
     #[prost(uint64, tag = "1")]

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    input::{Input, JoinRefused, Joined, SessionId},
+    input::{InForce, Input, JoinRefused, Joined, SessionId},
     members::Members,
     status::{ModelRefused, ModelStatus, NodeStatus, SCHEMA, StatusDocument},
 };
@@ -36,6 +36,7 @@ pub(super) struct Controller {
     sessions_started: u64,
     model: Option<ModelStatus>,
     model_refused: Option<ModelRefused>,
+    in_force: watch::Sender<InForce>,
     events: EventBus,
     metrics: Metrics,
 }
@@ -62,6 +63,7 @@ impl Controller {
         events: EventBus,
         metrics: Metrics,
     ) -> Self {
+        let (in_force, _) = watch::channel(InForce { arm: engine.arm(), model_version: Arc::from("") });
         Self {
             engine,
             generation,
@@ -73,6 +75,7 @@ impl Controller {
             sessions_started: 0,
             model: None,
             model_refused: None,
+            in_force,
             events,
             metrics,
         }
@@ -88,6 +91,7 @@ impl Controller {
             Input::RefuseModel { version, reason } => self.refuse_model(now, version, reason),
             Input::SetArm { arm, reset, done } => {
                 self.engine.set_arm(arm, reset);
+                self.announce();
                 self.events.publish(now, kind::ARM_SET, arm_name(arm), json!({ "reset": reset }));
                 // The caller may have given up waiting; the arm is set all the same.
                 let _ = done.send(());
@@ -158,8 +162,7 @@ impl Controller {
         Joined {
             session: id,
             epoch: self.members.map().epoch,
-            arm: self.engine.arm(),
-            model_version: self.model_version(),
+            in_force: self.in_force.subscribe(),
             commands: commands_out,
             map: self.members.watch(),
             taken: taken_out,
@@ -186,6 +189,13 @@ impl Controller {
         self.metrics.model_swaps.inc();
         self.model_refused = None;
         self.model = Some(ModelStatus { version, since: rfc3339(now) });
+        self.announce();
+    }
+
+    /// Tells every node which arm and model version are in force, so that what it logs from now on says so.
+    fn announce(&self) {
+        let now = InForce { arm: self.engine.arm(), model_version: self.model_version() };
+        self.in_force.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
     }
 
     fn refuse_model(&mut self, now: Timestamp, version: Arc<str>, reason: String) {
