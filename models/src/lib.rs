@@ -22,7 +22,7 @@ mod vocabulary;
 pub use artifact::{FileRecord, Manifest, Model, ModelConfig, TrainingRange};
 pub use coaccess::{CoAccess, CoAccessConfig, CoAccessCounters, CoAccessRow, Successor, TrainedCoAccess};
 pub use error::{Error, Result};
-pub use gate::{GATE_FEATURE_COUNT, Gate, GateConfig, GateFeatures, GateState};
+pub use gate::{GATE_FEATURE_COUNT, Gate, GateConfig, GateFeatures, GateState, HiddenState};
 pub use placement::{DemandQuery, PlacementConfig, PlacementExample, PlacementHead, PlacementTrainer, RecentCounts};
 pub use registry::{Registry, VersionName, VersionSummary};
 pub use sequence::{

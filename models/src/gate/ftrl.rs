@@ -1,4 +1,4 @@
-//! The gate itself: linfa's follow-the-regularised-leader, fed outcome by outcome.
+//! The gate itself: linfa's follow-the-regularised-leader and a hidden layer, fed outcome by outcome.
 
 use linfa::{Dataset, dataset::Pr};
 use linfa_ftrl::Ftrl;
@@ -7,14 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, GateConfig, GateFeatures, Result,
-    gate::features::{BEST_LOG_ODDS, BIAS, GATE_FEATURE_COUNT, SCALES},
+    gate::{
+        features::{BEST_LOG_ODDS, BIAS, GATE_FEATURE_COUNT, SCALES},
+        hidden::{HiddenLayer, HiddenState},
+    },
     kernel,
 };
 
 /// Log-odds beyond this say nothing more.
 const LOG_ODDS_MAX: f32 = 30.0;
 
-/// Logistic regression learned online: P(a candidate is used at its node before it would be evicted).
+/// P(a candidate is used at its node before it would be evicted), learned online: a logistic regression, whose log-odds
+/// a hidden layer corrects for what depends on several features at once. Both learn from the error of their sum.
 ///
 /// Before it has learned anything it follows the best source's log-odds, as `GateConfig::prior_slope` and
 /// `prior_bias` say. Nothing in it is random: the same outcomes in the same order give the same gate.
@@ -24,6 +28,7 @@ pub struct Gate {
     learner: Ftrl<f64>,
     /// The learner's weights, read off once per update so that a probability is one dot product.
     weights: GateFeatures,
+    hidden: HiddenLayer,
     pending: Vec<(GateFeatures, bool)>,
     learned: u64,
 }
@@ -40,6 +45,8 @@ pub struct GateState {
     pub z: Vec<f64>,
     /// The learner's accumulated squared gradients, one per feature.
     pub n: Vec<f64>,
+    /// The hidden layer.
+    pub hidden: HiddenState,
 }
 
 /// linfa keeps an [`Ftrl`]'s numbers to itself; they go in and out through its serialised form.
@@ -66,7 +73,8 @@ impl Gate {
         for (feature, weight) in [(BEST_LOG_ODDS, config.prior_slope), (BIAS, config.prior_bias)] {
             z[feature] = -(weight * scale + config.l1 * weight.signum());
         }
-        Self::from_state(&GateState { config: config.clone(), learned: 0, z, n: vec![0.0; GATE_FEATURE_COUNT] })
+        let (n, hidden) = (vec![0.0; GATE_FEATURE_COUNT], HiddenLayer::new().state());
+        Self::from_state(&GateState { config: config.clone(), learned: 0, z, n, hidden })
     }
 
     /// The gate that `state` was read off.
@@ -87,7 +95,9 @@ impl Gate {
         let restored = serde_json::to_value(Restored { alpha, beta, l1_ratio, l2_ratio, z: &z, n: &n });
         let learner = restored.and_then(serde_json::from_value).map_err(Error::learn("the gate from its state"))?;
         let pending = Vec::with_capacity(config.batch);
-        let mut gate = Self { config, learner, weights: [0.0; GATE_FEATURE_COUNT], pending, learned: state.learned };
+        let hidden = HiddenLayer::from_state(&state.hidden)?;
+        let weights = [0.0; GATE_FEATURE_COUNT];
+        let mut gate = Self { config, learner, weights, hidden, pending, learned: state.learned };
         gate.read_weights();
         Ok(gate)
     }
@@ -99,25 +109,28 @@ impl Gate {
             learned: self.learned,
             z: self.learner.z().to_vec(),
             n: self.learner.n().to_vec(),
+            hidden: self.hidden.state(),
         }
     }
 
     /// P(used), strictly between 0 and 1.
     pub fn probability(&self, features: &GateFeatures) -> f32 {
-        kernel::sigmoid(kernel::dot(&self.weights, features).clamp(-LOG_ODDS_MAX, LOG_ODDS_MAX))
+        let log_odds = kernel::dot(&self.weights, features) + self.hidden.log_odds(features);
+        kernel::sigmoid(log_odds.clamp(-LOG_ODDS_MAX, LOG_ODDS_MAX))
     }
 
     /// Learns what became of a candidate that had these features when it was decided on.
     ///
-    /// Takes effect once `GateConfig::batch` outcomes are there.
+    /// The regression learns once `GateConfig::batch` outcomes are there, the hidden layer at once.
     pub fn learn(&mut self, features: &GateFeatures, used: bool) {
+        self.hidden.learn(features, self.probability(features), used);
         self.pending.push((*features, used));
         if self.pending.len() >= self.config.batch {
             self.learn_pending();
         }
     }
 
-    /// Weights by feature, as `probability` uses them: what an operator is shown.
+    /// The regression's weights by feature: what an operator is shown.
     pub fn weights(&self) -> &GateFeatures {
         &self.weights
     }
