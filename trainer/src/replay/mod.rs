@@ -23,8 +23,11 @@ mod node;
 mod objects;
 mod oracle;
 mod page;
+mod part;
 mod predictor;
 mod report;
+#[cfg(test)]
+mod report_tests;
 #[cfg(test)]
 mod rival_tests;
 mod tally;
@@ -44,6 +47,7 @@ pub use self::{
     config::{CacheSize, EvictionKind, PlacementKind, PrefetchKind, ReplayConfig},
     error::{ReplayError, Result},
     page::{document, escape, page, sections, write_document, write_page},
+    part::Part,
     report::{BaselineReport, CellReport, LatencyReport, OracleReport, PrefetchReport, ReplayReport, SCHEMA},
 };
 
@@ -184,7 +188,7 @@ fn summary(name: &str, log: &LogColumns, config: &ReplayConfig, cells: Vec<CellR
         instant: config.instant,
         unit_size: config.read.unit_size,
         single_region: config.read.single_region,
-        without: config.engine.disabled_sources.clone(),
+        without: config.without(),
         model_version: config.model.as_ref().map(|(version, _)| version.to_string()),
         cells,
     }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{CellReport, OracleReport, ReplayError, ReplayReport, Result, charts};
+use super::{CellReport, OracleReport, Part, ReplayError, ReplayReport, Result, charts};
 
 /// Writes the page to `path` as a whole or not at all; a device or pipe there is written to as it is.
 ///
@@ -91,6 +91,10 @@ fn flags(report: &ReplayReport) -> String {
         if is_set {
             let _ = write!(text, "; {words}");
         }
+    }
+    if !report.without.is_empty() {
+        let parts: Vec<_> = report.without.iter().copied().map(Part::as_str).collect();
+        let _ = write!(text, "; without {}", parts.join(", "));
     }
     if let Some(version) = &report.model_version {
         let _ = write!(text, "; model {}", escape(version));

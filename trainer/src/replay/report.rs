@@ -1,10 +1,10 @@
 //! What a replay found: the JSON contract `nearcast.replay/1`.
 
 use nearcast_cache_node::core::MissCauses;
-use nearcast_predictor::engine::{Account, CandidateSource};
+use nearcast_predictor::engine::Account;
 use serde::Serialize;
 
-use super::{EvictionKind, PlacementKind, PrefetchKind};
+use super::{EvictionKind, Part, PlacementKind, PrefetchKind};
 
 /// The contract's name and version.
 pub const SCHEMA: &str = "nearcast.replay/1";
@@ -35,8 +35,8 @@ pub struct ReplayReport {
     pub unit_size: bool,
     /// Whether all regions were one.
     pub single_region: bool,
-    /// Candidate sources that the engine did without.
-    pub without: Vec<CandidateSource>,
+    /// What the replay did without: candidate sources, the gate, probation.
+    pub without: Vec<Part>,
     /// The version of the trained model, if one was used.
     pub model_version: Option<String>,
     /// One result per combination, in the order of the lists.
