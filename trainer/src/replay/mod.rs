@@ -33,6 +33,7 @@ mod rival_tests;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod timeline;
 mod timing;
 
 use std::iter;
@@ -49,6 +50,7 @@ pub use self::{
     page::{document, escape, page, sections, write_document, write_page},
     part::Part,
     report::{BaselineReport, CellReport, LatencyReport, OracleReport, PrefetchReport, ReplayReport, SCHEMA},
+    timeline::TimeSlice,
 };
 
 /// How far a replay is.
@@ -99,7 +101,7 @@ pub fn replay_columns(
     let perfect_miss_ratio = config.oracle.then(|| oracle::perfect_miss_ratio(log, config));
     let find = |cell: CellSpec| all.iter().position(|other| other.is_baseline_of(&cell));
     for (index, cell) in shown.iter().enumerate() {
-        if let Some(without) = find(*cell).map(|without| reports[without].as_baseline()) {
+        if let Some(without) = find(*cell).map(|without| reports[without].clone()) {
             reports[index].compare_with(&without);
         }
         if let Some(perfect_miss_ratio) = perfect_miss_ratio {

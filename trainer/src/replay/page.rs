@@ -130,6 +130,7 @@ fn numbers(html: &mut String, cells: &[CellReport]) {
             format!("{:.1}", cell.latency_ms.p99),
             format!("{:.2}", cell.prefetch.precision),
             format!("{:.2}", cell.prefetch.coverage),
+            cell.calibration_error.map_or_else(String::new, |error| format!("{error:.3}")),
         ];
         html.push_str("<tr>");
         for column in columns.into_iter().chain(cell.oracle.iter().flat_map(OracleReport::columns)) {
@@ -145,7 +146,7 @@ pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 15] = [
     "policy",
     "prefetch",
     "model",
@@ -160,6 +161,7 @@ const COLUMNS: [&str; 14] = [
     "p99 ms",
     "precision",
     "coverage",
+    "calibration error",
 ];
 
 const MISSES: &str = "Share of the requests that the region's own node could not answer, by policy, cache size, \

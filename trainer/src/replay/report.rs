@@ -4,7 +4,7 @@ use nearcast_cache_node::core::MissCauses;
 use nearcast_predictor::engine::Account;
 use serde::Serialize;
 
-use super::{EvictionKind, Part, PlacementKind, PrefetchKind};
+use super::{EvictionKind, Part, PlacementKind, PrefetchKind, TimeSlice};
 
 /// The contract's name and version.
 pub const SCHEMA: &str = "nearcast.replay/1";
@@ -90,6 +90,12 @@ pub struct CellReport {
     pub oracle: Option<OracleReport>,
     /// The engine's own account, over the whole log.
     pub account: Option<Account>,
+    /// How far the probabilities that the engine claimed of its orders were off on average: the expected calibration
+    /// error of [`Account::calibration`]. None without an order that ended.
+    pub calibration_error: Option<f64>,
+    /// The counted part of the log in slices of equal time, the earliest first, at most 40. Their sums are the counts
+    /// above.
+    pub timeline: Vec<TimeSlice>,
     /// Requests replayed per second of real time, over the whole log. Differs from run to run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events_per_second: Option<f64>,
@@ -167,8 +173,7 @@ impl OracleReport {
     pub(super) fn new(cell: &CellReport, belady_miss_ratio: Option<f64>, perfect_miss_ratio: f64) -> Self {
         let possible = cell.baseline.miss_ratio - perfect_miss_ratio;
         let won = cell.baseline.miss_ratio - cell.miss_ratio;
-        let prefetches = cell.prefetcher != PrefetchKind::None;
-        let share_of_oracle = (prefetches && possible > 0.0).then(|| won / possible);
+        let share_of_oracle = (cell.prefetches() && possible > 0.0).then(|| won / possible);
         Self { belady_miss_ratio, perfect_miss_ratio, share_of_oracle }
     }
 
@@ -199,16 +204,24 @@ impl CellReport {
         self.origin_bytes + self.peer_bytes
     }
 
+    /// Whether anything was fetched before it was asked for.
+    pub fn prefetches(&self) -> bool {
+        self.prefetcher != PrefetchKind::None
+    }
+
     /// Compares with the same cell without prefetching.
-    pub(super) fn compare_with(&mut self, without: &BaselineReport) {
-        self.baseline = *without;
-        self.extra_fetch_ratio = match without.fetched_bytes {
+    pub(super) fn compare_with(&mut self, without: &Self) {
+        self.baseline = without.as_baseline();
+        self.extra_fetch_ratio = match without.fetched_bytes() {
             0 => 0.0,
             bytes => self.fetched_bytes() as f64 / bytes as f64 - 1.0,
         };
+        for (slice, without) in self.timeline.iter_mut().zip(&without.timeline) {
+            slice.baseline_misses = without.misses;
+        }
     }
 
-    pub(super) fn as_baseline(&self) -> BaselineReport {
+    fn as_baseline(&self) -> BaselineReport {
         BaselineReport {
             miss_ratio: self.miss_ratio,
             fetched_bytes: self.fetched_bytes(),
