@@ -190,13 +190,22 @@ impl OracleReport {
 impl CellReport {
     /// What tells the cell from others, in a few words.
     pub fn name(&self) -> String {
-        let budget = self.budget.map_or_else(String::new, |budget| format!(" ≤{:.0} %", budget * 100.0));
-        let placement = match self.placement {
-            PlacementKind::None => String::new(),
-            placed => format!(" {}", placed.as_str()),
-        };
+        format!("{} {} {}", self.node_name(), self.cache, self.prefetcher_name())
+    }
+
+    /// What its nodes have in common but for their size, in a few words.
+    pub(super) fn node_name(&self) -> String {
+        match self.placement {
+            PlacementKind::None => self.policy.as_str().to_owned(),
+            placed => format!("{} {}", self.policy.as_str(), placed.as_str()),
+        }
+    }
+
+    /// What prefetches, in a few words.
+    pub(super) fn prefetcher_name(&self) -> String {
         let model = self.model_version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
-        format!("{}{placement} {} {}{model}{budget}", self.policy.as_str(), self.cache, self.prefetcher.as_str())
+        let budget = self.budget.map_or_else(String::new, |budget| format!(" ≤{:.0} %", budget * 100.0));
+        format!("{}{model}{budget}", self.prefetcher.as_str())
     }
 
     /// Bytes fetched into nodes, from peers and origin alike.
