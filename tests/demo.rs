@@ -41,7 +41,7 @@ fn one_command_ends_in_numbers_of_unseen_traffic_and_a_page_that_stands_alone() 
 
     let kept = folder.path().join("kept");
     let page = std::fs::read_to_string(kept.join("report.html")).expect("the report is there");
-    assert_eq!(page.matches("<svg").count(), 3);
+    assert_eq!(page.matches("<svg").count(), 6);
     assert!(!page.contains("<script") && !page.contains("href=") && !page.contains("src="));
     for finding in document["findings"].as_array().expect("a list") {
         let text = finding["text"].as_str().expect("text").replace('<', "&lt;");

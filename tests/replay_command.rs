@@ -41,6 +41,10 @@ fn sizes_budgets_and_policies_that_make_no_sense_are_refused() {
     let unknown = replay(&[&log, "--policy", "magic"]);
     let said = String::from_utf8_lossy(&unknown.stderr);
     assert!(unknown.status.code() == Some(2) && said.contains("s3-fifo") && said.contains("belady"), "{said}");
+    let unknown = replay(&[&log, "--without", "habit,luck"]);
+    let said = String::from_utf8_lossy(&unknown.stderr);
+    assert!(unknown.status.code() == Some(2) && said.contains("'luck'"), "{said}");
+    assert!(["stride", "gate", "probation"].iter().all(|part| said.contains(part)), "{said}");
 }
 
 #[test]

@@ -14,10 +14,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use comfy_table::{CellAlignment, Table, presets};
 use nearcast_datasets::LogSource;
 use nearcast_models::{Model, Registry};
-use nearcast_predictor::engine::{CandidateSource, EngineSettings};
 use nearcast_proto::topology::Topology;
 use nearcast_trainer::replay::{
-    CacheSize, CellReport, EvictionKind, OracleReport, PlacementKind, PrefetchKind, ReadOptions, ReplayConfig,
+    CacheSize, CellReport, EvictionKind, OracleReport, Part, PlacementKind, PrefetchKind, ReadOptions, ReplayConfig,
     ReplayReport, replay, write_page,
 };
 
@@ -78,9 +77,10 @@ pub(crate) struct Args {
     /// Add what foresight could win at most: Belady's rule, and a prefetcher that knows every request.
     #[arg(long)]
     oracle: bool,
-    /// Candidate sources that the engine does without, separated by commas: shows what each is worth.
-    #[arg(long, value_delimiter = ',', value_parser = sources(), value_name = "SOURCE")]
-    without: Vec<CandidateSource>,
+    /// Do without candidate sources, the gate (a candidate is then as probable as its source says) or probation
+    /// (prefetches then take room as demand does), separated by commas: shows what each is worth.
+    #[arg(long, value_delimiter = ',', value_parser = parts(), value_name = "PART")]
+    without: Vec<Part>,
     /// Leave out what differs from run to run: events_per_second and peak_rss_bytes.
     #[arg(long)]
     no_timing: bool,
@@ -95,6 +95,7 @@ Examples:
   nearcast replay logs/ --cache 0.01,0.1 --budget 0.05,0.25 --report report.html
   nearcast replay logs/ --prefetch none,nearcast,obl,markov,mithril --oracle
   nearcast replay logs/ --without habit,stride    # what are these sources worth?
+  nearcast replay logs/ --without gate,probation    # and what judges and stores what they propose?
   nearcast replay logs/ --policy lru,fifo,s3-fifo,sieve,arc,w-tinylfu,belady --prefetch none \\
     --instant --unit-size --warmup 0    # comparable with libCacheSim
   nearcast replay logs/ --topology topology.toml --model champion --registry models/ --json";
@@ -136,7 +137,7 @@ fn check_writable(page: &Path) -> anyhow::Result<()> {
 impl Args {
     fn into_config(self) -> anyhow::Result<ReplayConfig> {
         let topology = self.topology.as_deref().map(Topology::load).transpose()?;
-        Ok(ReplayConfig {
+        let mut config = ReplayConfig {
             policies: self.policy,
             prefetchers: self.prefetch,
             placements: self.placement,
@@ -151,10 +152,11 @@ impl Args {
             control_round_trip: Duration::from_millis(self.control_rtt_ms),
             model: self.model.as_deref().map(|name| load_model(name, self.registry.as_deref())).transpose()?,
             oracle: self.oracle,
-            engine: EngineSettings { disabled_sources: self.without, ..EngineSettings::default() },
             with_timing: !self.no_timing,
             ..ReplayConfig::default()
-        })
+        };
+        self.without.into_iter().for_each(|part| config.leave_out(part));
+        Ok(config)
     }
 }
 
@@ -176,10 +178,9 @@ fn prefetchers() -> impl TypedValueParser<Value = PrefetchKind> {
     PossibleValuesParser::new(PrefetchKind::ALL.map(PrefetchKind::as_str)).map(find)
 }
 
-fn sources() -> impl TypedValueParser<Value = CandidateSource> {
-    let names = CandidateSource::ALL.map(CandidateSource::as_str);
-    let find = |name: String| CandidateSource::ALL.into_iter().find(|source| source.as_str() == name);
-    PossibleValuesParser::new(names).try_map(move |name| find(name).ok_or("no such source"))
+fn parts() -> impl TypedValueParser<Value = Part> {
+    let find = |name: String| Part::from_name(&name).ok_or("no such part");
+    PossibleValuesParser::new(Part::all().map(Part::as_str)).try_map(find)
 }
 
 fn placements() -> impl TypedValueParser<Value = PlacementKind> {

@@ -284,6 +284,7 @@ pub(super) fn core(
         capacity_bytes,
         entries_max: index.entries_max.unwrap_or(defaults.index.entries_max),
         policy,
+        probation: defaults.index.probation,
         probation_share: index.probation_share.unwrap_or(defaults.index.probation_share),
         pinned_share: index.pinned_share.unwrap_or(defaults.index.pinned_share),
     };

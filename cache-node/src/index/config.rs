@@ -12,7 +12,8 @@ use super::PolicyKind;
 /// | `capacity_bytes` | 1 GiB | from 1 |
 /// | `entries_max` | 4,000,000 | from 1 |
 /// | `policy` | adaptive | see [`PolicyKind`] |
-/// | `probation_share` | 0.25 | 0 to 1; 0 refuses every prefetch |
+/// | `probation` | true | false only to measure what probation is worth |
+/// | `probation_share` | 0.25 | 0 to 1; 0 refuses every prefetch; without probation as if 1 |
 /// | `pinned_share` | 0.5 | 0 to 1 |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -23,6 +24,8 @@ pub struct IndexConfig {
     pub entries_max: usize,
     /// What leaves first.
     pub policy: PolicyKind,
+    /// Whether prefetched segments wait apart for their first use; else they enter main as demanded ones do.
+    pub probation: bool,
     /// The most of the capacity that prefetched segments may take before their first use; how much of it they do is
     /// learned.
     pub probation_share: f64,
@@ -36,6 +39,7 @@ impl Default for IndexConfig {
             capacity_bytes: 1 << 30,
             entries_max: 4_000_000,
             policy: PolicyKind::default(),
+            probation: true,
             probation_share: 0.25,
             pinned_share: 0.5,
         }
@@ -67,6 +71,8 @@ pub enum IndexConfigError {
 pub(super) struct Limits {
     pub(super) capacity_bytes: u64,
     pub(super) entries_max: usize,
+    pub(super) has_probation: bool,
+    /// The most bytes of prefetched segments that nobody has used.
     pub(super) probation_bytes: u64,
     pub(super) pinned_bytes: u64,
 }
@@ -87,10 +93,12 @@ impl TryFrom<&IndexConfig> for Limits {
             }
             Ok((config.capacity_bytes as f64 * value) as u64)
         };
+        let probation_bytes = share_bytes("probation_share", config.probation_share)?;
         Ok(Self {
             capacity_bytes: config.capacity_bytes,
             entries_max: config.entries_max,
-            probation_bytes: share_bytes("probation_share", config.probation_share)?,
+            has_probation: config.probation,
+            probation_bytes: if config.probation { probation_bytes } else { config.capacity_bytes },
             pinned_bytes: share_bytes("pinned_share", config.pinned_share)?,
         })
     }

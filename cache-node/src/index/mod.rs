@@ -90,6 +90,8 @@ pub struct Index {
     main: Box<dyn Policy>,
     probation: ProbationList,
     pinned: PinnedList,
+    /// What of main was prefetched and is unused; without probation only.
+    unproven: ProbationList,
     /// Bytes that ever entered main: the clock by which an unused prefetch grows old.
     turnover_bytes: u64,
     /// How much of the capacity probation may take.
@@ -116,6 +118,7 @@ impl Index {
             main: policy,
             probation: ProbationList::default(),
             pinned: PinnedList::default(),
+            unproven: ProbationList::default(),
             turnover_bytes: 0,
             balance: Balance::new(limits.probation_bytes),
         })
@@ -125,7 +128,7 @@ impl Index {
     /// from probation to main, which never changes how many bytes are held.
     pub fn touch(&mut self, now: Timestamp, segment: SegmentId) -> Option<Touched> {
         if let Some(bytes) = self.main.touch(now, segment) {
-            return Some(Touched { bytes, first_use: None });
+            return Some(Touched { bytes, first_use: self.prove(now, segment) });
         }
         if let Some(entry) = self.probation.remove(segment) {
             self.insert_main(now, segment, entry.bytes);
@@ -163,14 +166,19 @@ impl Index {
                 self.evict_probation(now, evicted);
             }
         }
-        self.probation.insert(now, segment, bytes, command, self.turnover_bytes);
+        if self.limits.has_probation {
+            self.probation.insert(now, segment, bytes, command, self.turnover_bytes);
+        } else {
+            self.insert_main(now, segment, bytes);
+            self.unproven.insert(now, segment, bytes, command, self.turnover_bytes);
+        }
         true
     }
 
     /// Drops `segment`, pinned or not; `None` when it was not held.
     pub fn remove(&mut self, now: Timestamp, segment: SegmentId) -> Option<Evicted> {
         if let Some(bytes) = self.main.remove(segment) {
-            return Some(Evicted { segment, bytes, unused: None });
+            return Some(Evicted { segment, bytes, unused: self.prove(now, segment) });
         }
         if let Some(entry) = self.probation.remove(segment) {
             return Some(Evicted { segment, bytes: entry.bytes, unused: Some(entry.unused(now)) });
@@ -187,9 +195,10 @@ impl Index {
         if self.pinned.used_bytes() + bytes > self.limits.pinned_bytes {
             return Pinned::Full;
         }
-        let prefetch = self.probation.remove(segment);
+        let mut prefetch = self.probation.remove(segment);
         if prefetch.is_none() {
             self.main.remove(segment);
+            prefetch = self.unproven.remove(segment);
         }
         self.pinned.insert(segment, bytes, prefetch);
         Pinned::Done
@@ -240,7 +249,7 @@ impl Index {
         self.limits.capacity_bytes
     }
 
-    /// The most bytes that may be on probation.
+    /// The most bytes that prefetched segments may take before their first use.
     pub fn probation_bytes_max(&self) -> u64 {
         self.limits.probation_bytes
     }
@@ -283,11 +292,17 @@ impl Index {
         self.main.insert(now, segment, bytes);
     }
 
+    /// A segment of main is used or leaves: what it was until then, if a prefetch brought it.
+    fn prove(&mut self, now: Timestamp, segment: SegmentId) -> Option<Unused> {
+        self.unproven.remove(segment).map(|entry| entry.unused(now))
+    }
+
     fn evict_main(&mut self, now: Timestamp, evicted: &mut Vec<Evicted>) -> bool {
         let victim = self.main.evict(now);
         if let Some((segment, bytes)) = victim {
             self.balance.handle_main_dropped(segment, self.probation.len());
-            evicted.push(Evicted { segment, bytes, unused: None });
+            let unused = self.prove(now, segment);
+            evicted.push(Evicted { segment, bytes, unused });
         }
         victim.is_some()
     }

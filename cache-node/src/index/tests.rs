@@ -31,7 +31,9 @@ fn segment(number: u32) -> SegmentId {
 }
 
 fn config(capacity_bytes: u64) -> IndexConfig {
-    IndexConfig { capacity_bytes, entries_max: 12, policy: PolicyKind::Lru, probation_share: 0.3, pinned_share: 0.4 }
+    let defaults = IndexConfig::default();
+    let (policy, probation_share, pinned_share) = (PolicyKind::Lru, 0.3, 0.4);
+    IndexConfig { capacity_bytes, entries_max: 12, policy, probation_share, pinned_share, ..defaults }
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -122,13 +124,15 @@ proptest! {
     fn bytes_are_exact_and_bounds_hold_whatever_happens(
         steps in steps(),
         policy in prop::sample::select(&PolicyKind::ALL[..]),
+        probation in prop::bool::ANY,
     ) {
-        let mut index = Index::new(&IndexConfig { policy, ..config(100) }).unwrap();
+        let mut index = Index::new(&IndexConfig { policy, probation, ..config(100) }).unwrap();
         let mut book = Book::default();
         for (micros, step) in (0..).zip(steps) {
             book.apply(&mut index, Timestamp::from_micros(micros), step);
             prop_assert_eq!(index.used_bytes(), book.0.values().map(|entry| entry.0).sum::<u64>());
-            prop_assert_eq!(index.probation_bytes(), book.bytes_in(Place::Probation));
+            let on_probation = if probation { book.bytes_in(Place::Probation) } else { 0 };
+            prop_assert_eq!(index.probation_bytes(), on_probation);
             prop_assert_eq!(index.pinned_bytes(), book.bytes_in(Place::Pinned));
             prop_assert!(index.used_bytes() <= 100 && index.len() <= 12);
             prop_assert!(index.probation_bytes() <= 30 && index.pinned_bytes() <= 40);
@@ -182,6 +186,25 @@ fn an_unused_prefetch_leaves_once_main_turned_over() {
     index.insert(now, segment(11), 1, Admission::Demand, &mut evicted);
     let unused: Vec<_> = evicted.iter().filter_map(|entry| entry.unused).map(|unused| unused.command).collect();
     assert_eq!((unused, index.probation_bytes()), (vec![CommandId(7)], 0));
+}
+
+#[test]
+fn only_without_probation_does_every_unused_prefetch_push_out_what_was_asked_for() {
+    let pushed_out = |probation| {
+        let mut index = Index::new(&IndexConfig { capacity_bytes: 10, probation, ..config(10) }).unwrap();
+        let (now, mut evicted) = (Timestamp::from_micros(0), Vec::new());
+        (0..10).for_each(|number| {
+            index.insert(now, segment(number), 1, Admission::Demand, &mut evicted);
+        });
+        (20..23).for_each(|number| {
+            let admission = Admission::Prefetched(CommandId(u64::from(number)));
+            assert!(index.insert(now, segment(number), 1, admission, &mut evicted));
+        });
+        evicted.iter().map(|entry| (entry.segment, entry.unused.map(|unused| unused.command.0))).collect::<Vec<_>>()
+    };
+    // On probation there is room for one of them, which makes way for the next.
+    assert_eq!(pushed_out(true), [(segment(0), None), (segment(20), Some(20)), (segment(21), Some(21))]);
+    assert_eq!(pushed_out(false), [(segment(0), None), (segment(1), None), (segment(2), None)]);
 }
 
 #[test]

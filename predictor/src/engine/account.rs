@@ -90,9 +90,14 @@ impl Calibration {
         bin.used += u64::from(used);
     }
 
+    /// How many claims were recorded.
+    pub fn count(&self) -> u64 {
+        self.bins.iter().map(|bin| bin.count).sum()
+    }
+
     /// Expected calibration error: the mean distance of claim and truth over bins, by count. Zero without claims.
     pub fn error(&self) -> f64 {
-        let count: u64 = self.bins.iter().map(|bin| bin.count).sum();
+        let count = self.count();
         let distance: f64 = self.bins.iter().map(|bin| (bin.claimed - bin.used as f64).abs()).sum();
         if count > 0 { distance / count as f64 } else { 0.0 }
     }

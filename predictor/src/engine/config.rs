@@ -91,6 +91,9 @@ pub struct EngineSettings {
     pub gate: GateConfig,
     /// Sources whose candidates are ignored: what each is worth shows in replay without it.
     pub disabled_sources: Vec<CandidateSource>,
+    /// Whether the gate and its calibrators go unheard, so that a candidate is as probable as its most convinced source
+    /// says: what they are worth shows in replay without them.
+    pub gate_disabled: bool,
 }
 
 impl Default for EngineSettings {
@@ -132,6 +135,7 @@ impl Default for EngineSettings {
             region: CoAccessConfig::default(),
             gate: GateConfig::default(),
             disabled_sources: Vec::new(),
+            gate_disabled: false,
         }
     }
 }

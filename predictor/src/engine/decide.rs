@@ -81,10 +81,8 @@ impl Engine {
             self.account.sources.of_mut(source).weighed += 1;
         }
         let Some(features) = self.features(now, to, candidate, &info, session_length) else { return };
-        let raw = self.learnt.gate.probability(&features);
-        let corrected = self.learnt.calibrators[usize::from(is_pushed(&features))].correct(raw);
-        let claimed = Claim { raw, corrected };
-        let Some(worth) = self.worth(to, candidate.key, missing.bytes, corrected) else { return };
+        let claimed = self.claim(candidate, &features);
+        let Some(worth) = self.worth(to, candidate.key, missing.bytes, claimed.corrected) else { return };
         if !self.admits(to, &worth) {
             self.learnt.refused.record(to, candidate.key, self.account.requests, candidate.best());
             self.follow_some(now, to, candidate.key, features, claimed);
@@ -161,6 +159,17 @@ impl Engine {
         Some(features::of(candidate, info, &context))
     }
 
+    /// P(used), unless the gate is disabled as the gate sees it.
+    fn claim(&self, candidate: &Candidate, features: &GateFeatures) -> Claim {
+        if self.config.settings().gate_disabled {
+            let best = candidate.best();
+            return Claim { raw: best, corrected: best };
+        }
+        let raw = self.learnt.gate.probability(features);
+        let corrected = self.learnt.calibrators[usize::from(is_pushed(features))].correct(raw);
+        Claim { raw, corrected }
+    }
+
     /// How many requests all nodes together answer while a node keeps a prefetched segment.
     fn stay_of_all(&self, node: NodeIndex) -> f64 {
         let Some(node) = self.nodes.get(node) else { return 0.0 };
@@ -171,7 +180,7 @@ impl Engine {
     fn worth(&self, to: NodeIndex, key: KeyId, bytes: u64, claimed: f32) -> Option<Worth> {
         let settings = self.config.settings();
         let node = self.nodes.get(to)?;
-        let believed = f64::from(claimed) * node.trust.faith() * self.learnt.experience(settings.novice_labels);
+        let believed = f64::from(claimed) * node.trust.faith() * self.learnt.experience(settings);
         let holders = self.cache_map.holders(SegmentId { key, index: 0 });
         let saved_seconds = self.nodes.fetch_seconds(to, bytes, holders);
         let idle_bytes = (1.0 - believed) * bytes as f64;

@@ -86,9 +86,12 @@ impl Learnt {
         }
     }
 
-    /// Trust in the gate: zero before it has learnt anything, one in the end.
-    pub(super) fn experience(&self, novice_labels: f64) -> f64 {
+    /// Trust in the gate: zero before it has learnt anything, one in the end or where it is not asked.
+    pub(super) fn experience(&self, settings: &EngineSettings) -> f64 {
+        if settings.gate_disabled {
+            return 1.0;
+        }
         let labels = self.gate.learned_count() as f64;
-        if labels > 0.0 { labels / (labels + novice_labels) } else { 0.0 }
+        if labels > 0.0 { labels / (labels + settings.novice_labels) } else { 0.0 }
     }
 }

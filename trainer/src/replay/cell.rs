@@ -67,7 +67,7 @@ impl CellSpec {
                 cluster.install_model(now, version, model);
             }
             if index == counted_from {
-                cluster.start_counting();
+                cluster.start_counting(now);
             }
             cluster.play(index);
             if index % PROGRESS_ROWS == PROGRESS_ROWS - 1 {
@@ -78,6 +78,8 @@ impl CellSpec {
         let (tally, engine) = cluster.finish();
         let mut report = self.report(&tally, config);
         report.account = engine.as_ref().map(|engine| engine.account().clone());
+        let calibration = report.account.as_ref().map(|account| account.calibration);
+        report.calibration_error = calibration.filter(|it| it.count() > 0).map(|it| it.error());
         if config.with_timing {
             report.events_per_second = Some(log.len() as f64 / stopwatch.seconds().max(f64::MIN_POSITIVE));
             report.peak_rss_bytes = peak_rss_bytes();
@@ -160,6 +162,8 @@ impl CellSpec {
             baseline: BaselineReport::default(),
             oracle: None,
             account: None,
+            calibration_error: None,
+            timeline: tally.timeline.slices().to_vec(),
             events_per_second: None,
             peak_rss_bytes: None,
             latency_curve_ms: tally.latency_curve_ms(),

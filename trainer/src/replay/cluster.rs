@@ -88,7 +88,7 @@ impl<'a> Cluster<'a> {
             landings: Landings::default(),
             predictor: engine.map(|engine| Predictor::new(log, engine, descriptors, one_way)),
             baselines: Baselines::new(setup.prefetch, log, objects),
-            tally: Tally::default(),
+            tally: Tally::new(log.first_timestamp(), log.last_timestamp()),
         })
     }
 
@@ -112,7 +112,7 @@ impl<'a> Cluster<'a> {
             served = served.max(answer.from);
         }
         felt.latency += self.network.client_round_trip(node);
-        self.tally.record(&felt);
+        self.tally.record(now, &felt);
         if let Some(predictor) = &mut self.predictor {
             predictor.to_engine.send(now, Message::Request { row: index, served });
         }
@@ -134,8 +134,8 @@ impl<'a> Cluster<'a> {
     }
 
     /// Forgets what was counted so far: the warm-up is over.
-    pub(super) fn start_counting(&mut self) {
-        self.tally = Tally::default();
+    pub(super) fn start_counting(&mut self, now: Timestamp) {
+        self.tally = Tally::new(now, self.log.last_timestamp());
     }
 
     /// What was counted, and the engine as it is now.
@@ -191,11 +191,11 @@ impl<'a> Cluster<'a> {
     fn fetch(&mut self, now: Timestamp, node: usize, segment: SegmentId, bytes: u64) -> (bool, Duration) {
         let key_hash = self.log.key_hash(segment.key);
         let Some(home) = self.nodes[node].route(now, segment.key, key_hash, bytes) else {
-            self.tally.origin_bytes += bytes;
+            self.tally.record_fetch(now, bytes, false);
             return (false, self.network.to_origin(node).transfer_time(bytes));
         };
         let there = self.request(now, home, segment, bytes);
-        self.tally.peer_bytes += bytes;
+        self.tally.record_fetch(now, bytes, true);
         (there.cause.is_none(), there.wait + self.network.between(node, home).transfer_time(bytes))
     }
 
@@ -294,8 +294,7 @@ impl<'a> Cluster<'a> {
             };
             let wait = link.transfer_time(order.bytes);
             let is_from_peer = holder.is_some();
-            let fetched = if is_from_peer { &mut self.tally.peer_bytes } else { &mut self.tally.origin_bytes };
-            *fetched += order.bytes;
+            self.tally.record_fetch(now, order.bytes, is_from_peer);
             self.tally.prefetch.bytes += order.bytes;
             let PrefetchOrder { segment, bytes, .. } = order;
             self.start(now, Landing { node, segment, bytes, is_prefetch: true, is_from_peer }, wait);
@@ -308,7 +307,7 @@ impl<'a> Cluster<'a> {
         let there = &mut self.nodes[node];
         while let Some(event) = there.core.poll_event() {
             if let NodeEvent::Outcome { kind, .. } = event {
-                self.tally.record_outcome(kind);
+                self.tally.record_outcome(now, kind);
             }
             let message = match event {
                 NodeEvent::Evicted { segment, .. } => Message::Lost { node, segment },
@@ -426,7 +425,7 @@ mod tests {
         let mut cluster = Cluster::new(&log, &setup(&topology, is_instant), Some(engine)).unwrap();
         cluster.play(0);
         cluster.predictor.as_mut().unwrap().to_nodes.send(Timestamp::from_micros(0), order(key));
-        cluster.start_counting();
+        cluster.start_counting(Timestamp::from_micros(0));
         let mut causes = Vec::new();
         for index in 1..log.len() {
             let before = cluster.tally.miss_causes;

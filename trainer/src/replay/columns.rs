@@ -158,6 +158,10 @@ impl LogColumns {
         self.timestamps.first().copied().unwrap_or_default()
     }
 
+    pub(super) fn last_timestamp(&self) -> Timestamp {
+        self.timestamps.last().copied().unwrap_or_default()
+    }
+
     /// The largest object and its row.
     pub(super) fn largest(&self) -> Option<(usize, u64)> {
         self.sizes_bytes.iter().copied().enumerate().max_by_key(|(_, bytes)| *bytes)

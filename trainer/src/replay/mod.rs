@@ -23,13 +23,17 @@ mod node;
 mod objects;
 mod oracle;
 mod page;
+mod part;
 mod predictor;
 mod report;
+#[cfg(test)]
+mod report_tests;
 #[cfg(test)]
 mod rival_tests;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod timeline;
 mod timing;
 
 use std::iter;
@@ -44,7 +48,9 @@ pub use self::{
     config::{CacheSize, EvictionKind, PlacementKind, PrefetchKind, ReplayConfig},
     error::{ReplayError, Result},
     page::{document, escape, page, sections, write_document, write_page},
+    part::Part,
     report::{BaselineReport, CellReport, LatencyReport, OracleReport, PrefetchReport, ReplayReport, SCHEMA},
+    timeline::TimeSlice,
 };
 
 /// How far a replay is.
@@ -95,7 +101,7 @@ pub fn replay_columns(
     let perfect_miss_ratio = config.oracle.then(|| oracle::perfect_miss_ratio(log, config));
     let find = |cell: CellSpec| all.iter().position(|other| other.is_baseline_of(&cell));
     for (index, cell) in shown.iter().enumerate() {
-        if let Some(without) = find(*cell).map(|without| reports[without].as_baseline()) {
+        if let Some(without) = find(*cell).map(|without| reports[without].clone()) {
             reports[index].compare_with(&without);
         }
         if let Some(perfect_miss_ratio) = perfect_miss_ratio {
@@ -184,7 +190,7 @@ fn summary(name: &str, log: &LogColumns, config: &ReplayConfig, cells: Vec<CellR
         instant: config.instant,
         unit_size: config.read.unit_size,
         single_region: config.read.single_region,
-        without: config.engine.disabled_sources.clone(),
+        without: config.without(),
         model_version: config.model.as_ref().map(|(version, _)| version.to_string()),
         cells,
     }

@@ -1,4 +1,4 @@
-//! The report as one self-contained HTML page: miss ratios, latency curves, prefetch outcomes.
+//! The report as one self-contained HTML page: charts of what clients felt and what prefetching did, and numbers.
 
 use std::{
     fmt::Write as _,
@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{CellReport, OracleReport, ReplayError, ReplayReport, Result, charts};
+use super::{
+    CellReport, OracleReport, Part, ReplayError, ReplayReport, Result,
+    charts::{self, Chart},
+};
 
 /// Writes the page to `path` as a whole or not at all; a device or pipe there is written to as it is.
 ///
@@ -65,9 +68,21 @@ pub fn document(title: &str, body: &str) -> String {
 /// When a chart cannot be drawn.
 pub fn sections(report: &ReplayReport) -> Result<String> {
     let mut html = String::new();
-    section(&mut html, "Miss ratio", MISSES, &charts::miss_ratios(&report.cells)?);
-    section(&mut html, "Latency", LATENCY, &charts::latency_curves(&report.cells)?);
-    section(&mut html, "Prefetches", PREFETCHES, &charts::prefetch_outcomes(&report.cells)?);
+    let cells = &report.cells;
+    for (title, explanation, chart) in [
+        ("Miss ratio", MISSES, charts::miss_ratios(cells)?),
+        ("Miss ratio and cache size", BY_CACHE, charts::misses_by_cache(report)?),
+        ("Miss ratio and extra fetch", BY_EXTRA_FETCH, charts::misses_by_extra_fetch(report)?),
+        ("Latency", LATENCY, charts::latency_curves(cells)?),
+        ("Prefetches", PREFETCHES, charts::prefetch_outcomes(cells)?),
+        ("Prefetches over time", OVER_TIME, charts::outcomes_over_time(cells)?),
+        ("Reliability", RELIABILITY, charts::reliability(cells)?),
+    ] {
+        if let Some(Chart { svg, note }) = chart {
+            // Writing to a string cannot fail, here and below.
+            let _ = write!(html, "<h2>{title}</h2><p>{explanation} {note}</p>{svg}");
+        }
+    }
     html.push_str("<h2>Numbers</h2>");
     numbers(&mut html, &report.cells);
     Ok(html)
@@ -92,15 +107,14 @@ fn flags(report: &ReplayReport) -> String {
             let _ = write!(text, "; {words}");
         }
     }
+    if !report.without.is_empty() {
+        let parts: Vec<_> = report.without.iter().copied().map(Part::as_str).collect();
+        let _ = write!(text, "; without {}", parts.join(", "));
+    }
     if let Some(version) = &report.model_version {
         let _ = write!(text, "; model {}", escape(version));
     }
     text
-}
-
-fn section(html: &mut String, title: &str, explanation: &str, svg: &str) {
-    // Writing to a string cannot fail, here and below.
-    let _ = write!(html, "<h2>{title}</h2><p>{explanation}</p>{svg}");
 }
 
 fn numbers(html: &mut String, cells: &[CellReport]) {
@@ -126,6 +140,7 @@ fn numbers(html: &mut String, cells: &[CellReport]) {
             format!("{:.1}", cell.latency_ms.p99),
             format!("{:.2}", cell.prefetch.precision),
             format!("{:.2}", cell.prefetch.coverage),
+            cell.calibration_error.map_or_else(String::new, |error| format!("{error:.3}")),
         ];
         html.push_str("<tr>");
         for column in columns.into_iter().chain(cell.oracle.iter().flat_map(OracleReport::columns)) {
@@ -141,7 +156,7 @@ pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 15] = [
     "policy",
     "prefetch",
     "model",
@@ -156,13 +171,23 @@ const COLUMNS: [&str; 14] = [
     "p99 ms",
     "precision",
     "coverage",
+    "calibration error",
 ];
 
 const MISSES: &str = "Share of the requests that the region's own node could not answer, by policy, cache size, \
     prefetcher and budget.";
+const BY_CACHE: &str = "What a larger cache brings; the size axis is logarithmic.";
+const BY_EXTRA_FETCH: &str = "What prefetching buys and what it costs: each line begins without prefetching and joins the \
+    budgets, triangles have none; extra fetch is in bytes, as a share of what is fetched without prefetching.";
 const LATENCY: &str = "Share of the requests answered within a time; the time axis is logarithmic.";
 const PREFETCHES: &str = "What became of prefetched segments: used in time (green), asked for before they had landed (amber), or in \
     vain (red).";
+
+const OVER_TIME: &str = "Left, what became of prefetched segments, by when it was known: used in time (green), late (amber) \
+    or in vain (red); right, the miss ratio with prefetching (blue) and without (grey).";
+const RELIABILITY: &str = "Probabilities that the engine claimed, over the whole log, against the share that came true: of what \
+    it ordered (blue) and of all candidates whose fate it followed (red); on the diagonal they are the same. Ten times \
+    the claims make a circle a step larger; the error is the mean distance from the diagonal, by claims.";
 
 const HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><style>\
     body{font:15px/1.5 system-ui,sans-serif;color:#1d2733;margin:0}main{max-width:62rem;margin:2rem auto;padding:0 1rem}\

@@ -1,10 +1,10 @@
 //! What a replay found: the JSON contract `nearcast.replay/1`.
 
 use nearcast_cache_node::core::MissCauses;
-use nearcast_predictor::engine::{Account, CandidateSource};
+use nearcast_predictor::engine::Account;
 use serde::Serialize;
 
-use super::{EvictionKind, PlacementKind, PrefetchKind};
+use super::{EvictionKind, Part, PlacementKind, PrefetchKind, TimeSlice};
 
 /// The contract's name and version.
 pub const SCHEMA: &str = "nearcast.replay/1";
@@ -35,8 +35,8 @@ pub struct ReplayReport {
     pub unit_size: bool,
     /// Whether all regions were one.
     pub single_region: bool,
-    /// Candidate sources that the engine did without.
-    pub without: Vec<CandidateSource>,
+    /// What the replay did without: candidate sources, the gate, probation.
+    pub without: Vec<Part>,
     /// The version of the trained model, if one was used.
     pub model_version: Option<String>,
     /// One result per combination, in the order of the lists.
@@ -90,6 +90,12 @@ pub struct CellReport {
     pub oracle: Option<OracleReport>,
     /// The engine's own account, over the whole log.
     pub account: Option<Account>,
+    /// How far the probabilities that the engine claimed of its orders were off on average: the expected calibration
+    /// error of [`Account::calibration`]. None without an order that ended.
+    pub calibration_error: Option<f64>,
+    /// The counted part of the log in slices of equal time, the earliest first, at most 40. Their sums are the counts
+    /// above.
+    pub timeline: Vec<TimeSlice>,
     /// Requests replayed per second of real time, over the whole log. Differs from run to run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events_per_second: Option<f64>,
@@ -167,8 +173,7 @@ impl OracleReport {
     pub(super) fn new(cell: &CellReport, belady_miss_ratio: Option<f64>, perfect_miss_ratio: f64) -> Self {
         let possible = cell.baseline.miss_ratio - perfect_miss_ratio;
         let won = cell.baseline.miss_ratio - cell.miss_ratio;
-        let prefetches = cell.prefetcher != PrefetchKind::None;
-        let share_of_oracle = (prefetches && possible > 0.0).then(|| won / possible);
+        let share_of_oracle = (cell.prefetches() && possible > 0.0).then(|| won / possible);
         Self { belady_miss_ratio, perfect_miss_ratio, share_of_oracle }
     }
 
@@ -185,13 +190,22 @@ impl OracleReport {
 impl CellReport {
     /// What tells the cell from others, in a few words.
     pub fn name(&self) -> String {
-        let budget = self.budget.map_or_else(String::new, |budget| format!(" ≤{:.0} %", budget * 100.0));
-        let placement = match self.placement {
-            PlacementKind::None => String::new(),
-            placed => format!(" {}", placed.as_str()),
-        };
+        format!("{} {} {}", self.node_name(), self.cache, self.prefetcher_name())
+    }
+
+    /// What its nodes have in common but for their size, in a few words.
+    pub(super) fn node_name(&self) -> String {
+        match self.placement {
+            PlacementKind::None => self.policy.as_str().to_owned(),
+            placed => format!("{} {}", self.policy.as_str(), placed.as_str()),
+        }
+    }
+
+    /// What prefetches, in a few words.
+    pub(super) fn prefetcher_name(&self) -> String {
         let model = self.model_version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
-        format!("{}{placement} {} {}{model}{budget}", self.policy.as_str(), self.cache, self.prefetcher.as_str())
+        let budget = self.budget.map_or_else(String::new, |budget| format!(" ≤{:.0} %", budget * 100.0));
+        format!("{}{model}{budget}", self.prefetcher.as_str())
     }
 
     /// Bytes fetched into nodes, from peers and origin alike.
@@ -199,16 +213,24 @@ impl CellReport {
         self.origin_bytes + self.peer_bytes
     }
 
+    /// Whether anything was fetched before it was asked for.
+    pub fn prefetches(&self) -> bool {
+        self.prefetcher != PrefetchKind::None
+    }
+
     /// Compares with the same cell without prefetching.
-    pub(super) fn compare_with(&mut self, without: &BaselineReport) {
-        self.baseline = *without;
-        self.extra_fetch_ratio = match without.fetched_bytes {
+    pub(super) fn compare_with(&mut self, without: &Self) {
+        self.baseline = without.as_baseline();
+        self.extra_fetch_ratio = match without.fetched_bytes() {
             0 => 0.0,
             bytes => self.fetched_bytes() as f64 / bytes as f64 - 1.0,
         };
+        for (slice, without) in self.timeline.iter_mut().zip(&without.timeline) {
+            slice.baseline_misses = without.misses;
+        }
     }
 
-    pub(super) fn as_baseline(&self) -> BaselineReport {
+    fn as_baseline(&self) -> BaselineReport {
         BaselineReport {
             miss_ratio: self.miss_ratio,
             fetched_bytes: self.fetched_bytes(),

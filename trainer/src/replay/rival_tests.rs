@@ -11,8 +11,8 @@ use nearcast_datasets::{LogSource, RequestEvent};
 use parquet::arrow::ArrowWriter;
 
 use super::{
-    CacheSize, CellReport, EvictionKind, LogColumns, PlacementKind, PrefetchKind, ReadOptions, ReplayConfig, page,
-    replay, replay_columns,
+    CacheSize, CellReport, EvictionKind, LogColumns, Part, PlacementKind, PrefetchKind, ReadOptions, ReplayConfig,
+    page, replay, replay_columns,
     tests::{event, quiet, random_log, refusal, run_one},
 };
 
@@ -123,6 +123,25 @@ fn one_block_lookahead_foresees_a_run_and_pays_for_the_block_after_it() {
     assert_eq!((cell.misses, cell.prefetch.issued, cell.prefetch.used), (1, 100, 99));
     assert_eq!((cell.origin_bytes, cell.budget), (101, None), "100 and the one after, which nobody asked for");
     assert!((cell.extra_fetch_ratio - 0.01).abs() < 1e-12);
+}
+
+#[test]
+fn only_without_probation_do_prefetches_in_vain_push_out_what_is_asked_for_again() {
+    // Every round asks for the same three keys and for two new ones, whose successors nobody ever asks for.
+    let round = |round: u32| {
+        let new = [2 * round, 2 * round + 1].map(|number| format!("new/{}", number * 10));
+        ["/a", "/b", "/c"].map(str::to_owned).into_iter().chain(new)
+    };
+    let events: Vec<RequestEvent> =
+        (0..50).flat_map(round).zip(0..).map(|(key, at)| event(at * 1_000, "a", &key, 1)).collect();
+    let misses = |part: Option<Part>| {
+        let mut config = ReplayConfig { prefetchers: vec![PrefetchKind::Obl], ..plain(vec![CacheSize::Bytes(6)]) };
+        part.into_iter().for_each(|part| config.leave_out(part));
+        let cell = run_one(&events, &config);
+        assert_eq!((cell.prefetch.issued, cell.prefetch.used), (100, 0));
+        cell.misses
+    };
+    assert_eq!((misses(None), misses(Some(Part::Probation))), (3 + 100, 5 * 50));
 }
 
 #[test]

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use nearcast_cache_node::core::{MissCause, MissCauses};
+use nearcast_datasets::Timestamp;
 use nearcast_proto::message::OutcomeKind;
+
+use super::timeline::Timeline;
 
 /// Counts over the requests of one cell.
 #[derive(Debug)]
@@ -17,6 +20,7 @@ pub(super) struct Tally {
     pub(super) origin_bytes: u64,
     pub(super) peer_bytes: u64,
     pub(super) prefetch: PrefetchTally,
+    pub(super) timeline: Timeline,
     latency_sum: Duration,
     latencies_us: Histogram<u64>,
 }
@@ -41,8 +45,9 @@ pub(super) struct Felt {
     pub(super) latency: Duration,
 }
 
-impl Default for Tally {
-    fn default() -> Self {
+impl Tally {
+    /// Nothing counted yet of what happens from `start` to `end`.
+    pub(super) fn new(start: Timestamp, end: Timestamp) -> Self {
         Self {
             requests: 0,
             misses: 0,
@@ -52,14 +57,16 @@ impl Default for Tally {
             origin_bytes: 0,
             peer_bytes: 0,
             prefetch: PrefetchTally::default(),
+            timeline: Timeline::new(start, end),
             latency_sum: Duration::ZERO,
             latencies_us: Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are constant and legal"),
         }
     }
-}
 
-impl Tally {
-    pub(super) fn record(&mut self, felt: &Felt) {
+    pub(super) fn record(&mut self, now: Timestamp, felt: &Felt) {
+        let slice = self.timeline.at(now);
+        slice.requests += 1;
+        slice.misses += u64::from(felt.cause.is_some());
         self.requests += 1;
         self.bytes += felt.bytes;
         self.miss_bytes += felt.miss_bytes;
@@ -71,12 +78,21 @@ impl Tally {
         self.latencies_us.saturating_record(u64::try_from(felt.latency.as_micros()).unwrap_or(u64::MAX));
     }
 
-    pub(super) fn record_outcome(&mut self, kind: OutcomeKind) {
-        match kind {
-            OutcomeKind::Used => self.prefetch.used += 1,
-            OutcomeKind::Late => self.prefetch.late += 1,
-            OutcomeKind::EvictedUnused | OutcomeKind::Expired => self.prefetch.unused += 1,
-        }
+    pub(super) fn record_fetch(&mut self, now: Timestamp, bytes: u64, is_from_peer: bool) {
+        let total = if is_from_peer { &mut self.peer_bytes } else { &mut self.origin_bytes };
+        *total += bytes;
+        self.timeline.at(now).fetched_bytes += bytes;
+    }
+
+    pub(super) fn record_outcome(&mut self, now: Timestamp, kind: OutcomeKind) {
+        let slice = self.timeline.at(now);
+        let (total, part) = match kind {
+            OutcomeKind::Used => (&mut self.prefetch.used, &mut slice.used),
+            OutcomeKind::Late => (&mut self.prefetch.late, &mut slice.late),
+            OutcomeKind::EvictedUnused | OutcomeKind::Expired => (&mut self.prefetch.unused, &mut slice.unused),
+        };
+        *total += 1;
+        *part += 1;
     }
 
     pub(super) fn latency_ms_mean(&self) -> f64 {

@@ -260,7 +260,7 @@ fn the_page_stands_alone_and_is_written_whole_or_not_at_all() {
     let path = folder.path().join("report.html");
     write_page(&report, &path).unwrap();
     let html = std::fs::read_to_string(&path).unwrap();
-    assert_eq!(html.matches("<svg").count(), 3);
+    assert_eq!(html.matches("<svg").count(), 2);
     assert!(html.contains("a&lt;b&gt;.parquet") && !html.contains("a<b>"));
     assert!(!html.contains("<script") && !html.contains("href="));
     let missing = folder.path().join("missing").join("report.html");

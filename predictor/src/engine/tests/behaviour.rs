@@ -150,3 +150,21 @@ fn arm_none_learns_and_issues_nothing_and_reset_forgets() {
     walk(&mut world, &mut dice, 5);
     assert!(world.orders.is_empty() && world.engine.account().requests == 15);
 }
+
+#[test]
+fn without_the_gate_a_candidate_is_as_probable_as_its_source_says_from_the_start() {
+    let disabled_sources = CandidateSource::ALL.into_iter().filter(|it| *it != CandidateSource::Client).collect();
+    let settings = EngineSettings { disabled_sources, ..EngineSettings::default() };
+    let first_order = |gate_disabled| {
+        let mut world = World::new(EngineSettings { gate_disabled, ..settings.clone() }, &["eu"], 100, 20);
+        let mut dice = Dice(9);
+        while world.orders.is_empty() {
+            walk(&mut world, &mut dice, 1);
+        }
+        (world.orders[0].probability, world.engine.account().labels)
+    };
+    let (with, without) = (first_order(false), first_order(true));
+    assert!(with.1 > 0 && without.1 == 0, "only the gate waits for labels: {with:?} {without:?}");
+    // Followed once, in two occurrences with the present one; the table adds two that nothing followed.
+    assert!((without.0 - 0.25).abs() < 1e-3 && (with.0 - 0.25).abs() > 1e-2, "{with:?} {without:?}");
+}
