@@ -77,18 +77,19 @@ impl CoAccess {
         }
     }
 
-    /// Puts the successors of `key` into `out`, most probable first, ties by key.
-    pub fn successors(&self, now: Timestamp, key: KeyId, out: &mut Vec<Successor>) {
+    /// Puts the successors of `key` that are at least so probable into `out`, most probable first, ties by key.
+    pub fn successors(&self, now: Timestamp, key: KeyId, probability_min: f32, out: &mut Vec<Successor>) {
         out.clear();
         let Some(entry) = self.entries.peek(&key) else { return };
         let decay = self.decay(entry.at, now);
         let occurrences = decay * entry.occurrences;
-        out.extend(self.living(entry).map(|slot| {
+        let successors = self.living(entry).map(|slot| {
             let support = decay * slot.counted();
             // Several remote follow-ups of one occurrence may together outweigh it.
             let probability = (support / (occurrences.max(support) + self.config.prior_weight)).min(1.0);
             Successor { key: slot.key, probability, support }
-        }));
+        });
+        out.extend(successors.filter(|successor| successor.probability >= probability_min));
         out.sort_unstable_by(|a, b| b.probability.total_cmp(&a.probability).then(a.key.cmp(&b.key)));
     }
 

@@ -20,7 +20,7 @@ fn table(keys_max: usize, successors_per_key: usize, prior_weight: f32) -> Resul
 
 fn successors(table: &CoAccess, now: Timestamp, key: KeyId) -> Vec<Successor> {
     let mut out = Vec::new();
-    table.successors(now, key, &mut out);
+    table.successors(now, key, 0.0, &mut out);
     out
 }
 

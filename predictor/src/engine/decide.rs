@@ -16,6 +16,16 @@ use super::{
     orders::Planned,
 };
 
+/// What sets decisions off.
+#[derive(Clone, Copy, Debug)]
+struct Occasion {
+    now: Timestamp,
+    /// Sine and cosine of the hour of day.
+    hour: (f32, f32),
+    /// Requests in the session of the client that asked; zero where no client of the node's region did.
+    session_length: u32,
+}
+
 /// Which of an object's segments an order would bring.
 #[derive(Clone, Copy, Debug)]
 struct Missing {
@@ -36,12 +46,13 @@ struct Worth {
 impl Engine {
     /// Weighs what was proposed for the node that answered, and the requested key itself for nodes that lack it.
     pub(super) fn decide(&mut self, now: Timestamp, seen: &Observation, session_length: u32) {
+        let occasion = Occasion { now, hour: features::hour(now), session_length };
         let candidates = self.merged.take();
         for candidate in &candidates {
-            self.weigh(now, seen.node, candidate, session_length);
+            self.weigh(&occasion, seen.node, candidate);
         }
         self.merged.restore(candidates);
-        self.decide_regional(now, seen);
+        self.decide_regional(&Occasion { session_length: 0, ..occasion }, seen);
         let allowance = &self.learnt.allowance;
         // What is left over, or overdrawn, is worked off over about as many requests as the selector remembers.
         let catch_up = 1.0 + allowance.balance() / (allowance.granted() * CATCH_UP_SHARE).max(1.0);
@@ -49,20 +60,17 @@ impl Engine {
         self.learnt.selector.advance(granted, catch_up.clamp(0.0, CATCH_UP_MAX));
     }
 
-    fn decide_regional(&mut self, now: Timestamp, seen: &Observation) {
+    fn decide_regional(&mut self, occasion: &Occasion, seen: &Observation) {
         if !self.merged.is_enabled(CandidateSource::Demand) {
             return;
         }
         let first = SegmentId { key: seen.key, index: 0 };
         let nodes_max = self.config.settings().regional_nodes_max;
-        let lacking: Vec<NodeIndex> = self
-            .nodes
-            .alive()
-            .map(|(index, _)| index)
-            .filter(|index| *index != seen.node && !self.cache_map.holds(*index, first))
-            .take(nodes_max)
-            .collect();
-        for node in lacking {
+        let mut lacking = std::mem::take(&mut self.lacking);
+        let alive = self.nodes.alive().map(|(index, _)| index);
+        lacking
+            .extend(alive.filter(|index| *index != seen.node && !self.cache_map.holds(*index, first)).take(nodes_max));
+        for node in lacking.drain(..) {
             let Some(stay) = self.nodes.get(node).map(|node| node.stay_requests()) else { continue };
             let mut sources = Sources::default();
             sources.insert(CandidateSource::Demand);
@@ -70,22 +78,27 @@ impl Engine {
             probabilities[CandidateSource::Demand as usize] =
                 regional::probability(&self.learnt.demand, seen.key, stay);
             let candidate = Candidate { key: seen.key, sources, probabilities, support: 0.0, rank: 0 };
-            self.weigh(now, node, &candidate, 0);
+            self.weigh(occasion, node, &candidate);
         }
+        self.lacking = lacking;
     }
 
-    fn weigh(&mut self, now: Timestamp, to: NodeIndex, candidate: &Candidate, session_length: u32) {
+    fn weigh(&mut self, occasion: &Occasion, to: NodeIndex, candidate: &Candidate) {
+        if self.is_held_whole(to, candidate.key) {
+            self.account.refusals.held += 1;
+            return;
+        }
         let Some(info) = self.keys.info(candidate.key).copied() else { return };
         let Some(missing) = self.admissible(to, candidate, &info) else { return };
         for source in candidate.sources.iter() {
             self.account.sources.of_mut(source).weighed += 1;
         }
-        let Some(features) = self.features(now, to, candidate, &info, session_length) else { return };
+        let Some(features) = self.features(occasion, to, candidate, &info) else { return };
         let claimed = self.claim(candidate, &features);
         let Some(worth) = self.worth(to, candidate.key, missing.bytes, claimed.corrected) else { return };
         if !self.admits(to, &worth) {
             self.learnt.refused.record(to, candidate.key, self.account.requests, candidate.best());
-            self.follow_some(now, to, candidate.key, features, claimed);
+            self.follow_some(occasion.now, to, candidate.key, features, claimed);
             return;
         }
         let patience = Duration::from_secs_f64(self.config.settings().order_seconds_max);
@@ -101,8 +114,14 @@ impl Engine {
             probability: worth.probability,
             saved_seconds: worth.saved_seconds,
             value_seconds: worth.value_seconds,
-            deadline: now.after(patience),
+            deadline: occasion.now.after(patience),
         });
+    }
+
+    /// Whether a node has all of an object that is one segment: true of most candidates, and quickly told.
+    fn is_held_whole(&self, node: NodeIndex, key: KeyId) -> bool {
+        let Some(segment_bytes) = self.nodes.get(node).map(|node| node.segment_bytes) else { return false };
+        self.cache_map.holds(node, SegmentId { key, index: 0 }) && self.keys.fits(key, segment_bytes)
     }
 
     /// What of a candidate is missing at a node, unless it need not or cannot be weighed.
@@ -139,21 +158,21 @@ impl Engine {
 
     fn features(
         &self,
-        now: Timestamp,
+        occasion: &Occasion,
         to: NodeIndex,
         candidate: &Candidate,
         info: &KeyInfo,
-        session_length: u32,
     ) -> Option<GateFeatures> {
         let sequence = self.learnt.sequence.as_ref();
         let context = Context {
-            now,
+            now: occasion.now,
+            hour: occasion.hour,
             demand: &self.learnt.demand,
             history: &self.learnt.history,
             node: self.nodes.get(to)?,
             node_index: to,
             stay_of_all: self.stay_of_all(to) as f32,
-            session_length,
+            session_length: occasion.session_length,
             is_in_vocabulary: sequence.is_some_and(|sequence| sequence.knows(candidate.key)),
         };
         Some(features::of(candidate, info, &context))

@@ -18,6 +18,8 @@ use super::{
 /// What is known besides the candidate itself.
 pub(super) struct Context<'a> {
     pub now: Timestamp,
+    /// Sine and cosine of the hour of day.
+    pub hour: (f32, f32),
     pub demand: &'a Demand,
     pub history: &'a History,
     /// The node that the candidate is for.
@@ -40,8 +42,7 @@ pub(super) fn of(candidate: &Candidate, info: &KeyInfo, context: &Context<'_>) -
     x[at::SUPPORT] = log_scale(candidate.support);
     x[at::RANK] = log_scale(f32::from(candidate.rank));
     x[at::SIZE] = log_scale(info.size_bytes as f32 / 1_024.0);
-    let hour = context.now.micros().rem_euclid(DAY_MICROS) as f32 / DAY_MICROS as f32 * std::f32::consts::TAU;
-    (x[at::HOUR_SIN], x[at::HOUR_COS]) = hour.sin_cos();
+    (x[at::HOUR_SIN], x[at::HOUR_COS]) = context.hour;
     x[at::PRESSURE] = context.node.pressure();
     let earlier = context.history.find(context.node_index, candidate.key);
     x[at::FAILURES] = log_scale(f32::from(earlier.unused));
@@ -49,6 +50,11 @@ pub(super) fn of(candidate: &Candidate, info: &KeyInfo, context: &Context<'_>) -
     x[at::NEW_KEY] = f32::from(u8::from(!context.is_in_vocabulary));
     x[at::CLIENT_ACTIVITY] = log_scale(context.session_length as f32);
     x
+}
+
+/// Sine and cosine of the hour of day, UTC, as an angle.
+pub(super) fn hour(now: Timestamp) -> (f32, f32) {
+    (now.micros().rem_euclid(DAY_MICROS) as f32 / DAY_MICROS as f32 * std::f32::consts::TAU).sin_cos()
 }
 
 fn say_sources(candidate: &Candidate, x: &mut GateFeatures) {

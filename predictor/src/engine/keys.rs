@@ -35,6 +35,9 @@ impl KeyInfo {
 pub(super) struct KeyTable {
     names: Interner,
     info: Vec<KeyInfo>,
+    /// By key: the least power of two that is no smaller than the object, or [`UNKNOWN`]. In a list of its own, a byte
+    /// each, because it is asked for far more often than the rest.
+    exponents: Vec<u8>,
     hand: u32,
     max: usize,
     pub forgotten: u64,
@@ -42,7 +45,7 @@ pub(super) struct KeyTable {
 
 impl KeyTable {
     pub(super) fn new(max: usize) -> Self {
-        Self { names: Interner::default(), info: Vec::new(), hand: 0, max, forgotten: 0 }
+        Self { names: Interner::default(), info: Vec::new(), exponents: Vec::new(), hand: 0, max, forgotten: 0 }
     }
 
     pub(super) fn find(&self, name: &str) -> Option<KeyId> {
@@ -54,7 +57,9 @@ impl KeyTable {
         let number = self.names.insert(name);
         if number as usize == self.info.len() {
             self.info.push(KeyInfo::unseen(request));
+            self.exponents.push(UNKNOWN);
         }
+        self.exponents[number as usize] = UNKNOWN;
         self.info[number as usize] = KeyInfo::unseen(request);
         KeyId(number)
     }
@@ -90,6 +95,22 @@ impl KeyTable {
         self.info.get_mut(key.0 as usize)
     }
 
+    /// Notes how large an object is.
+    pub(super) fn set_size(&mut self, key: KeyId, bytes: u64) {
+        if let Some(info) = self.info.get_mut(key.0 as usize) {
+            info.size_bytes = bytes;
+            let exponent = u64::BITS - bytes.saturating_sub(1).leading_zeros();
+            self.exponents[key.0 as usize] = if bytes > 0 { exponent as u8 } else { UNKNOWN };
+        }
+    }
+
+    /// Whether an object is surely no larger than `bytes`; one of a size close to it may be held for larger.
+    pub(super) fn fits(&self, key: KeyId, bytes: u64) -> bool {
+        self.exponents
+            .get(key.0 as usize)
+            .is_some_and(|exponent| u32::from(*exponent) <= bytes.checked_ilog2().unwrap_or(0))
+    }
+
     /// Forgets what was learnt of every key; sizes are facts and stay.
     pub(super) fn reset(&mut self) {
         for info in &mut self.info {
@@ -108,3 +129,4 @@ impl KeyTable {
 }
 
 const VICTIM_PROBES: u32 = 16;
+const UNKNOWN: u8 = u8::MAX;

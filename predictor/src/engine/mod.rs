@@ -85,6 +85,8 @@ pub struct Engine {
     learnt: Learnt,
     merged: Merged,
     foreseen: Vec<Foreseen>,
+    /// Nodes that lack the requested key; kept for its memory.
+    lacking: Vec<NodeIndex>,
     queue: Queue,
     outstanding: Outstanding,
     unanswered: Unanswered,
@@ -108,6 +110,7 @@ impl Engine {
             learnt: Learnt::new(settings),
             merged: Merged::new(&settings.disabled_sources),
             foreseen: Vec::new(),
+            lacking: Vec::new(),
             queue: Queue::new(settings.queue_max),
             outstanding: Outstanding::new(settings.outstanding_max),
             unanswered: Unanswered::default(),

@@ -12,8 +12,10 @@ pub(super) struct Refused {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Cell {
-    pair: u64,
-    request: u64,
+    /// The half of the pair's hash that does not tell the cell.
+    tag: u32,
+    /// The number of the request, wrapping.
+    request: u32,
     probability: f32,
 }
 
@@ -26,17 +28,20 @@ impl Default for Refused {
 impl Refused {
     pub(super) fn record(&mut self, node: NodeIndex, key: KeyId, request: u64, probability: f32) {
         let pair = pair_hash(node, key);
-        self.cells[pair as usize & (CELLS - 1)] = Cell { pair, request, probability };
+        let tag = (pair >> 32) as u32;
+        self.cells[pair as usize & (CELLS - 1)] = Cell { tag, request: request as u32, probability };
     }
 
     /// Whether a candidate that looks this probable was refused shortly before and has not become more probable.
     pub(super) fn contains(&self, node: NodeIndex, key: KeyId, request: u64, probability: f32) -> bool {
         let pair = pair_hash(node, key);
         let cell = self.cells[pair as usize & (CELLS - 1)];
-        cell.pair == pair && cell.request + REMEMBERED_REQUESTS >= request && probability <= cell.probability * BETTER
+        let is_recent = (request as u32).wrapping_sub(cell.request) <= REMEMBERED_REQUESTS;
+        cell.tag == (pair >> 32) as u32 && is_recent && probability <= cell.probability * BETTER
     }
 }
 
-const CELLS: usize = 1 << 15;
-const REMEMBERED_REQUESTS: u64 = 64;
+/// Some times as many as are refused within the time they are remembered, and few enough for a processor's own cache.
+const CELLS: usize = 1 << 13;
+const REMEMBERED_REQUESTS: u32 = 64;
 const BETTER: f32 = 1.1;

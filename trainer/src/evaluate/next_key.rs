@@ -168,8 +168,8 @@ impl<'a> Bench<'a> {
         let Transition { at, current, next, recent, state } = *transition;
         if self.transitions.is_multiple_of(stride) {
             let (mut frozen, mut online) = (Vec::new(), Vec::new());
-            self.coaccess.successors(self.model.coaccess.at, current, &mut frozen);
-            self.coaccess_online.successors(at, current, &mut online);
+            self.coaccess.successors(self.model.coaccess.at, current, 0.0, &mut frozen);
+            self.coaccess_online.successors(at, current, 0.0, &mut online);
             self.pending.push(Pending { state: state.clone(), current, next, frozen, online });
             self.take_baselines(current, next);
         }

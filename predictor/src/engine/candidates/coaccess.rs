@@ -96,9 +96,8 @@ impl CoAccessSources {
             Scope::Client => &self.client,
             Scope::Region => &self.region,
         };
-        table.successors(now, key, &mut self.successors);
-        let worthwhile = self.successors.iter().take(PROPOSED_MAX).filter(|next| next.probability >= PROBABILITY_MIN);
-        for (next, rank) in worthwhile.zip(0..) {
+        table.successors(now, key, PROBABILITY_MIN, &mut self.successors);
+        for (next, rank) in self.successors.iter().take(PROPOSED_MAX).zip(0..) {
             if next.key != key {
                 merged.propose(next.key, scope.source(), weight * next.probability, next.support, rank);
             }
