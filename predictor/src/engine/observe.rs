@@ -120,8 +120,8 @@ impl Engine {
         info.requests = info.requests.saturating_add(1);
         info.last_at = now;
         info.last_request = self.account.requests;
-        if seen.size_bytes > 0 {
-            info.size_bytes = seen.size_bytes;
+        if seen.size_bytes > 0 && info.size_bytes != seen.size_bytes {
+            self.keys.set_size(seen.key, seen.size_bytes);
         }
         self.learnt.demand.record(now, seen.key, seen.region);
     }
@@ -159,8 +159,9 @@ impl Engine {
         self.learnt.stride.propose(seen.key, &self.keys, request, merged, &mut foreseen);
         for next in foreseen.drain(..) {
             let key = self.intern_key(&next.name);
-            if let Some(info) = self.keys.info_mut(key).filter(|info| info.size_bytes == 0) {
-                info.size_bytes = seen.size_bytes;
+            self.learnt.stride.handle_foreseen(key);
+            if self.keys.info(key).is_some_and(|info| info.size_bytes == 0) {
+                self.keys.set_size(key, seen.size_bytes);
             }
             self.merged.propose(key, CandidateSource::Stride, next.probability, 0.0, next.rank);
         }

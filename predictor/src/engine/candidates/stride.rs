@@ -23,12 +23,21 @@ pub(in crate::engine) struct Foreseen {
 pub(in crate::engine) struct StrideSource {
     families: Vec<Family>,
     family_numbers: Map<(String, String, usize), u32>,
-    /// By key: its family and number.
-    places: Vec<Option<(u32, i64)>>,
+    /// By key: its place among its like.
+    places: Vec<Option<Place>>,
     members: Map<(u32, i64), KeyId>,
     max: usize,
     /// Families not taken in because of `families_max`.
     pub refused: u64,
+}
+
+/// Where a key belongs.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    family: u32,
+    number: i64,
+    /// Whether it was foreseen and has not been asked for since.
+    is_foreseen: bool,
 }
 
 /// Keys that differ only in one number.
@@ -40,6 +49,9 @@ struct Family {
     width: usize,
     recent: VecDeque<i64>,
     steps: Vec<Step>,
+    /// Keys that were foreseen lately, and how many of such were asked for: many numbers stand for nothing.
+    foreseen: f32,
+    came: f32,
 }
 
 /// A step between numbers, and how it goes on.
@@ -75,7 +87,8 @@ impl StrideSource {
         } else {
             let family = u32::try_from(self.families.len()).unwrap_or(u32::MAX);
             let (before, after) = (id.0.clone(), id.1.clone());
-            self.families.push(Family { before, after, width, recent: VecDeque::new(), steps: Vec::new() });
+            let (recent, steps) = (VecDeque::new(), Vec::new());
+            self.families.push(Family { before, after, width, recent, steps, foreseen: 0.0, came: 0.0 });
             self.family_numbers.insert(id, family);
             family
         };
@@ -83,14 +96,22 @@ impl StrideSource {
         if self.places.len() <= position {
             self.places.resize(position + 1, None);
         }
-        self.places[position] = Some((family, number));
+        self.places[position] = Some(Place { family, number, is_foreseen: false });
         self.members.insert((family, number), key);
     }
 
     /// A key's number in the engine is about to be given to another.
     pub(in crate::engine) fn forget(&mut self, key: KeyId) {
         if let Some(place) = self.places.get_mut(key.0 as usize).and_then(Option::take) {
-            self.members.remove(&place);
+            self.members.remove(&(place.family, place.number));
+        }
+    }
+
+    /// A key that nobody has asked for yet got a number in the engine because it was foreseen.
+    pub(in crate::engine) fn handle_foreseen(&mut self, key: KeyId) {
+        if let Some(place) = self.places.get_mut(key.0 as usize).and_then(Option::as_mut) {
+            place.is_foreseen = true;
+            self.families[place.family as usize].foreseen += 1.0;
         }
     }
 
@@ -103,10 +124,13 @@ impl StrideSource {
         merged: &mut Merged,
         foreseen: &mut Vec<Foreseen>,
     ) {
-        let Some((family_number, number)) = self.places.get(key.0 as usize).copied().flatten() else { return };
+        let Some(place) = self.places.get_mut(key.0 as usize).and_then(Option::as_mut) else { return };
+        let (family_number, number) = (place.family, place.number);
         let members = &self.members;
         let family = &mut self.families[family_number as usize];
+        family.learn_coming(std::mem::take(&mut place.is_foreseen));
         family.learn_deltas(number);
+        let coming = family.coming();
         let was_asked = |number: i64| {
             let key = members.get(&(family_number, number)).and_then(|key| keys.info(*key));
             key.is_some_and(|info| info.requests > 0 && info.last_request + RECENT_REQUESTS >= request)
@@ -130,10 +154,10 @@ impl StrideSource {
                 let rank = u16::try_from(ahead - 1).unwrap_or(0);
                 if let Some(known) = members.get(&(family_number, next)) {
                     merged.propose(*known, CandidateSource::Stride, probability, step.tried[run], rank);
-                } else if probability >= FORESEEN_MIN && next >= 0 {
+                } else if probability.min(coming) >= FORESEEN_MIN && next >= 0 {
                     foreseen.push(Foreseen {
                         name: name(&family.before, &family.after, family.width, next),
-                        probability,
+                        probability: probability.min(coming),
                         rank,
                     });
                 }
@@ -144,6 +168,17 @@ impl StrideSource {
 }
 
 impl Family {
+    /// One of its keys is asked for, foreseen or not.
+    fn learn_coming(&mut self, is_foreseen: bool) {
+        self.foreseen *= FORESEEN_KEPT;
+        self.came = self.came.mul_add(FORESEEN_KEPT, f32::from(u8::from(is_foreseen)));
+    }
+
+    /// P(a key that is foreseen will ever be asked for).
+    fn coming(&self) -> f32 {
+        (self.came + FORESEEN_PRIOR) / (self.foreseen.max(self.came) + FORESEEN_PRIOR)
+    }
+
     /// Counts the steps from the last few numbers to this one; the rarest counted step makes room for a new one.
     fn learn_deltas(&mut self, number: i64) {
         for earlier in &self.recent {
@@ -206,6 +241,10 @@ const AHEAD_MAX: i64 = 4;
 const PROBABILITY_MIN: f32 = 0.05;
 /// Keys that nobody has asked for yet are named only when they are this probable.
 const FORESEEN_MIN: f32 = 0.2;
+/// What remains of earlier counts of foreseen keys with every request for one of their like.
+const FORESEEN_KEPT: f32 = 0.999;
+/// So many keys are foreseen before it counts that none of them came.
+const FORESEEN_PRIOR: f32 = 8.0;
 const PRIOR_TRIES: f32 = 4.0;
 const TRIED_MAX: f32 = 2_048.0;
 const SEEN_KEPT: f32 = 0.99;
@@ -241,5 +280,24 @@ mod tests {
         let best = foreseen.iter().max_by(|a, b| a.probability.total_cmp(&b.probability)).unwrap();
         assert_eq!(best.name, "block/120");
         assert!(best.probability > 0.7, "{best:?}");
+    }
+
+    #[test]
+    fn numbers_that_stand_for_nothing_are_not_foreseen_for_long() {
+        let mut stride = StrideSource::new(10);
+        let mut ask = |numbers: std::ops::Range<u32>, are_foreseen: bool| {
+            for number in numbers {
+                let (key, name) = (KeyId(number), format!("block/{number}"));
+                stride.learn_key(key, &name);
+                if are_foreseen {
+                    stride.handle_foreseen(key);
+                } else {
+                    stride.propose(key, &KeyTable::new(10), 0, &mut Merged::new(&[]), &mut Vec::new());
+                }
+            }
+            stride.families[0].coming()
+        };
+        assert!(ask(1..101, true) < FORESEEN_MIN, "none of a hundred came");
+        assert!(ask(1_000..5_000, false) > 0.5, "they are forgotten in the end");
     }
 }
