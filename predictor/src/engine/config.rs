@@ -22,7 +22,8 @@ pub struct EngineSettings {
     pub seed: u64,
     /// Bytes that may be fetched beyond what would be without prefetching, as a share of that (0..=100).
     pub budget_share: f64,
-    /// Share of the budget that is held back for what held prefetches may still displace (0..=1).
+    /// What is held back of the budget, as a share of what is fetched without prefetching, but at most half of the budget:
+    /// a ghost tells what that would be only as exactly as two nodes under the same traffic are alike (0..=1).
     pub budget_reserve: f64,
     /// Unused allowance that may be carried over, as a share of all that was ever granted (0..=1).
     pub budget_carry_share: f64,
@@ -101,7 +102,7 @@ impl Default for EngineSettings {
         Self {
             seed: 1,
             budget_share: 0.25,
-            budget_reserve: 0.01,
+            budget_reserve: 0.002_5,
             budget_carry_share: 0.1,
             node_bytes_per_second: 16.0 * MEBIBYTE,
             node_burst_seconds: 4.0,
@@ -148,7 +149,7 @@ impl EngineSettings {
 
     /// The share of the baseline that may be spent.
     pub(super) fn spendable_share(&self) -> f64 {
-        self.budget_share * (1.0 - self.budget_reserve)
+        self.budget_share - self.budget_reserve.min(self.budget_share / 2.0)
     }
 
     /// The pause after which a session ends.
