@@ -64,8 +64,8 @@ const KEPT: f64 = 0.997;
 /// What remains with every request: a memory of about ten thousand.
 const EASE_KEPT: f64 = 0.9999;
 const PRIOR_USES: f64 = 2.0;
-/// How many standard errors below zero count as losing.
-const SIGNIFICANT: f64 = 1.0;
+/// How many standard errors below zero count as losing. With one, chance turns down what wins a little at a time.
+const SIGNIFICANT: f64 = 2.0;
 const DOWN: f64 = 0.999;
 const UP: f64 = 1.000_5;
 /// One in a thousand is still tried, or nothing could ever be learnt again.

@@ -61,7 +61,9 @@ fn turns_itself_down_on_junk() {
     let early = world.engine.account().issued;
     babble(&mut world, &mut dice, 10_000, 10_000);
     let late = world.engine.account().issued - early;
-    assert!(late < 100, "{early} orders in the first half, {late} in the second");
+    // Nearly every request is a miss, and a quarter of what is missed might be spent.
+    let affordable = 10_000 / 4;
+    assert!(late < early && late * 20 < affordable, "{early} orders in the first half, {late} in the second");
 }
 
 #[test]
