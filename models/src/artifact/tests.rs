@@ -143,8 +143,8 @@ fn other_formats_and_manifests_that_reach_outside_are_refused() -> Result<()> {
         Model::load(&dir).map(|_| ())
     };
     assert!(matches!(
-        change("\"format\": 1", "\"format\": 2"),
-        Err(Error::ArtifactFormat { found: 2, expected: 1, .. })
+        change("\"format\": 2", "\"format\": 3"),
+        Err(Error::ArtifactFormat { found: 3, expected: 2, .. })
     ));
     assert!(matches!(change("\"seed\": 1", "\"seed\": 2"), Err(Error::ArtifactHash { .. })));
     assert!(matches!(change("\"requests\": ", "\"requests\": 1"), Err(Error::ArtifactHash { .. })));
