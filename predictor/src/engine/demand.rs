@@ -21,13 +21,27 @@ pub(super) struct Counts {
 pub(super) struct Demand {
     short: Decay,
     long: Decay,
-    global: Vec<Counts>,
-    regional: Vec<Counts>,
-    /// When each region last asked for each key, in seconds since the first request, plus one; zero for never.
-    asked: Vec<u32>,
+    global: Vec<Global>,
+    regional: Vec<Regional>,
     first_at: Option<Timestamp>,
     region_stride: usize,
     regions_max: usize,
+}
+
+/// One key, all regions together.
+#[derive(Clone, Copy, Debug, Default)]
+struct Global {
+    counts: Counts,
+    /// How many regions ever asked for it.
+    regions: u16,
+}
+
+/// One key and one region. What is asked for together lies together: memory is what it costs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Regional {
+    counts: Counts,
+    /// When the region last asked for the key, in seconds since the first request, plus one; zero for never.
+    asked: u32,
 }
 
 impl Demand {
@@ -37,7 +51,6 @@ impl Demand {
             long: Decay::new(long_requests),
             global: Vec::new(),
             regional: Vec::new(),
-            asked: Vec::new(),
             first_at: None,
             region_stride: 1,
             regions_max,
@@ -49,21 +62,22 @@ impl Demand {
         let region = self.region_slot(region);
         let (key, weight) = (key.0 as usize, Counts { short: self.short.weight, long: self.long.weight });
         if self.global.len() <= key {
-            self.global.resize(key + 1, Counts::default());
-            self.regional.resize((key + 1) * self.region_stride, Counts::default());
-            self.asked.resize((key + 1) * self.region_stride, 0);
+            self.global.resize(key + 1, Global::default());
+            self.regional.resize((key + 1) * self.region_stride, Regional::default());
         }
-        for cell in [&mut self.global[key], &mut self.regional[key * self.region_stride + region]] {
-            cell.short += weight.short;
-            cell.long += weight.long;
+        let (global, regional) = (&mut self.global[key], &mut self.regional[key * self.region_stride + region]);
+        for counts in [&mut global.counts, &mut regional.counts] {
+            counts.short += weight.short;
+            counts.long += weight.long;
         }
+        global.regions += u16::from(regional.asked == 0);
         let first_at = *self.first_at.get_or_insert(now);
         let seconds = u32::try_from(now.since(first_at).as_secs()).unwrap_or(u32::MAX - 1);
-        self.asked[key * self.region_stride + region] = seconds.saturating_add(1);
+        regional.asked = seconds.saturating_add(1);
     }
 
     pub(super) fn global(&self, key: KeyId) -> Counts {
-        self.global.get(key.0 as usize).map_or_else(Counts::default, |cell| self.normal(cell))
+        self.global.get(key.0 as usize).map_or_else(Counts::default, |cell| self.normal(&cell.counts))
     }
 
     pub(super) fn regional(&self, key: KeyId, region: RegionId) -> Counts {
@@ -72,21 +86,20 @@ impl Demand {
             return Counts::default();
         }
         let cell = self.regional.get(key.0 as usize * self.region_stride + region);
-        cell.map_or_else(Counts::default, |cell| self.normal(cell))
+        cell.map_or_else(Counts::default, |cell| self.normal(&cell.counts))
     }
 
     /// When a region last asked for a key, to the second.
     pub(super) fn asked_at(&self, key: KeyId, region: RegionId) -> Option<Timestamp> {
         let region = usize::from(region.0);
         let position = (region < self.region_stride).then_some(key.0 as usize * self.region_stride + region)?;
-        let seconds = self.asked.get(position)?.checked_sub(1)?;
+        let seconds = self.regional.get(position)?.asked.checked_sub(1)?;
         Some(self.first_at?.after(Duration::from_secs(u64::from(seconds))))
     }
 
     /// How many regions ever asked for a key.
     pub(super) fn regions_asking(&self, key: KeyId) -> usize {
-        let row = key.0 as usize * self.region_stride;
-        self.asked.get(row..row + self.region_stride).map_or(0, |row| row.iter().filter(|at| **at > 0).count())
+        self.global.get(key.0 as usize).map_or(0, |cell| usize::from(cell.regions))
     }
 
     /// Requests for a key per request for anything, lately.
@@ -97,10 +110,8 @@ impl Demand {
     pub(super) fn clear_key(&mut self, key: KeyId) {
         let key = key.0 as usize;
         if let Some(cell) = self.global.get_mut(key) {
-            *cell = Counts::default();
-            let row = key * self.region_stride..(key + 1) * self.region_stride;
-            self.regional[row.clone()].fill(Counts::default());
-            self.asked[row].fill(0);
+            *cell = Global::default();
+            self.regional[key * self.region_stride..(key + 1) * self.region_stride].fill(Regional::default());
         }
     }
 
@@ -110,11 +121,16 @@ impl Demand {
 
     fn advance(&mut self) {
         if let Some(factor) = self.short.advance() {
-            self.global.iter_mut().chain(&mut self.regional).for_each(|cell| cell.short *= factor);
+            self.counts_mut().for_each(|counts| counts.short *= factor);
         }
         if let Some(factor) = self.long.advance() {
-            self.global.iter_mut().chain(&mut self.regional).for_each(|cell| cell.long *= factor);
+            self.counts_mut().for_each(|counts| counts.long *= factor);
         }
+    }
+
+    fn counts_mut(&mut self) -> impl Iterator<Item = &mut Counts> {
+        let global = self.global.iter_mut().map(|cell| &mut cell.counts);
+        global.chain(self.regional.iter_mut().map(|cell| &mut cell.counts))
     }
 
     /// The region's column; makes rows wide enough for it, which happens a few times in a run.
@@ -123,7 +139,6 @@ impl Demand {
         if region >= self.region_stride {
             let stride = (region + 1).next_power_of_two();
             self.regional = widened(&self.regional, self.region_stride, stride);
-            self.asked = widened(&self.asked, self.region_stride, stride);
             self.region_stride = stride;
         }
         region
