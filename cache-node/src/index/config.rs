@@ -13,7 +13,7 @@ use super::PolicyKind;
 /// | `entries_max` | 4,000,000 | from 1 |
 /// | `policy` | adaptive | see [`PolicyKind`] |
 /// | `probation` | true | false only to measure what probation is worth |
-/// | `probation_share` | 0.25 | 0 to 1; 0 refuses every prefetch; without probation as if 1 |
+/// | `probation_share` | 0.35 | 0 to 1; 0 refuses every prefetch; without probation as if 1 |
 /// | `pinned_share` | 0.5 | 0 to 1 |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -40,7 +40,7 @@ impl Default for IndexConfig {
             entries_max: 4_000_000,
             policy: PolicyKind::default(),
             probation: true,
-            probation_share: 0.25,
+            probation_share: 0.35,
             pinned_share: 0.5,
         }
     }
