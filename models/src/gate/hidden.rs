@@ -168,8 +168,8 @@ impl HiddenLayer {
     fn measure(&mut self, features: &GateFeatures) {
         self.learned += 1;
         let share = (1.0 / self.learned as f32).max(MEASURE_SHARE);
-        for feature in 0..GATE_FEATURE_COUNT {
-            let deviation = features[feature] - self.means[feature];
+        for (feature, value) in features.iter().enumerate() {
+            let deviation = value - self.means[feature];
             self.means[feature] += share * deviation;
             self.variances[feature] += share * (deviation * deviation - self.variances[feature]);
         }
