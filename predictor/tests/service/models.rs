@@ -123,7 +123,7 @@ async fn a_node_that_asks_nothing_is_told_of_another_version_and_arm() {
 /// The arm and the version that the node is told of next; the map may come before.
 async fn in_force(node: &mut TestNode) -> (String, String) {
     loop {
-        if let PredictorNotice::Welcome { arm, model_version, .. } = node.next().await.unwrap() {
+        if let PredictorNotice::Welcome { arm, model_version, .. } = node.next().await.expect("the stream is open") {
             return (arm.to_string(), model_version.to_string());
         }
     }
