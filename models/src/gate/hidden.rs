@@ -204,7 +204,7 @@ mod tests {
     /// Used when exactly one of two features is high: no weighted sum of them tells.
     fn either_or(step: usize) -> (GateFeatures, bool) {
         let mut x = [0.0; GATE_FEATURE_COUNT];
-        let (first, second) = (step % 2 == 0, step / 2 % 2 == 0);
+        let (first, second) = (step.is_multiple_of(2), (step / 2).is_multiple_of(2));
         (x[BIAS], x[3], x[7]) = (1.0, f32::from(u8::from(first)), f32::from(u8::from(second)));
         (x, first != second)
     }
