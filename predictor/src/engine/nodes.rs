@@ -189,6 +189,8 @@ impl NodeTable {
         for node in &mut self.nodes {
             node.harm = Harm::new(settings.dropped_max);
             node.trust = Trust::default();
+            // Arms are compared from empty caches: what a ghost held of the arm before would count against this one.
+            node.ghost = Ghost::new(node.descriptor.capacity_bytes, settings.policy, settings.ghost_entries_max);
             node.stay = Stay { requests: settings.stay_requests, measured: 0, max: settings.stay_requests_max };
         }
     }
