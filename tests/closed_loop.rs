@@ -56,9 +56,8 @@ async fn what_nodes_log_becomes_the_version_that_the_predictor_serves_next() {
         })
         .await;
     cluster.play(parts[5]).await;
-    // A node hears of a version by its commands, so one that had none yet does not know of it.
-    eventually("commands of the new version", async || {
-        cluster.links().await.iter().any(|link| link["model_version"] == "v0002")
+    eventually("every node to be told of the new version", async || {
+        cluster.links().await.iter().all(|link| link["model_version"] == "v0002")
     })
     .await;
     cluster.check_links(2).await;

@@ -117,9 +117,6 @@ impl<'a> Session<'a> {
                     self.shell.uplink.set_in_force(&arm, &model_version);
                 }
                 PredictorNotice::Commands(commands) => {
-                    if let Some(newest) = commands.last() {
-                        self.shell.uplink.set_in_force(&newest.arm, &newest.model_version);
-                    }
                     commands.iter().for_each(|command| self.shell.handle_command(command));
                 }
                 PredictorNotice::Placement(update) => self.shell.handle_placement(&update),
