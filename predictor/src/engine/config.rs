@@ -22,8 +22,8 @@ pub struct EngineSettings {
     pub seed: u64,
     /// Bytes that may be fetched beyond what would be without prefetching, as a share of that (0..=100).
     pub budget_share: f64,
-    /// What is held back of the budget, as a share of what is fetched without prefetching, but at most half of the budget:
-    /// a ghost tells what that would be only as exactly as two nodes under the same traffic are alike (0..=1).
+    /// What is held back of the budget, as a share of what is fetched without prefetching, but at most half of the
+    /// budget: a ghost tells what that would be only as exactly as two nodes under the same traffic are alike (0..=1).
     pub budget_reserve: f64,
     /// Unused allowance that may be carried over, as a share of all that was ever granted (0..=1).
     pub budget_carry_share: f64,

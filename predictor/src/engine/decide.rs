@@ -84,12 +84,7 @@ impl Engine {
     }
 
     fn weigh(&mut self, occasion: &Occasion, to: NodeIndex, candidate: &Candidate) {
-        if self.is_held_whole(to, candidate.key) {
-            self.account.refusals.held += 1;
-            return;
-        }
-        let Some(info) = self.keys.info(candidate.key).copied() else { return };
-        let Some(missing) = self.admissible(to, candidate, &info) else { return };
+        let Some((info, missing)) = self.admissible(to, candidate) else { return };
         for source in candidate.sources.iter() {
             self.account.sources.of_mut(source).weighed += 1;
         }
@@ -118,21 +113,25 @@ impl Engine {
         });
     }
 
-    /// Whether a node has all of an object that is one segment: true of most candidates, and quickly told.
-    fn is_held_whole(&self, node: NodeIndex, key: KeyId) -> bool {
-        let Some(segment_bytes) = self.nodes.get(node).map(|node| node.segment_bytes) else { return false };
-        self.cache_map.holds(node, SegmentId { key, index: 0 }) && self.keys.fits(key, segment_bytes)
-    }
-
-    /// What of a candidate is missing at a node, unless it need not or cannot be weighed.
-    fn admissible(&mut self, to: NodeIndex, candidate: &Candidate, info: &KeyInfo) -> Option<Missing> {
+    /// What is known of a candidate and what of it is missing at a node, unless it need not or cannot be weighed.
+    fn admissible(&mut self, to: NodeIndex, candidate: &Candidate) -> Option<(KeyInfo, Missing)> {
         let key = candidate.key;
         let refusals = &mut self.account.refusals;
+        let node = self.nodes.get(to)?;
+        let segment_bytes = node.segment_bytes;
+        // True of most candidates, and told without looking up what is known of them.
+        if self.cache_map.holds(to, SegmentId { key, index: 0 }) && self.keys.fits(key, segment_bytes) {
+            refusals.held += 1;
+            return None;
+        }
+        let info = *self.keys.info(key)?;
         if info.size_bytes == 0 {
             refusals.unknown_size += 1;
             return None;
         }
-        let segment_bytes = self.nodes.get(to).filter(|node| node.alive)?.segment_bytes;
+        if !node.alive {
+            return None;
+        }
         let order_bytes_max = self.config.settings().order_bytes_max;
         let end = info.size_bytes.div_ceil(segment_bytes).min((order_bytes_max / segment_bytes).max(1));
         let missing = |index: &u64| {
@@ -153,7 +152,7 @@ impl Engine {
             refusals.recently_refused += 1;
             return None;
         }
-        Some(Missing { end: u32::try_from(end).unwrap_or(u32::MAX), bytes })
+        Some((info, Missing { end: u32::try_from(end).unwrap_or(u32::MAX), bytes }))
     }
 
     fn features(

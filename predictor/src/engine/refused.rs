@@ -12,7 +12,7 @@ pub(super) struct Refused {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Cell {
-    /// The half of the pair's hash that does not tell the cell.
+    /// What tells the pair from others with the same cell.
     tag: u32,
     /// The number of the request, wrapping.
     request: u32,
@@ -27,18 +27,23 @@ impl Default for Refused {
 
 impl Refused {
     pub(super) fn record(&mut self, node: NodeIndex, key: KeyId, request: u64, probability: f32) {
-        let pair = pair_hash(node, key);
-        let tag = (pair >> 32) as u32;
-        self.cells[pair as usize & (CELLS - 1)] = Cell { tag, request: request as u32, probability };
+        let (position, tag) = place(node, key);
+        self.cells[position] = Cell { tag, request: request as u32, probability };
     }
 
     /// Whether a candidate that looks this probable was refused shortly before and has not become more probable.
     pub(super) fn contains(&self, node: NodeIndex, key: KeyId, request: u64, probability: f32) -> bool {
-        let pair = pair_hash(node, key);
-        let cell = self.cells[pair as usize & (CELLS - 1)];
+        let (position, tag) = place(node, key);
+        let cell = self.cells[position];
         let is_recent = (request as u32).wrapping_sub(cell.request) <= REMEMBERED_REQUESTS;
-        cell.tag == (pair >> 32) as u32 && is_recent && probability <= cell.probability * BETTER
+        cell.tag == tag && is_recent && probability <= cell.probability * BETTER
     }
+}
+
+/// The cell of a pair, and what tells the pair from others with the same cell.
+fn place(node: NodeIndex, key: KeyId) -> (usize, u32) {
+    let pair = pair_hash(node, key);
+    (pair as usize & (CELLS - 1), (pair >> 32) as u32)
 }
 
 /// Some times as many as are refused within the time they are remembered, and few enough for a processor's own cache.
