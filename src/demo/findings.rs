@@ -98,7 +98,8 @@ fn price(cell: &CellReport) -> Option<Finding> {
     let whole = account.extra_bytes / account.baseline_bytes.max(1.0);
     let kept = if whole <= budget { "within" } else { "OVER" };
     let text = format!(
-        "{extra:.1} % more bytes fetched than without prefetching; {:.1} % over the whole log, {kept} the budget of {allowed:.0} %",
+        "{extra:.1} % more bytes fetched than without prefetching; {:.1} % over the whole log, {kept} the budget of \
+         {allowed:.0} %",
         whole * 100.0
     );
     Some(Finding { is_better: false, text })
