@@ -1,7 +1,9 @@
 //! The sequence model: what one client asks for next.
 
 mod batch;
+mod checkpoint;
 mod config;
+mod dense;
 mod model;
 mod network;
 mod ops;

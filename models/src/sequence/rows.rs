@@ -21,7 +21,12 @@ impl RowTable {
     pub(crate) fn new(width: usize, values: Vec<f32>) -> Self {
         let rows = values.len() / width;
         debug_assert_eq!(values.len(), rows * width);
-        let (squares, places) = (vec![0.0; rows], vec![0; rows]);
+        Self::with_squares(width, values, vec![0.0; rows])
+    }
+
+    /// A table that has learned: as many rows as there are sums of squares.
+    pub(crate) fn with_squares(width: usize, values: Vec<f32>, squares: Vec<f32>) -> Self {
+        let places = vec![0; squares.len()];
         Self { width, values, squares, places, touched: Vec::new(), gradients: Vec::new() }
     }
 
@@ -56,6 +61,11 @@ impl RowTable {
 
     pub(crate) fn values(&self) -> &[f32] {
         &self.values
+    }
+
+    /// Per row: the sum over past steps of its mean squared gradient.
+    pub(crate) fn squares(&self) -> &[f32] {
+        &self.squares
     }
 }
 

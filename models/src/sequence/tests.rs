@@ -181,6 +181,73 @@ fn the_same_seed_and_sessions_give_the_same_bytes() -> Result<()> {
     Ok(())
 }
 
+/// Learns from the first batches of an epoch, and then from the others.
+fn learn(trainer: &mut SequenceTrainer, sessions: &Sessions, range: std::ops::Range<usize>) -> Result<f32> {
+    let mut lanes = SessionLanes::new(&sessions.events, &sessions.starts, trainer.config.lanes, trainer.config.steps);
+    let mut batch = SequenceBatch::default();
+    let mut loss = 0.0;
+    for number in 0..range.end {
+        if lanes.next_batch(&mut batch) && range.contains(&number) {
+            loss = trainer.train_batch(&batch)?;
+        }
+    }
+    Ok(loss)
+}
+
+#[test]
+fn training_goes_on_from_a_checkpoint_as_if_it_had_never_stopped() -> Result<()> {
+    let sessions = Chain { keys: 31 }.sessions(300, 8, 9);
+    // Some keys have no row of their own.
+    let (vocabulary, catalogue) = sessions.catalogue(60)?;
+    let mut trainer = SequenceTrainer::new(&small(), &vocabulary, catalogue.clone(), 1)?;
+    for stop in [0, 3] {
+        learn(&mut trainer, &sessions, 0..stop)?;
+        let checkpoint = trainer.checkpoint()?;
+        let mut restored = SequenceTrainer::restore(&small(), &vocabulary, catalogue.clone(), &checkpoint)?;
+        assert_eq!(restored.step_count(), stop as u64);
+        assert!(restored.checkpoint()? == checkpoint);
+        let losses = [&mut trainer, &mut restored].map(|trainer| learn(trainer, &sessions, stop..7).unwrap());
+        assert_eq!(losses[0].to_bits(), losses[1].to_bits());
+        assert!(trainer.checkpoint()? == restored.checkpoint()?);
+        trainer = SequenceTrainer::new(&small(), &vocabulary, catalogue.clone(), 1)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_checkpoint_of_something_else_is_refused() -> Result<()> {
+    let sessions = Chain { keys: 31 }.sessions(300, 8, 9);
+    let (vocabulary, catalogue) = sessions.catalogue(1)?;
+    let mut trainer = SequenceTrainer::new(&small(), &vocabulary, catalogue.clone(), 1)?;
+    learn(&mut trainer, &sessions, 0..2)?;
+    let checkpoint = trainer.checkpoint()?;
+    let reason = |config: &SequenceConfig, catalogue: &ItemCatalogue, bytes: &[u8]| match SequenceTrainer::restore(
+        config,
+        &vocabulary,
+        catalogue.clone(),
+        bytes,
+    ) {
+        Err(Error::Checkpoint { reason }) => reason,
+        other => format!("{other:?}"),
+    };
+    let mut damaged = checkpoint.clone();
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    let mut counted = catalogue.clone();
+    counted.counts[3] += 1;
+    let other = SequenceConfig { negatives: 31, ..small() };
+    for (found, expected) in [
+        (reason(&small(), &catalogue, &damaged), "damaged"),
+        (reason(&small(), &catalogue, &checkpoint[..last]), ""),
+        (reason(&small(), &catalogue, b"{}"), ""),
+        (reason(&small(), &counted, &checkpoint), "other keys"),
+        (reason(&other, &catalogue, &checkpoint), "another configuration"),
+    ] {
+        assert!(found.contains(expected) && !found.starts_with("Ok"), "{found}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_key_never_seen_is_expected_where_its_siblings_are() -> Result<()> {
     let mut rng = ChaCha8Rng::seed_from_u64(5);

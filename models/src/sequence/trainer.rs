@@ -3,14 +3,14 @@
 use std::{fmt, sync::Mutex};
 
 use candle_core::{Device, Tensor, Var, backprop::GradStore};
-use candle_nn::{AdamW, Optimizer};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
     Error, ItemRef, Result, SequenceBatch, SequenceConfig, SequenceModel, Vocabulary, kernel,
     sequence::{
-        network::{DenseWeights, Leaves},
+        dense::{self, DenseWeights},
+        network::Leaves,
         ops::SampledSoftmax,
         retrieval::Cells,
         rows::RowTable,
@@ -38,20 +38,19 @@ pub struct ItemCatalogue {
 /// targets and sampled negatives are gathered into leaves, candle works out the gradients, and only the rows and
 /// tokens behind those vectors are updated. The same seed and batches give the same bytes.
 pub struct SequenceTrainer {
-    config: SequenceConfig,
-    catalogue: ItemCatalogue,
+    pub(super) config: SequenceConfig,
+    pub(super) catalogue: ItemCatalogue,
     sampler: NegativeSampler,
-    dense: DenseWeights,
-    optimizer: AdamW,
-    items: RowTable,
-    item_biases: RowTable,
-    tokens: RowTable,
-    token_biases: RowTable,
+    pub(super) dense: DenseWeights,
+    pub(super) items: RowTable,
+    pub(super) item_biases: RowTable,
+    pub(super) tokens: RowTable,
+    pub(super) token_biases: RowTable,
     /// (lanes, H): where the last batch left its lanes.
-    state: Vec<f32>,
-    rng: ChaCha8Rng,
-    seed: u64,
-    step: u64,
+    pub(super) state: Vec<f32>,
+    pub(super) rng: ChaCha8Rng,
+    pub(super) seed: u64,
+    pub(super) step: u64,
 }
 
 impl fmt::Debug for SequenceTrainer {
@@ -79,9 +78,7 @@ impl SequenceTrainer {
             });
         }
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let dense = DenseWeights::random(config, &mut rng).map_err(Error::learn("the first sequence weights"))?;
-        let optimizer =
-            dense.optimizer(config.learning_rate).map_err(Error::learn("the optimiser of the sequence model"))?;
+        let dense = DenseWeights::random(config, &mut rng);
         let width = config.embedding_width;
         let mut table = |rows: usize| {
             let draw = |_| rng.random_range(-EMBEDDING_INIT..EMBEDDING_INIT);
@@ -97,7 +94,6 @@ impl SequenceTrainer {
             config: config.clone(),
             catalogue,
             dense,
-            optimizer,
             state: Vec::new(),
             rng,
             seed,
@@ -125,15 +121,15 @@ impl SequenceTrainer {
             gradient: Mutex::default(),
         };
         let leaves = self.leaves(batch, &candidates).map_err(Error::learn(WHAT))?;
-        let (loss, state) = self.dense.loss(&leaves, softmax).map_err(Error::learn(WHAT))?;
+        let (loss, state) = leaves.loss(softmax).map_err(Error::learn(WHAT))?;
         let value = loss.to_scalar::<f32>().map_err(Error::learn(WHAT))?;
         if !value.is_finite() {
             return Err(Error::LossNotFinite { model: "sequence", step: self.step, loss: value });
         }
         let mut gradients = loss.backward().map_err(Error::learn(WHAT))?;
+        let state = state.flatten_all().and_then(|state| state.to_vec1()).map_err(Error::learn(WHAT))?;
         self.learn(batch, &candidates, &leaves, &mut gradients).map_err(Error::learn(WHAT))?;
-        self.state = state.flatten_all().and_then(|state| state.to_vec1()).map_err(Error::learn(WHAT))?;
-        self.step += 1;
+        self.state = state;
         Ok(value)
     }
 
@@ -142,14 +138,12 @@ impl SequenceTrainer {
     /// # Errors
     /// [`Error::Learn`] when clustering for retrieval fails.
     pub fn snapshot(&self) -> Result<SequenceModel> {
-        let numbers = |var: &Var| var.flatten_all().and_then(|flat| flat.to_vec1::<f32>());
-        let read = |var: &Var| numbers(var).map_err(Error::learn("the trained sequence weights"));
         let mut weights = SequenceWeights {
-            weight_ih: read(&self.dense.weight_ih)?,
-            weight_hh: read(&self.dense.weight_hh)?,
-            bias_ih: read(&self.dense.bias_ih)?,
-            bias_hh: read(&self.dense.bias_hh)?,
-            projection: read(&self.dense.projection)?,
+            weight_ih: self.dense.weight_ih.values.clone(),
+            weight_hh: self.dense.weight_hh.values.clone(),
+            bias_ih: self.dense.bias_ih.values.clone(),
+            bias_hh: self.dense.bias_hh.values.clone(),
+            projection: self.dense.projection.values.clone(),
             items: self.items.values().to_vec(),
             item_biases: self.item_biases.values().to_vec(),
             tokens: self.tokens.values().to_vec(),
@@ -196,6 +190,7 @@ impl SequenceTrainer {
         }
         let keeps = batch.cells.chunks_exact(lanes).map(|step| keep(step, hidden)).collect::<Result<_, _>>()?;
         Ok(Leaves {
+            dense: self.dense.leaves(&Device::Cpu)?,
             inputs: Var::from_vec(inputs, (batch.cells.len(), width), &Device::Cpu)?,
             candidates: Var::from_vec(vectors, (candidates.items.len(), width), &Device::Cpu)?,
             biases: Var::from_vec(biases, candidates.items.len(), &Device::Cpu)?,
@@ -234,8 +229,11 @@ impl SequenceTrainer {
             None => Ok(vec![0.0; leaf.elem_count()]),
         };
         let (inputs, vectors, biases) = (read(&leaves.inputs)?, read(&leaves.candidates)?, read(&leaves.biases)?);
-        self.dense.clip(gradients, self.config.gradient_norm_max)?;
-        self.optimizer.step(gradients)?;
+        let [bias_hh, bias_ih, projection, weight_hh, weight_ih] = leaves.dense.all();
+        let mut dense = [read(bias_hh)?, read(bias_ih)?, read(projection)?, read(weight_hh)?, read(weight_ih)?];
+        dense::clip(&mut dense, self.config.gradient_norm_max);
+        self.step += 1;
+        self.dense.learn(&dense, self.config.learning_rate, self.step);
         for (cell, gradient) in batch.cells.iter().zip(inputs.chunks_exact(width)) {
             if let Some(cell) = cell {
                 self.scatter(cell.input, gradient);
