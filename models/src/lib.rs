@@ -19,7 +19,7 @@ mod sequence;
 mod tokens;
 mod vocabulary;
 
-pub use artifact::{FileRecord, Manifest, Model, ModelConfig, TrainingRange};
+pub use artifact::{FileRecord, Manifest, Model, ModelConfig, NamedBytes, TrainingRange};
 pub use coaccess::{CoAccess, CoAccessConfig, CoAccessCounters, CoAccessRow, Successor, TrainedCoAccess};
 pub use error::{Error, Result};
 pub use gate::{GATE_FEATURE_COUNT, Gate, GateConfig, GateFeatures, GateState, HiddenState};
