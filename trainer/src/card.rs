@@ -184,14 +184,39 @@ const LIMITS: &str = "## Limits
 - Clients appear as pseudonyms in training and not at all in the files.
 ";
 
+/// The scorer is run by `tests/python.rs` and agrees with the predictor's within 1e-5.
 const LOADING: &str = "## Loading in Python
 
-```python
-import json, pyarrow.parquet, safetensors.numpy
+Every file opens with public tools: `pip install numpy pyarrow safetensors`. This scores every key of the vocabulary as a
+client's next one; the others are made of their path tokens, which takes the hash of `models/src/tokens.rs`.
 
-weights = safetensors.numpy.load_file(\"model.safetensors\")
-vocabulary = pyarrow.parquet.read_table(\"vocabulary.parquet\")
-coaccess = pyarrow.parquet.read_table(\"coaccess.parquet\")
-metrics = json.load(open(\"metrics.json\"))
+```python
+import numpy as np
+import pyarrow.parquet as parquet
+from safetensors.numpy import load_file
+
+tensors = load_file(\"model.safetensors\")
+weights = {name.removeprefix(\"sequence.\"): value for name, value in tensors.items()}
+keys = parquet.read_table(\"vocabulary.parquet\")[\"key\"].to_pylist()
+rows = {key: row for row, key in enumerate(keys)}
+width = weights[\"gru.weight_hh_l0\"].shape[1]
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+def step(state, key):
+    \"\"\"A client's state after one more request: a gated recurrent unit over the key's embedding.\"\"\"
+    given = weights[\"gru.weight_ih_l0\"] @ weights[\"items\"][rows[key]] + weights[\"gru.bias_ih_l0\"]
+    kept = weights[\"gru.weight_hh_l0\"] @ state + weights[\"gru.bias_hh_l0\"]
+    reset, update = np.split(sigmoid(given[:2 * width] + kept[:2 * width]), 2)
+    new = np.tanh(given[2 * width:] + reset * kept[2 * width:])
+    return new + update * (state - new)
+
+def scores(history):
+    \"\"\"Log-probability, as far as training made it one, of every key to come after these.\"\"\"
+    state = np.zeros(width, np.float32)
+    for key in history:
+        state = step(state, key)
+    return weights[\"items\"] @ (weights[\"projection\"] @ state) + weights[\"item_biases\"]
 ```
 ";

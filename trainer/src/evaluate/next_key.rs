@@ -165,7 +165,7 @@ impl<'a> Bench<'a> {
 
     /// Predicts, and only then learns, from one transition.
     fn take(&mut self, transition: &Transition<'_>, stride: u64) {
-        let Transition { at, current, next, recent, state } = *transition;
+        let Transition { at, current, next, recent, state, .. } = *transition;
         if self.transitions.is_multiple_of(stride) {
             let (mut frozen, mut online) = (Vec::new(), Vec::new());
             self.coaccess.successors(self.model.coaccess.at, current, 0.0, &mut frozen);

@@ -1,6 +1,6 @@
 //! Plays requests in time order and keeps what is known of every client, as a predictor would.
 
-use nearcast_datasets::{ClientId, KeyId, Map, Timestamp};
+use nearcast_datasets::{ClientId, KeyId, Map, RegionId, Timestamp};
 use nearcast_models::{SequenceModel, SequenceState};
 
 use crate::{
@@ -14,6 +14,10 @@ use crate::{
 pub(crate) struct Transition<'a> {
     /// When `next` was asked for.
     pub(crate) at: Timestamp,
+    /// Who asked.
+    pub(crate) client: ClientId,
+    /// From where.
+    pub(crate) region: RegionId,
     /// The key before.
     pub(crate) current: KeyId,
     /// The key asked for.
@@ -44,12 +48,12 @@ pub(crate) fn walk(
     let warm = TimeRange { start: range.start.before(gap), end: range.end };
     let mut clients: Map<ClientId, Client> = Map::default();
     let mut sweep_at = SWEEP_MIN;
-    features.for_each_request(warm, |Request { at, client, key, .. }| {
+    features.for_each_request(warm, |Request { at, client, region, key }| {
         let known = clients.get_mut(&client).filter(|known| at.since(known.last_at) <= gap);
         if let Some(known) = known {
             if at >= range.start {
                 let (current, recent, state) = (known.recent[0], &known.recent[..], &known.state);
-                each(&Transition { at, current, next: key, recent, state })?;
+                each(&Transition { at, client, region, current, next: key, recent, state })?;
             }
             known.last_at = at;
             known.recent.insert(0, key);

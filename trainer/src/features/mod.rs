@@ -7,6 +7,7 @@ mod coded;
 mod columns;
 mod demand;
 mod engine;
+mod hours;
 mod pairs;
 mod requests;
 mod sessions;
@@ -22,6 +23,7 @@ use self::engine::SqlEngine;
 pub(crate) use self::{
     coded::CodedLog,
     demand::DemandCell,
+    hours::HOUR_MICROS,
     pairs::{Pair, PairLimits, PairScope},
     requests::Request,
     sessions::Sessions,
