@@ -129,7 +129,7 @@ fn config(comparison: &Comparison) -> String {
         let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
         table.add_row([found.name.clone(), value(&found.a), value(&found.b)]);
     }
-    table.to_string()
+    table.trim_fmt()
 }
 
 /// The recorded numbers of the model's own methods; `--json` has all.
@@ -144,9 +144,12 @@ fn recorded(comparison: &Comparison) -> String {
     }
     match (rows, comparison.recorded_on_the_same) {
         (0, _) => "no number was recorded by both".to_owned(),
-        (_, true) => table.to_string(),
+        (_, true) => table.trim_fmt(),
         (_, false) => {
-            format!("{table}\nwarning: recorded on different logs or ranges, so they say nothing about which is better")
+            format!(
+                "{}\nwarning: recorded on different logs or ranges, so they say nothing about which is better",
+                table.trim_fmt()
+            )
         }
     }
 }
@@ -154,15 +157,16 @@ fn recorded(comparison: &Comparison) -> String {
 fn measures(a: &str, b: &str, measured: &Measured) -> String {
     let level = measured.level * 100.0;
     let header = format!("{level:.0} % interval");
-    let mut table = table(&["measured", a, b, "difference", &header, ""]);
-    for MetricDifference { method, with_repeats, metric, a: of_a, b: of_b, interval } in &measured.metrics {
+    let mut table = table(&["measured, repeats left out", a, b, "difference", &header, ""]);
+    let shown = measured.metrics.iter().filter(|found| !found.with_repeats);
+    for MetricDifference { method, metric, a: of_a, b: of_b, interval, .. } in shown {
         let verdict = match (interval.is_clear(), interval.difference > 0.0) {
             (false, _) => "not clear".to_owned(),
             (true, true) => format!("{b} is better"),
             (true, false) => format!("{a} is better"),
         };
         table.add_row([
-            format!("{method} {metric}{}", if *with_repeats { "" } else { ", repeats left out" }),
+            format!("{method} {metric}"),
             format!("{of_a:.4}"),
             format!("{of_b:.4}"),
             format!("{:+.4}", interval.difference),
@@ -175,8 +179,14 @@ fn measures(a: &str, b: &str, measured: &Measured) -> String {
         Blocks::Time => "stretches of time",
     };
     let mut text = format!(
-        "{table}\n{} predictions of {}, {} to {}; paired bootstrap of {} {blocks}, {} draws",
-        measured.predictions, measured.log, measured.start, measured.end, measured.block_count, measured.turns,
+        "{}\n{} predictions of {}, {} to {}; paired bootstrap of {} {blocks}, {} draws",
+        table.trim_fmt(),
+        measured.predictions,
+        measured.log,
+        measured.start,
+        measured.end,
+        measured.block_count,
+        measured.turns,
     );
     for warning in measured.warnings() {
         text = format!("{text}\nwarning: {warning}");
@@ -186,7 +196,7 @@ fn measures(a: &str, b: &str, measured: &Measured) -> String {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.load_preset(presets::NOTHING).set_header(header);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }

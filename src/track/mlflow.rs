@@ -277,6 +277,12 @@ const RETRY_PAUSE: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{self, BufRead, BufReader, Read, Write},
+        net::{TcpListener, TcpStream},
+        sync::{Arc, Mutex, PoisonError},
+    };
+
     use super::*;
 
     #[test]
@@ -284,6 +290,73 @@ mod tests {
         assert_eq!(metric_key("test/a b#1"), "test/a b_1");
         assert_eq!(metric_key(&"x".repeat(300)).len(), KEY_CHARS_MAX);
         assert_eq!(cut(&"é".repeat(7_000), PARAM_CHARS_MAX).chars().count(), PARAM_CHARS_MAX);
+    }
+
+    /// What a server was asked: paths and bodies.
+    type Asked = Arc<Mutex<Vec<(String, Value)>>>;
+
+    /// A server that answers like MLflow once it has refused so many questions, and remembers what it was asked.
+    fn serve(refusals: usize) -> io::Result<(String, Asked)> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let asked = Asked::default();
+        let memory = Arc::clone(&asked);
+        thread::spawn(move || {
+            for (turn, stream) in listener.incoming().enumerate() {
+                // A connection that broke is the client's to complain about.
+                let _ = stream.and_then(|stream| answer(stream, turn < refusals, &memory));
+            }
+        });
+        Ok((format!("http://{address}"), asked))
+    }
+
+    fn answer(mut stream: TcpStream, refused: bool, asked: &Asked) -> io::Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        let (mut head, mut line) = (String::new(), String::new());
+        while reader.read_line(&mut line)? > 2 {
+            head.push_str(&line.to_lowercase());
+            line.clear();
+        }
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        let path = head.split_whitespace().nth(1).unwrap_or_default().to_owned();
+        let said = match path.rsplit('/').next().unwrap_or_default() {
+            "create" => {
+                json!({ "run": { "info": { "run_id": "r1", "artifact_uri": "mlflow-artifacts:/7/r1/artifacts" } } })
+            }
+            name if name.starts_with("get-by-name") => json!({ "experiment": { "experiment_id": "7" } }),
+            _ => json!({}),
+        };
+        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        asked.lock().unwrap_or_else(PoisonError::into_inner).push((path, body));
+        let (status, said) = (if refused { "503 Service Unavailable" } else { "200 OK" }, said.to_string());
+        let length = said.len();
+        write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{said}")
+    }
+
+    #[test]
+    fn batches_stay_within_the_servers_limits_and_a_refusal_is_tried_again() {
+        let (url, asked) = serve(1).unwrap();
+        let params: Vec<_> = (0..250).map(|n| (format!("p{n}"), "v".repeat(7_000))).collect();
+        let mut run = Mlflow::begin(&url, "e", &params, &[]);
+        let row = |step| MetricRow { epoch: 1, step, name: "loss".to_owned(), value: 1.0 };
+        run.tell(Timestamp::from_micros(0), &(0..2_500).map(row).collect::<Vec<_>>());
+        let said = run.finish(Ok("v0001".to_owned()), vec![("report.html", b"<p>".to_vec())]);
+        assert!(said.ends_with("/#/experiments/7/runs/r1"), "{said}");
+        let asked = asked.lock().unwrap();
+        let counts = |field: &str| -> Vec<usize> {
+            let lists = asked.iter().filter(|(path, _)| path.ends_with("runs/log-batch"));
+            lists.filter_map(|(_, body)| body[field].as_array().map(Vec::len)).collect()
+        };
+        assert_eq!((counts("metrics"), counts("params")), (vec![1_000, 1_000, 500], vec![100, 100, 50]));
+        assert!(asked.iter().all(|(_, body)| body.to_string().len() < 1_000_000));
+        let longest = asked.iter().filter_map(|(_, body)| body["params"][0]["value"].as_str()).map(str::len).max();
+        assert_eq!(longest, Some(PARAM_CHARS_MAX));
+        let paths: Vec<&str> = asked.iter().map(|(path, _)| path.as_str()).collect();
+        assert!(paths[0].contains("get-by-name") && paths[1] == paths[0], "asked again: {paths:?}");
+        assert!(paths.contains(&"/api/2.0/mlflow-artifacts/artifacts/7/r1/artifacts/report.html"), "{paths:?}");
+        assert_eq!(asked.last().map(|(_, body)| &body["status"]), Some(&"FINISHED".into()));
     }
 
     #[test]

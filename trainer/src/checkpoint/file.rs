@@ -42,7 +42,7 @@ pub(super) fn write(folder: &Path, name: &str, header: &impl Serialize, body: &[
     Ok(hasher.finalize())
 }
 
-/// What [`write`] wrote: header, body and hash.
+/// What [`write()`] wrote: header, body and hash.
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<(T, Vec<u8>, blake3::Hash)> {
     let damaged = |reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
     let mut bytes = fs::read(path).map_err(CheckpointError::file("read", path))?;

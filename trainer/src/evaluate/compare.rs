@@ -250,9 +250,10 @@ fn block_numbers(list: &[Outcome], range: TimeRange, gap: std::time::Duration, b
             list.iter().map(number).collect()
         }
         Blocks::Time => {
-            // Two sessions' length at least, so that what one client does falls into one block or two.
+            // Two sessions' length, so that what one client does falls into one block or two; where that would leave too
+            // few to draw from, shorter.
             let span = range.end.since(range.start);
-            let width = (span / BLOCKS_MAX).max(gap * 2).as_micros().max(1);
+            let width = (span / BLOCKS_MAX).max((gap * 2).min(span / BLOCKS_MIN)).as_micros().max(1);
             let stretch = |outcome: &Outcome| outcome.at.since(range.start).as_micros() / width;
             let found: BTreeSet<u128> = list.iter().map(stretch).collect();
             let numbers: BTreeMap<u128, usize> = found.into_iter().zip(0..).collect();
@@ -323,6 +324,8 @@ const METRICS: [(&str, Worth); 5] = [
 const SCHEMA: &str = "nearcast.compare/1";
 /// Most blocks of time.
 const BLOCKS_MAX: u32 = 200;
+/// Blocks of time that a short range is cut into at least.
+const BLOCKS_MIN: u32 = 40;
 /// With fewer blocks the percentile interval is known to be too narrow.
 const BLOCKS_WARN: usize = 20;
 
@@ -344,6 +347,8 @@ mod tests {
         let range = TimeRange { start: at(0), end: at(10_000) };
         let gap = std::time::Duration::from_secs(60);
         assert_eq!(block_numbers(&list, range, gap, Blocks::Time), [0, 0, 1, 2]);
+        let short = TimeRange { start: at(0), end: at(200) };
+        assert_eq!(block_numbers(&list[..3], short, gap, Blocks::Time), [0, 1, 2]);
         assert_eq!(block_numbers(&list, range, gap, Blocks::Client), [0, 1, 0, 2]);
     }
 
