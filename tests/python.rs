@@ -15,7 +15,7 @@ use std::{
 
 use nearcast_models::{Model, Registry};
 use serde_json::{Value, json};
-use support::python::{self, run_python};
+use support::python::{self, SKIPPED, run_python};
 
 /// Trains for two short passes and returns what is said on stderr.
 fn train(registry: &Path, arguments: &[&str]) -> (Value, String) {
@@ -47,7 +47,7 @@ fn expected(model: &Model) -> Value {
 
 #[test]
 fn the_cards_scorer_agrees_with_the_predictor_and_every_table_opens_in_python() {
-    let Some(python) = python::with(&["numpy", "pyarrow", "safetensors"]) else { return };
+    let Some(python) = python::with(&["numpy", "pyarrow", "safetensors"]) else { return eprintln!("{SKIPPED}") };
     let folder = tempfile::tempdir().expect("a temporary folder");
     train(folder.path(), &[]);
     let registry = Registry::open(&folder.path().display().to_string()).expect("a registry");
@@ -59,7 +59,7 @@ fn the_cards_scorer_agrees_with_the_predictor_and_every_table_opens_in_python() 
 
 #[test]
 fn tensorboard_reads_what_a_training_writes() {
-    let Some(python) = python::with(&["tensorboard"]) else { return };
+    let Some(python) = python::with(&["tensorboard"]) else { return eprintln!("{SKIPPED}") };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let events = folder.path().join("events").display().to_string();
     let (published, said) = train(&folder.path().join("models"), &["--track", &format!("tb:{events}")]);
@@ -87,7 +87,7 @@ fn curve(scalar: &Value) -> Vec<f64> {
 
 #[test]
 fn mlflow_keeps_parameters_metrics_and_files_of_a_training() {
-    let Some(python) = python::with(&["mlflow"]) else { return };
+    let Some(python) = python::with(&["mlflow"]) else { return eprintln!("{SKIPPED}") };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let server = Mlflow::start(&python, folder.path());
     let target = format!("mlflow+{}/team/nightly", server.url);

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// A Python that has all of `packages`: NEARCAST_ORACLE_PYTHON, which must work when it is set, or the one in
-/// target/venv. Says why the test is skipped when there is none.
+/// target/venv. `None` when there is none: then [`SKIPPED`] is what to say.
 pub(crate) fn with(packages: &[&str]) -> Option<PathBuf> {
     let demanded = env::var_os("NEARCAST_ORACLE_PYTHON").map(PathBuf::from);
     let python = demanded.clone().unwrap_or_else(|| root().join("target/venv/bin/python"));
@@ -18,11 +18,6 @@ pub(crate) fn with(packages: &[&str]) -> Option<PathBuf> {
         return Some(python);
     }
     assert!(demanded.is_none(), "NEARCAST_ORACLE_PYTHON lacks one of {packages:?}: {found:?}");
-    eprintln!(
-        "skipped: no Python with {}; python3.11 -m venv target/venv and target/venv/bin/pip install -r \
-         bench/oracle/requirements.txt, or set NEARCAST_ORACLE_PYTHON",
-        packages.join(", ")
-    );
     None
 }
 
@@ -42,3 +37,7 @@ pub(crate) fn run_python(python: &Path, script: &str, arguments: &[&str], input:
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
+
+/// Why a test was skipped, and what to do about it.
+pub(crate) const SKIPPED: &str = "skipped: no Python with the packages of bench/oracle/requirements.txt; python3.11 -m venv \
+    target/venv and target/venv/bin/pip install -r bench/oracle/requirements.txt, or set NEARCAST_ORACLE_PYTHON";
