@@ -22,14 +22,15 @@ mod time;
 mod train;
 
 pub use config::{
-    CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig, FitConfig, GateFitConfig, RawDemand,
-    RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig, SplitConfig, TrainConfig,
+    BlendFitConfig, CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig, FitConfig, GateFitConfig,
+    RawBlendFit, RawDemand, RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig, SplitConfig,
+    TrainConfig,
 };
 pub use error::{Error, Result};
 pub use evaluate::{
-    DemandReport, EvaluateOptions, Evaluation, MethodMetrics, NextKeyReport, RankMetrics, Verdict, evaluate, forecast,
-    method,
+    ColdReport, DemandReport, EvaluateOptions, Evaluation, MethodMetrics, NextKeyReport, RankMetrics, Verdict,
+    evaluate, forecast, method,
 };
-pub use fit::{EpochReport, GateReport, GateTrial, GateTrials};
+pub use fit::{BlendReport, EpochReport, GateReport, GateTrial, GateTrials};
 pub use progress::{OnProgress, Progress};
 pub use train::{CoAccessReport, DataReport, DemandFitReport, PublishOptions, Published, TrainMetrics, train};

@@ -13,8 +13,8 @@ use crate::{
     evaluate::{evaluate_part, validate},
     features::{Features, Sessions, TimeRange},
     fit::{
-        Catalogue, DemandAsk, DemandSet, EarlyStop, FitPlan, GatePlan, ItemMap, PlacementPlan, RegionMap,
-        find_best_epoch, fit_coaccess, fit_placement, fit_sequence,
+        BlendPlan, BlendReport, Catalogue, DemandAsk, DemandSet, EarlyStop, FitPlan, GatePlan, ItemMap, PlacementPlan,
+        RegionMap, find_best_epoch, fit_coaccess, fit_placement, fit_sequence,
     },
     progress::{OnProgress, Progress},
     split::Parts,
@@ -57,6 +57,8 @@ pub struct TrainMetrics {
     pub best_epoch: usize,
     /// The co-access tables.
     pub coaccess_fit: CoAccessReport,
+    /// The blend.
+    pub blend_fit: BlendReport,
     /// The placement head.
     pub demand_fit: DemandFitReport,
     /// The gate.
@@ -181,6 +183,8 @@ impl Training<'_> {
         let sequence = fit_sequence(&self.plan(&catalogue, &sessions), best_epoch, progress)?;
         progress(Progress::Stage("counting co-access"));
         let coaccess = fit_coaccess(self.features, training, &self.config.model.coaccess)?;
+        progress(Progress::Stage("fitting the blend"));
+        let (blend, blend_fit) = self.blend_plan().fit(self.features, training)?;
         progress(Progress::Stage("fitting demand"));
         let regions = self.features.regions(training)?;
         let items = ItemMap::new(self.features, &catalogue.vocabulary);
@@ -195,6 +199,7 @@ impl Training<'_> {
             vocabulary: catalogue.vocabulary,
             sequence,
             coaccess,
+            blend,
             placement,
             regions,
             gate: None,
@@ -206,7 +211,8 @@ impl Training<'_> {
         progress(Progress::Stage("fitting the gate"));
         let (mut model, gate_fit) = self.fit_gate(known, best, model)?;
         let evaluation = evaluate_part(self.features, &model, Some(training), self.parts.test, self.config, progress)?;
-        let metrics = TrainMetrics { data, epochs, best_epoch, coaccess_fit, demand_fit, gate_fit, evaluation };
+        let metrics =
+            TrainMetrics { data, epochs, best_epoch, coaccess_fit, blend_fit, demand_fit, gate_fit, evaluation };
         model.card = card(&metrics);
         model.metrics = serde_json::to_value(&metrics).map_err(Error::Metrics)?;
         Ok(model)
@@ -225,6 +231,7 @@ impl Training<'_> {
             vocabulary: known,
             sequence: best,
             coaccess: fit_coaccess(self.features, parts.fit, &self.config.model.coaccess)?,
+            blend: self.blend_plan().fit(self.features, parts.fit)?.0,
             placement: model.placement.clone(),
             regions: model.regions.clone(),
             gate: None,
@@ -272,6 +279,10 @@ impl Training<'_> {
     fn plan<'a>(&'a self, catalogue: &'a Catalogue, sessions: &'a Sessions) -> FitPlan<'a> {
         let config = self.config;
         FitPlan { config: &config.model.sequence, fit: &config.fit, catalogue, sessions, seed: config.seed }
+    }
+
+    fn blend_plan(&self) -> BlendPlan<'_> {
+        BlendPlan { config: &self.config.model.blend, fit: &self.config.blend, seed: self.config.seed }
     }
 
     fn fit_placement(

@@ -3,13 +3,14 @@
 use nearcast_datasets::KeyId;
 
 use crate::{
-    BlendSession, kernel,
+    BlendSession,
     blend::{
         config::WINDOW_MAX,
         contexts::{Context, Stamped},
         links::{Entry, Link},
         session::{RECENT_MAX, Window},
     },
+    kernel,
 };
 
 /// What speaks for one candidate; what the present session itself has contributed is left out everywhere, so that a
@@ -125,13 +126,21 @@ impl Pool {
     }
 
     /// Adds what is joined to the window's key at `place` (0 for the current key).
-    pub(super) fn join(&mut self, place: usize, entry: &Entry, entries: &[Entry], now_seconds: u32, recent_seconds: f32) {
+    pub(super) fn join(
+        &mut self,
+        place: usize,
+        entry: &Entry,
+        entries: &[Entry],
+        now_seconds: u32,
+        recent_seconds: f32,
+    ) {
         // The window's keys are the session's, latest first, and so are the first candidates.
         let requests = (entry.occurrences - self.own_requests[place]).max(0.0) + 1.0;
         let (share, root) = (1.0 / requests, requests.sqrt());
         let weight = 1.0 / (place + 1) as f32;
         for link in &entry.links {
-            let Some(other) = entries.get(link.to.0 as usize).filter(|other| other.generation == link.generation) else {
+            let Some(other) = entries.get(link.to.0 as usize).filter(|other| other.generation == link.generation)
+            else {
                 continue;
             };
             let link = self.without_own(place, *link);
@@ -247,7 +256,12 @@ impl Evidence {
     fn first_sight(&self) -> f32 {
         let in_session = 0.1 * self.nearness + if self.in_history { 0.02 } else { 0.0 };
         let favourite = if self.hot.is_some() { 0.02 } else { 0.0 };
-        self.direct + self.after + 0.5 * self.before + self.others + self.context + 0.05 * self.association
+        self.direct
+            + self.after
+            + 0.5 * self.before
+            + self.others
+            + self.context
+            + 0.05 * self.association
             + in_session
             + favourite
     }

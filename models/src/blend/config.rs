@@ -70,12 +70,7 @@ impl BlendConfig {
         let rate = f64::from(self.learning_rate);
         let within = |value: usize, least: usize, most: usize| (least..=most).contains(&value);
         let checks: [(&'static str, bool, f64, &'static str); 10] = [
-            (
-                "blend.links_per_key",
-                within(self.links_per_key, 1, 1_024),
-                self.links_per_key as f64,
-                "from 1 to 1024",
-            ),
+            ("blend.links_per_key", within(self.links_per_key, 1, 1_024), self.links_per_key as f64, "from 1 to 1024"),
             ("blend.window", within(self.window, 1, WINDOW_MAX), self.window as f64, "from 1 to 8"),
             ("blend.contexts_max", self.contexts_max >= 2, self.contexts_max as f64, "at least 2"),
             (

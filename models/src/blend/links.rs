@@ -80,7 +80,8 @@ impl Entry {
                 self.links.len() - 1
             }
             None => {
-                let weakest = (0..self.links.len()).min_by(|a, b| self.links[*a].both().total_cmp(&self.links[*b].both()));
+                let weakest =
+                    (0..self.links.len()).min_by(|a, b| self.links[*a].both().total_cmp(&self.links[*b].both()));
                 let place = weakest.unwrap_or(0);
                 self.links[place] = fresh;
                 place

@@ -144,7 +144,9 @@ impl Blend {
             return;
         }
         let evidence = self.pool.evidence.iter().map(|evidence| evidence.key);
-        out.extend(evidence.zip(&self.probabilities).map(|(key, probability)| Proposal { key, probability: *probability }));
+        out.extend(
+            evidence.zip(&self.probabilities).map(|(key, probability)| Proposal { key, probability: *probability }),
+        );
         let order = |a: &Proposal, b: &Proposal| b.probability.total_cmp(&a.probability).then(a.key.cmp(&b.key));
         if count > 0 && out.len() > count {
             out.select_nth_unstable_by(count - 1, order);
@@ -153,14 +155,15 @@ impl Blend {
         out.sort_unstable_by(order);
     }
 
-    /// The client asks for `key`: learns from it as `learning` allows and moves the session on.
+    /// The client of `session` asks for `key`: learns from it as `learning` allows. The session itself is moved on by
+    /// [`BlendSession::push`], afterwards.
     ///
     /// `score` is as in [`Blend::propose`]; it is asked only for the requests that teach the network.
-    pub fn observe(
+    pub fn learn(
         &mut self,
         now: Timestamp,
         region: RegionId,
-        session: &mut BlendSession,
+        session: &BlendSession,
         key: KeyId,
         score: impl Fn(KeyId) -> f32,
         learning: BlendLearning,
@@ -178,7 +181,6 @@ impl Blend {
         if learning.counts || learning.popularity {
             self.count(now, region, session, key, learning);
         }
-        session.push(key);
     }
 
     /// The candidates before `key` is asked for, to fit weights on later; `None` when the session has not begun.

@@ -34,7 +34,7 @@ struct Weights {
 }
 
 /// Everything that the network has learned.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RankerState {
     /// Requests learned from.
@@ -44,6 +44,13 @@ pub struct RankerState {
     pub weights: Vec<f32>,
     /// Sums of squared gradients, shaped as the weights.
     pub squares: Vec<f32>,
+}
+
+impl Default for RankerState {
+    /// A network that has learned nothing.
+    fn default() -> Self {
+        Ranker::new(0).state()
+    }
 }
 
 impl Weights {

@@ -39,7 +39,8 @@ impl BlendSession {
         self.recent.iter().rev().copied()
     }
 
-    pub(super) fn push(&mut self, key: KeyId) {
+    /// The client asked for `key`.
+    pub fn push(&mut self, key: KeyId) {
         if self.recent.len() == RECENT_MAX {
             self.recent.remove(0);
         }

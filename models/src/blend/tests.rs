@@ -24,7 +24,8 @@ fn play<'a>(blend: &mut Blend, sessions: impl IntoIterator<Item = &'a [u32]>) ->
     for keys in sessions {
         let mut session = BlendSession::default();
         for key in keys {
-            blend.observe(at(second), REGION, &mut session, KeyId(*key), |_| 0.0, BlendLearning::ALL);
+            blend.learn(at(second), REGION, &session, KeyId(*key), |_| 0.0, BlendLearning::ALL);
+            session.push(KeyId(*key));
             second += 10;
         }
     }
@@ -33,9 +34,7 @@ fn play<'a>(blend: &mut Blend, sessions: impl IntoIterator<Item = &'a [u32]>) ->
 
 fn proposals(blend: &mut Blend, second: u64, keys: &[u32]) -> Vec<Proposal> {
     let mut session = BlendSession::default();
-    for key in keys {
-        blend.observe(at(second), REGION, &mut session, KeyId(*key), |_| 0.0, BlendLearning::NONE);
-    }
+    keys.iter().for_each(|key| session.push(KeyId(*key)));
     let mut out = Vec::new();
     blend.propose(at(second), REGION, &session, |_| 0.0, 20, &mut out);
     out
@@ -90,7 +89,7 @@ fn probabilities_are_calibrated_on_later_sessions() {
                 came += f64::from(u8::from(best.key == KeyId(key)));
                 requests += 1.0;
             }
-            blend.observe(at(end), REGION, &mut session, KeyId(key), |_| 0.0, BlendLearning::NONE);
+            session.push(KeyId(key));
         }
     }
     assert!((claimed - came).abs() / requests < 0.05, "claimed {claimed}, came {came} of {requests}");
@@ -105,14 +104,9 @@ fn a_session_does_not_take_its_own_requests_for_evidence() {
     let mut online = blend.clone();
     let mut session = BlendSession::default();
     for key in keys {
-        online.observe(
-            at(end),
-            REGION,
-            &mut session,
-            KeyId(key),
-            |_| 0.0,
-            BlendLearning { weights: false, ..BlendLearning::ALL },
-        );
+        let learning = BlendLearning { weights: false, ..BlendLearning::ALL };
+        online.learn(at(end), REGION, &session, KeyId(key), |_| 0.0, learning);
+        session.push(KeyId(key));
     }
     let mut learned = Vec::new();
     online.propose(at(end), REGION, &session, |_| 0.0, 5, &mut learned);
@@ -154,7 +148,8 @@ fn parts_that_do_not_learn_stay_as_they_are() {
     let weights = blend.ranker();
     let mut session = BlendSession::default();
     for key in [1, 3, 9, 1, 3, 9, 1, 3, 9, 1, 3, 9] {
-        blend.observe(at(end), REGION, &mut session, KeyId(key), |_| 0.0, BlendLearning::NONE);
+        blend.learn(at(end), REGION, &session, KeyId(key), |_| 0.0, BlendLearning::NONE);
+        session.push(KeyId(key));
     }
     assert_eq!(proposals(&mut blend, end, &[1, 3]), before);
     assert_eq!(blend.ranker(), weights);
@@ -165,11 +160,10 @@ fn gradient_steps_follow_the_loss() {
     let mut blend = blend();
     play(&mut blend, topical(50, 3).iter().map(Vec::as_slice));
     let mut session = BlendSession::default();
-    for key in [11, 13] {
-        blend.observe(at(9_000), REGION, &mut session, KeyId(key), |_| 0.0, BlendLearning::NONE);
-    }
+    [11, 13].map(|key| session.push(KeyId(key)));
     for target in [17, 4_000] {
-        let example = blend.example(at(9_000), REGION, &session, |_| 0.0, KeyId(target)).expect("the session has begun");
+        let example =
+            blend.example(at(9_000), REGION, &session, |_| 0.0, KeyId(target)).expect("the session has begun");
         assert_eq!(example.is_covered(), target == 17);
         let first = blend.loss(&example);
         for _ in 0..50 {

@@ -4,7 +4,12 @@ use nearcast_datasets::{Interner, KeyId, Timestamp};
 
 use crate::{
     Blend, BlendConfig, RankerState, Result,
-    blend::{contexts::{Context, Stamped}, links::Link, model, popular::NOTHING},
+    blend::{
+        contexts::{Context, Stamped},
+        links::Link,
+        model,
+        popular::NOTHING,
+    },
 };
 
 /// A blend learned from a training log. Favourites of regions are not part of it: they outdate within the hour.
@@ -95,9 +100,16 @@ impl Blend {
         let mut living = |it: Stamped| (model::stamped(&self.entries, it.key) == it).then(|| number(it.key)).flatten();
         for ((before, current), context) in self.contexts.sorted() {
             let named_before = before.and_then(&mut living);
-            let Some(current) = living(current).filter(|_| named_before.is_some() == before.is_some()) else { continue };
+            let Some(current) = living(current).filter(|_| named_before.is_some() == before.is_some()) else {
+                continue;
+            };
             let followers = context.followers.iter().filter_map(|(key, count)| Some((living(*key)?, *count))).collect();
-            contexts.push(BlendContextRow { before: named_before, current, occurrences: context.occurrences, followers });
+            contexts.push(BlendContextRow {
+                before: named_before,
+                current,
+                occurrences: context.occurrences,
+                followers,
+            });
         }
         TrainedBlend { keys, at, requests: self.requests, rows, contexts, ranker: self.ranker() }
     }
@@ -144,7 +156,9 @@ impl Blend {
             let stamp = |key| Stamped { key, generation: 0 };
             let follower = |(key, count): &(KeyId, f32)| Some((stamp(renumber(*key)?), *count));
             let followers = row.followers.iter().filter_map(follower).collect();
-            blend.contexts.insert((before.map(stamp), stamp(current)), Context { occurrences: row.occurrences, followers });
+            blend
+                .contexts
+                .insert((before.map(stamp), stamp(current)), Context { occurrences: row.occurrences, followers });
         }
         Ok(blend)
     }

@@ -2,6 +2,7 @@
 
 mod baselines;
 mod blend;
+mod cold;
 mod demand;
 mod next_key;
 mod rank;
@@ -11,15 +12,16 @@ mod walk;
 use nearcast_datasets::{LogSource, Timestamp};
 use nearcast_models::Model;
 
-pub(crate) use self::{
-    demand::measure_demand,
-    next_key::{measure, validate},
-};
 pub use self::{
+    cold::ColdReport,
     demand::{DemandReport, forecast},
     next_key::{NextKeyReport, method},
     rank::{MethodMetrics, RankMetrics},
     report::{Evaluation, Verdict},
+};
+pub(crate) use self::{
+    demand::measure_demand,
+    next_key::{measure, validate},
 };
 use crate::{
     Error, Result, TrainConfig,

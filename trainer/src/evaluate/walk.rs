@@ -12,14 +12,10 @@ use crate::{
 /// A client asked for `next` after `current` within one session.
 #[derive(Debug)]
 pub(crate) struct Transition<'a> {
-    /// When `next` was asked for.
-    pub(crate) at: Timestamp,
     /// The key before.
     pub(crate) current: KeyId,
     /// The key asked for.
     pub(crate) next: KeyId,
-    /// The keys before `next`, newest first; the first is `current`.
-    pub(crate) recent: &'a [KeyId],
     /// What the model knew of the client before `next`.
     pub(crate) state: &'a SequenceState,
 }
@@ -28,7 +24,7 @@ pub(crate) struct Transition<'a> {
 #[derive(Debug)]
 struct Client {
     last_at: Timestamp,
-    recent: Vec<KeyId>,
+    current: KeyId,
     state: SequenceState,
 }
 
@@ -48,18 +44,16 @@ pub(crate) fn walk(
         let known = clients.get_mut(&client).filter(|known| at.since(known.last_at) <= gap);
         if let Some(known) = known {
             if at >= range.start {
-                let (current, recent, state) = (known.recent[0], &known.recent[..], &known.state);
-                each(&Transition { at, current, next: key, recent, state })?;
+                each(&Transition { current: known.current, next: key, state: &known.state })?;
             }
             known.last_at = at;
-            known.recent.insert(0, key);
-            known.recent.truncate(features.pair_window());
+            known.current = key;
             sequence.step(&mut known.state, &items.items[key.0 as usize]);
             return Ok(());
         }
         let mut state = sequence.initial_state();
         sequence.step(&mut state, &items.items[key.0 as usize]);
-        clients.insert(client, Client { last_at: at, recent: vec![key], state });
+        clients.insert(client, Client { last_at: at, current: key, state });
         if clients.len() >= sweep_at {
             // Whoever has been silent for longer starts a new session anyway.
             clients.retain(|_, known| at.since(known.last_at) <= gap);
