@@ -3,7 +3,7 @@
 use nearcast_datasets::KeyId;
 
 use crate::{
-    BlendSession,
+    BlendConfig, BlendSession,
     blend::{
         config::WINDOW_MAX,
         contexts::{Context, Stamped},
@@ -18,6 +18,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Evidence {
     pub(super) key: KeyId,
+    /// The generation of the key that links mean; `None` while none has named it.
+    pub(super) generation: Option<u32>,
     /// Share of the current key's requests that it followed directly.
     pub(super) direct: f32,
     /// Times that it did.
@@ -32,7 +34,7 @@ pub(super) struct Evidence {
     pub(super) others: f32,
     /// The highest such share.
     pub(super) others_max: f32,
-    /// Shares in which it met the window's keys over the root of both sides' requests, each divided by the place.
+    /// Shares in which it met the window's keys times the root of their requests, each divided by the place.
     pub(super) association: f32,
     /// Share in which it followed the last two keys.
     pub(super) context: f32,
@@ -47,17 +49,28 @@ pub(super) struct Evidence {
 }
 
 /// The candidates of one request, each once. Kept between requests, so that nothing is allocated for them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Pool {
     pub(super) evidence: Vec<Evidence>,
-    /// Per key: the request that it was last a candidate of and its place then.
-    marks: Vec<(u32, u32)>,
+    /// Where candidates stand, by hash of their key with linear probing; twice as many places as there can be
+    /// candidates. It is small, so that looking a key up costs no more in a large vocabulary than in a small one.
+    places: Vec<Place>,
     request: u32,
+    /// Candidates by first sight in the high bits, with their places in the low ones.
+    order: Vec<u64>,
     /// Distinct keys of the session: they come first in `evidence`.
     session_keys: usize,
     /// Times that the session asked for each of them.
     own_requests: [f32; RECENT_MAX],
     own_pairs: [[Own; RECENT_MAX]; WINDOW_MAX],
+}
+
+/// A candidate's place, valid for one request.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    request: u32,
+    key: u32,
+    place: u32,
 }
 
 /// What the present session has added to a link.
@@ -69,12 +82,26 @@ struct Own {
 }
 
 impl Pool {
+    /// A pool with room for all that `config` allows.
+    pub(super) fn new(config: &BlendConfig) -> Self {
+        let most = config.window * config.links_per_key + 2 * config.hot_keys + SESSION_CANDIDATES_MAX;
+        Self {
+            evidence: Vec::with_capacity(most),
+            places: vec![Place::default(); usize::next_power_of_two(2 * most)],
+            request: 0,
+            order: Vec::with_capacity(most),
+            session_keys: 0,
+            own_requests: [0.0; RECENT_MAX],
+            own_pairs: [[Own::default(); RECENT_MAX]; WINDOW_MAX],
+        }
+    }
+
     /// Starts over with the keys of `session` and of its history.
     pub(super) fn begin(&mut self, session: &BlendSession, window: &Window) {
         self.evidence.clear();
         self.request = self.request.wrapping_add(1);
         if self.request == 0 {
-            self.marks.fill((0, 0));
+            self.places.fill(Place::default());
             self.request = 1;
         }
         let recent = session.oldest_first();
@@ -102,7 +129,8 @@ impl Pool {
         // Places in `evidence` of the window's keys, and of what the window held at each step.
         let mut window_place = [usize::MAX; RECENT_MAX];
         for (place, key) in window.keys().iter().enumerate() {
-            window_place[self.place(*key)] = place;
+            let found = self.place(*key);
+            window_place[found] = place;
         }
         let mut passing: Vec<usize> = Vec::with_capacity(WINDOW_MAX + 1);
         for key in recent {
@@ -126,63 +154,51 @@ impl Pool {
     }
 
     /// Adds what is joined to the window's key at `place` (0 for the current key).
-    pub(super) fn join(
-        &mut self,
-        place: usize,
-        entry: &Entry,
-        entries: &[Entry],
-        now_seconds: u32,
-        recent_seconds: f32,
-    ) {
+    pub(super) fn join(&mut self, place: usize, entry: &Entry, now_seconds: u32, recent_seconds: f32) {
         // The window's keys are the session's, latest first, and so are the first candidates.
         let requests = (entry.occurrences - self.own_requests[place]).max(0.0) + 1.0;
         let (share, root) = (1.0 / requests, requests.sqrt());
         let weight = 1.0 / (place + 1) as f32;
         for link in &entry.links {
-            let Some(other) = entries.get(link.to.0 as usize).filter(|other| other.generation == link.generation)
-            else {
-                continue;
-            };
-            let link = self.without_own(place, *link);
-            if link.both() <= 0.0 {
+            let found = self.place(link.to);
+            let link = self.without_own(place, found, *link);
+            let evidence = &mut self.evidence[found];
+            if link.both() <= 0.0 || !evidence.mean(link.generation) {
                 continue;
             }
             let both = link.both() * share;
-            let age = now_seconds.saturating_sub(link.direct_at) as f32;
-            let evidence = self.of(link.to);
             if place == 0 {
                 evidence.direct = link.direct * share;
                 evidence.direct_count = link.direct;
                 evidence.after = link.after * share;
                 evidence.before = link.before * share;
+                let age = now_seconds.saturating_sub(link.direct_at) as f32;
                 evidence.freshness = if link.direct > 0.0 { kernel::exp(-age / recent_seconds) } else { 0.0 };
             } else {
                 evidence.others += both * weight;
                 evidence.others_max = evidence.others_max.max(both);
             }
-            evidence.association += weight * both * root / (other.occurrences + 1.0).sqrt();
+            evidence.association += weight * both * root;
         }
     }
 
     /// Adds what followed the last two keys; `own` are the session's own requests, oldest first.
-    pub(super) fn follow(&mut self, context: &Context, entries: &[Entry], own: &[KeyId]) {
+    pub(super) fn follow(&mut self, context: &Context, own: &[KeyId]) {
         // What this session itself did after the same two keys.
-        let (mut own_occurrences, mut own_followers) = (0.0, [KeyId(0); RECENT_MAX]);
-        let mut own_count = 0;
+        let (mut own_followers, mut own_count) = ([KeyId(0); RECENT_MAX], 0);
         if let [.., before, current] = own {
             for triple in own.windows(3).filter(|triple| triple[0] == *before && triple[1] == *current) {
                 own_followers[own_count] = triple[2];
                 own_count += 1;
-                own_occurrences += 1.0;
             }
         }
-        let occurrences = (context.occurrences - own_occurrences).max(0.0);
+        let occurrences = (context.occurrences - own_count as f32).max(0.0);
         for (Stamped { key, generation }, count) in &context.followers {
             let repeated = own_followers[..own_count].iter().filter(|own| *own == key).count();
             let count = count - repeated as f32;
-            let known = entries.get(key.0 as usize).is_some_and(|entry| entry.generation == *generation);
-            if known && count > 0.0 {
-                self.of(*key).context = count / (occurrences + 1.0);
+            let evidence = self.of(*key);
+            if count > 0.0 && evidence.mean(*generation) {
+                evidence.context = count / (occurrences + 1.0);
             }
         }
     }
@@ -197,29 +213,35 @@ impl Pool {
         self.of(key);
     }
 
-    /// Keeps the `most` candidates that look best at first sight, the session's own keys among them.
-    pub(super) fn limit(&mut self, most: usize) {
-        if self.evidence.len() <= most {
-            return;
+    /// Keeps the `most` candidates that look best at first sight, and of those the ones that `is_living` admits.
+    pub(super) fn limit(&mut self, most: usize, is_living: impl Fn(&Evidence) -> bool) {
+        self.order.clear();
+        for (place, evidence) in (0_u64..).zip(&self.evidence) {
+            // First sights are not negative, so their bits are ordered as they are. Of equals the earlier one leads.
+            self.order.push(u64::from(evidence.first_sight().to_bits()) << 32 | (PLACE_BITS - place));
         }
-        let order = |a: &Evidence, b: &Evidence| b.first_sight().total_cmp(&a.first_sight()).then(a.key.cmp(&b.key));
-        self.evidence.select_nth_unstable_by(most - 1, order);
-        self.evidence.truncate(most);
-        // Places have changed: nothing may be looked up by mark any more.
-        self.request = self.request.wrapping_add(1);
-        if self.request == 0 {
-            self.marks.fill((0, 0));
-            self.request = 1;
+        if self.order.len() > most {
+            self.order.select_nth_unstable_by(most - 1, |a, b| b.cmp(a));
+            self.order.truncate(most);
         }
+        // In the order of their places, so that what is kept can move up where it is.
+        self.order.sort_unstable_by_key(|candidate| PLACE_BITS - (candidate & PLACE_BITS));
+        let mut kept = 0;
+        for candidate in &self.order {
+            let evidence = self.evidence[(PLACE_BITS - (candidate & PLACE_BITS)) as usize];
+            if is_living(&evidence) {
+                self.evidence[kept] = evidence;
+                kept += 1;
+            }
+        }
+        self.evidence.truncate(kept);
     }
 
-    fn without_own(&self, window_place: usize, link: Link) -> Link {
-        let (request, place) = self.marks.get(link.to.0 as usize).copied().unwrap_or_default();
-        let place = place as usize;
-        if request != self.request || place >= self.session_keys {
+    fn without_own(&self, window_place: usize, found: usize, link: Link) -> Link {
+        if found >= self.session_keys {
             return link;
         }
-        let own = self.own_pairs[window_place][place];
+        let own = self.own_pairs[window_place][found];
         Link {
             direct: (link.direct - own.direct).max(0.0),
             after: (link.after - own.after).max(0.0),
@@ -228,30 +250,49 @@ impl Pool {
         }
     }
 
-    /// Place of a key that is a candidate.
-    fn place(&self, key: KeyId) -> usize {
-        self.marks[key.0 as usize].1 as usize
+    /// A key as a candidate; it becomes one when it is none.
+    fn of(&mut self, key: KeyId) -> &mut Evidence {
+        let place = self.place(key);
+        &mut self.evidence[place]
     }
 
-    fn of(&mut self, key: KeyId) -> &mut Evidence {
-        let number = key.0 as usize;
-        if self.marks.len() <= number {
-            self.marks.resize((number + 1).next_power_of_two(), (0, 0));
+    fn place(&mut self, key: KeyId) -> usize {
+        let mask = self.places.len() - 1;
+        // Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4), without its lowest bits, which mix least.
+        let mut at = (key.0.wrapping_mul(0x9e37_79b1) >> 7) as usize & mask;
+        loop {
+            let place = &mut self.places[at];
+            if place.request != self.request {
+                // There are fewer candidates than keys, and those are numbered by u32.
+                let number = u32::try_from(self.evidence.len()).unwrap_or(u32::MAX);
+                *place = Place { request: self.request, key: key.0, place: number };
+                self.evidence.push(Evidence { key, ..Evidence::default() });
+                return self.evidence.len() - 1;
+            }
+            if place.key == key.0 {
+                return place.place as usize;
+            }
+            at = (at + 1) & mask;
         }
-        let (request, place) = self.marks[number];
-        let place = if request == self.request {
-            place as usize
-        } else {
-            // There are fewer candidates than keys, and those are numbered by u32.
-            self.marks[number] = (self.request, u32::try_from(self.evidence.len()).unwrap_or(u32::MAX));
-            self.evidence.push(Evidence { key, ..Evidence::default() });
-            self.evidence.len() - 1
-        };
-        &mut self.evidence[place]
     }
 }
 
 impl Evidence {
+    /// Notes that a link means this generation of the key; false when a later one was meant already. When only an
+    /// earlier one was, what spoke for that is taken back.
+    fn mean(&mut self, generation: u32) -> bool {
+        match self.generation {
+            Some(held) if held > generation => return false,
+            Some(held) if held < generation => {
+                let Self { key, nearness, times, in_history, .. } = *self;
+                *self = Self { key, nearness, times, in_history, ..Self::default() };
+            }
+            _ => {}
+        }
+        self.generation = Some(generation);
+        true
+    }
+
     /// A rough guess at how probable the candidate is.
     fn first_sight(&self) -> f32 {
         let in_session = 0.1 * self.nearness + if self.in_history { 0.02 } else { 0.0 };
@@ -266,3 +307,7 @@ impl Evidence {
             + favourite
     }
 }
+
+/// Candidates that a session can bring in besides what its window is joined to: itself, its history, a context.
+const SESSION_CANDIDATES_MAX: usize = 64;
+const PLACE_BITS: u64 = 0xffff_ffff;

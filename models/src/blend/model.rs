@@ -101,7 +101,7 @@ impl Blend {
             requests: 0.0,
             requests_at: 0,
             observed: 0,
-            pool: Pool::default(),
+            pool: Pool::new(config),
             features: Vec::new(),
             probabilities: Vec::new(),
         })
@@ -238,13 +238,13 @@ impl Blend {
         let recent_seconds = config.recent_half_life_seconds as f32;
         for (place, key) in window.keys().iter().enumerate() {
             if let Some(entry) = entries.get(key.0 as usize) {
-                pool.join(place, entry, entries, now_seconds, recent_seconds);
+                pool.join(place, entry, now_seconds, recent_seconds);
             }
         }
         let pair = (before.map(|key| stamped(entries, key)), stamped(entries, current));
         let context = self.contexts.get(pair);
         if let Some(context) = context {
-            pool.follow(context, entries, session.oldest_first());
+            pool.follow(context, session.oldest_first());
         }
         for (key, count) in self.hot.get(usize::from(region.0)).into_iter().flat_map(HotList::keys) {
             pool.favour(*key, *count);
@@ -252,7 +252,10 @@ impl Blend {
         if pool.evidence.len() < config.candidates_max {
             self.favourites.keys().iter().for_each(|(key, _)| pool.add(*key));
         }
-        pool.limit(config.candidates_max);
+        pool.limit(config.candidates_max, |evidence| match evidence.generation {
+            None => true,
+            Some(generation) => entries.get(evidence.key.0 as usize).is_some_and(|entry| entry.generation == generation),
+        });
         let own = session.oldest_first().iter().filter(|key| **key == current).count();
         let requests_of = |key: KeyId| entries.get(key.0 as usize).map_or(0.0, |entry| entry.occurrences);
         let surroundings = Surroundings {
@@ -266,11 +269,8 @@ impl Blend {
             current,
         };
         let unknown = Entry::unknown(0);
-        self.features.clear();
-        self.features.extend(pool.evidence.iter().map(|evidence| {
-            let entry = entries.get(evidence.key.0 as usize).unwrap_or(&unknown);
-            surroundings.features(evidence, entry, score(evidence.key))
-        }));
+        let entry = |key: KeyId| entries.get(key.0 as usize).unwrap_or(&unknown);
+        surroundings.features(&pool.evidence, entry, score, &mut self.features);
         let context = surroundings.context(&pool.evidence);
         self.ranker.probabilities(&self.features, &context, &mut self.probabilities);
         Some(context)
