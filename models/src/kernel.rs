@@ -66,9 +66,32 @@ pub(crate) fn exp(x: f32) -> f32 {
     f32::from_bits(power.to_bits().wrapping_add(shifted.to_bits() << 23))
 }
 
+/// ln x for a normal x > 0, with an absolute error below 2e-6; unlike `f32::ln` it works on whole vectors.
+///
+/// x = m·2ⁿ with m near 1, and ln m = 2·artanh((m − 1)/(m + 1)) by its power series.
+pub(crate) fn ln(x: f32) -> f32 {
+    // The bits of √½: mantissas are taken from there to √2.
+    const ROOT_HALF: u32 = 0x3f35_04f3;
+    let shifted = x.to_bits().wrapping_sub(ROOT_HALF);
+    let n = (shifted as i32 >> 23) as f32;
+    let m = f32::from_bits((shifted & 0x007f_ffff) + ROOT_HALF);
+    let r = (m - 1.0) / (m + 1.0);
+    let square = r * r;
+    let series = 2.0 + square * (0.666_666_7 + square * (0.4 + square * (0.285_714_3 + square * 0.222_222_2)));
+    n * std::f32::consts::LN_2 + r * series
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ln_agrees_with_the_standard_library() {
+        for step in -8_000..=8_000_i16 {
+            let x = (f32::from(step) / 100.0).exp();
+            assert!((ln(x) - x.ln()).abs() < 2e-6 * x.ln().abs().max(1.0), "ln({x}) is {}, not {}", x.ln(), ln(x));
+        }
+    }
 
     #[test]
     fn exp_agrees_with_the_standard_library() {

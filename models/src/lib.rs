@@ -9,6 +9,7 @@
 //! Nothing here reads a clock or draws entropy: the same seed and data give the same bytes.
 
 mod artifact;
+pub mod blend;
 mod coaccess;
 mod error;
 pub mod gate;
@@ -20,6 +21,10 @@ mod tokens;
 mod vocabulary;
 
 pub use artifact::{FileRecord, Manifest, Model, ModelConfig, NamedBytes, TrainingRange};
+pub use blend::{
+    BLEND_FEATURE_COUNT, BLEND_FEATURE_NAMES, Blend, BlendConfig, BlendContextRow, BlendExample, BlendKeyRow,
+    BlendLearning, BlendLinkRow, BlendSession, Proposal, RankerState, TrainedBlend,
+};
 pub use coaccess::{CoAccess, CoAccessConfig, CoAccessCounters, CoAccessRow, Successor, TrainedCoAccess};
 pub use error::{Error, Result};
 pub use gate::{GATE_FEATURE_COUNT, Gate, GateConfig, GateFeatures, GateState, HiddenState};

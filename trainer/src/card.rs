@@ -188,7 +188,8 @@ const LIMITS: &str = "## Limits
 const LOADING: &str = "## Loading in Python
 
 Every file opens with public tools: `pip install numpy pyarrow safetensors`. This scores every key of the vocabulary as a
-client's next one; the others are made of their path tokens, which takes the hash of `models/src/tokens.rs`.
+client's next one, as the sequence model alone does; other keys are made of their path tokens, which takes the hash of
+`models/src/tokens.rs`. `report.html` shows curves, `metrics.parquet` has their numbers, `train.toml` all settings.
 
 ```python
 import numpy as np

@@ -26,16 +26,17 @@ mod train;
 
 pub use checkpoint::{CheckpointError, CheckpointOptions, checkpoint_name};
 pub use config::{
-    CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig, FitConfig, GateFitConfig, RawDemand,
-    RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig, SplitConfig, TrainConfig,
+    BlendFitConfig, CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig, FitConfig, GateFitConfig,
+    RawBlendFit, RawDemand, RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig, SplitConfig,
+    TrainConfig,
 };
 pub use error::{Error, Result};
 pub use evaluate::{
-    Blocks, CompareOptions, Comparison, Contender, DemandReport, EvaluateOptions, Evaluation, Interval, Measured,
-    MethodMetrics, MetricDifference, NextKeyReport, RankMetrics, RecordedMetric, SettingDifference, Verdict, compare,
-    evaluate, evaluate_in_detail, forecast, method,
+    Blocks, ColdReport, CompareOptions, Comparison, Contender, DemandReport, EvaluateOptions, Evaluation, Interval,
+    Measured, MethodMetrics, MetricDifference, NextKeyReport, RankMetrics, RecordedMetric, SettingDifference, Verdict,
+    compare, evaluate, evaluate_in_detail, forecast, method,
 };
-pub use fit::{EpochReport, GateReport, GateTrial, GateTrials};
+pub use fit::{BlendReport, EpochReport, GateReport, GateTrial, GateTrials};
 pub use metrics::MetricRow;
 pub use progress::{OnProgress, Progress};
 pub use report::{Details, report_page};

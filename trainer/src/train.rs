@@ -14,8 +14,8 @@ use crate::{
     evaluate::{evaluate_part, validate},
     features::{Features, Sessions, TimeRange},
     fit::{
-        Catalogue, DemandAsk, DemandSet, EarlyStop, FitPlan, GatePlan, ItemMap, PlacementPlan, RegionMap,
-        find_best_epoch, fit_coaccess, fit_placement, fit_sequence,
+        BlendPlan, BlendReport, Catalogue, DemandAsk, DemandSet, EarlyStop, FitPlan, GatePlan, ItemMap, PlacementPlan,
+        RegionMap, find_best_epoch, fit_coaccess, fit_placement, fit_sequence,
     },
     metrics::parquet_table,
     progress::{OnProgress, Progress},
@@ -62,6 +62,8 @@ pub struct TrainMetrics {
     pub best_epoch: usize,
     /// The co-access tables.
     pub coaccess_fit: CoAccessReport,
+    /// The blend.
+    pub blend_fit: BlendReport,
     /// The placement head.
     pub demand_fit: DemandFitReport,
     /// The gate.
@@ -207,6 +209,8 @@ impl Training<'_> {
         let EarlyStop { epochs, best_epoch, best } = found;
         progress(Progress::Stage("counting co-access"));
         let coaccess = fit_coaccess(self.features, training, &self.config.model.coaccess)?;
+        progress(Progress::Stage("fitting the blend"));
+        let (blend, blend_fit) = self.blend_plan().fit(self.features, training)?;
         progress(Progress::Stage("fitting demand"));
         let regions = self.features.regions(training)?;
         let items = ItemMap::new(self.features, &catalogue.vocabulary);
@@ -221,6 +225,7 @@ impl Training<'_> {
             vocabulary: catalogue.vocabulary,
             sequence,
             coaccess,
+            blend,
             placement,
             regions,
             gate: None,
@@ -235,7 +240,8 @@ impl Training<'_> {
         progress(Progress::Stage("looking closer"));
         let most = self.config.evaluate.predictions_max.min(DETAIL_PREDICTIONS_MAX);
         let details = Details::measure(self.features, &model, self.parts.test, most, &[], progress)?;
-        let metrics = TrainMetrics { data, epochs, best_epoch, coaccess_fit, demand_fit, gate_fit, evaluation };
+        let metrics =
+            TrainMetrics { data, epochs, best_epoch, coaccess_fit, blend_fit, demand_fit, gate_fit, evaluation };
         model.card = card(&metrics);
         model.metrics = serde_json::to_value(&metrics).map_err(Error::Metrics)?;
         Ok((model, details))
@@ -254,6 +260,7 @@ impl Training<'_> {
             vocabulary: known,
             sequence: best,
             coaccess: fit_coaccess(self.features, parts.fit, &self.config.model.coaccess)?,
+            blend: self.blend_plan().fit(self.features, parts.fit)?.0,
             placement: model.placement.clone(),
             regions: model.regions.clone(),
             gate: None,
@@ -301,6 +308,10 @@ impl Training<'_> {
     fn plan<'a>(&'a self, catalogue: &'a Catalogue, sessions: &'a Sessions) -> FitPlan<'a> {
         let config = self.config;
         FitPlan { config: &config.model.sequence, fit: &config.fit, catalogue, sessions, seed: config.seed }
+    }
+
+    fn blend_plan(&self) -> BlendPlan<'_> {
+        BlendPlan { config: &self.config.model.blend, fit: &self.config.blend, seed: self.config.seed }
     }
 
     fn fit_placement(

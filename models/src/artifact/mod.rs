@@ -1,5 +1,6 @@
 //! A model version as a directory of public formats, written all at once and loaded only when every hash matches.
 
+mod blend;
 pub(crate) mod files;
 mod manifest;
 mod model;
@@ -18,6 +19,8 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 const TENSORS: &str = "model.safetensors";
 const VOCABULARY: &str = "vocabulary.parquet";
 const COACCESS: &str = "coaccess.parquet";
+const LINKS: &str = "links.parquet";
+const CONTEXTS: &str = "contexts.parquet";
 const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.json";
 const CARD: &str = "MODEL_CARD.md";
@@ -25,4 +28,4 @@ const CARD: &str = "MODEL_CARD.md";
 const GATE: &str = "gate.json";
 
 /// The files that every version has besides its manifest.
-const FILES_REQUIRED: [&str; 6] = [TENSORS, VOCABULARY, COACCESS, CONFIG, METRICS, CARD];
+const FILES_REQUIRED: [&str; 8] = [TENSORS, VOCABULARY, COACCESS, LINKS, CONTEXTS, CONFIG, METRICS, CARD];

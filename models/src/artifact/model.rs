@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, path::Path};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CoAccessConfig, Error, FileRecord, Gate, GateState, Manifest, PlacementConfig, PlacementHead, Result,
-    SequenceConfig, SequenceModel, TrainedCoAccess, Vocabulary, VocabularyConfig,
+    BlendConfig, CoAccessConfig, Error, FileRecord, Gate, GateState, Manifest, PlacementConfig, PlacementHead, Result,
+    SequenceConfig, SequenceModel, TrainedBlend, TrainedCoAccess, Vocabulary, VocabularyConfig,
     artifact::{
-        CARD, COACCESS, CONFIG, GATE, MANIFEST, METRICS, TENSORS, VOCABULARY,
+        CARD, COACCESS, CONFIG, CONTEXTS, GATE, LINKS, MANIFEST, METRICS, TENSORS, VOCABULARY, blend,
         files::{self, NamedBytes},
         manifest::is_plain_name,
         tables, tensors,
@@ -25,6 +25,8 @@ pub struct ModelConfig {
     pub sequence: SequenceConfig,
     /// The co-access tables.
     pub coaccess: CoAccessConfig,
+    /// The blend.
+    pub blend: BlendConfig,
     /// The placement head.
     pub placement: PlacementConfig,
 }
@@ -38,6 +40,8 @@ pub struct Model {
     pub sequence: SequenceModel,
     /// Which keys follow which.
     pub coaccess: TrainedCoAccess,
+    /// What one client asks for next, ranked from all evidence.
+    pub blend: TrainedBlend,
     /// How much demand a key will have in a region.
     pub placement: PlacementHead,
     /// Region names by their position in the placement head.
@@ -75,6 +79,8 @@ impl Model {
             (TENSORS, tensors::write(self)?),
             (VOCABULARY, tables::write_vocabulary(&self.vocabulary)?),
             (COACCESS, tables::write_coaccess(&self.coaccess)?),
+            (LINKS, blend::write_links(&self.blend)?),
+            (CONTEXTS, blend::write_contexts(&self.blend)?),
             (CONFIG, toml::to_string(&self.config).map_err(Error::learn(CONFIG))?.into_bytes()),
             (METRICS, json(METRICS, &self.metrics)?),
             (CARD, self.card.clone().into_bytes()),
@@ -111,7 +117,8 @@ impl Model {
         let config: ModelConfig =
             toml::from_str(&text(CONFIG)?).map_err(|error| Error::content(CONFIG, error.to_string()))?;
         config.check()?;
-        let (sequence, placement, regions) = tensors::read(&file(TENSORS)?, &config)?;
+        let (sequence, placement, ranker, regions) = tensors::read(&file(TENSORS)?, &config)?;
+        let blend = TrainedBlend { ranker, ..blend::read_blend(file(LINKS)?, file(CONTEXTS)?)? };
         let vocabulary = tables::read_vocabulary(file(VOCABULARY)?, config.vocabulary.token_buckets)?;
         let parse = |error: serde_json::Error| Error::content(METRICS, error.to_string());
         let metrics = serde_json::from_slice(&file(METRICS)?).map_err(parse)?;
@@ -123,7 +130,8 @@ impl Model {
             false => None,
         };
         let (coaccess, card) = (tables::read_coaccess(file(COACCESS)?)?, text(CARD)?);
-        let model = Self { vocabulary, sequence, coaccess, placement, regions, gate, manifest, config, metrics, card };
+        let model =
+            Self { vocabulary, sequence, coaccess, blend, placement, regions, gate, manifest, config, metrics, card };
         model.check_parts()?;
         Ok(model)
     }
@@ -156,6 +164,7 @@ impl ModelConfig {
     pub fn check(&self) -> Result<()> {
         self.sequence.check()?;
         self.coaccess.check()?;
+        self.blend.check()?;
         self.placement.check()
     }
 }

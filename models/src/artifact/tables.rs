@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Footer entry with the instant that co-access counts were read off, in microseconds since the Unix epoch.
-const AT: &str = "nearcast.at_micros";
+pub(super) const AT: &str = "nearcast.at_micros";
 const SCOPES: [&str; 2] = ["client", "region"];
 
 /// Columns `key` (utf8) and `requests` (uint64); a key's row is its place in the file.
@@ -117,11 +117,11 @@ fn read_coaccess_batch(batch: &RecordBatch, trained: &mut TrainedCoAccess) -> Re
     Ok(())
 }
 
-fn number(keys: &mut Interner, name: &str) -> KeyId {
+pub(super) fn number(keys: &mut Interner, name: &str) -> KeyId {
     KeyId(keys.insert(name))
 }
 
-fn write<const N: usize>(
+pub(super) fn write<const N: usize>(
     file: &'static str,
     columns: [(&str, ArrayRef, bool); N],
     metadata: Option<Vec<KeyValue>>,
@@ -142,7 +142,7 @@ fn write<const N: usize>(
     Ok(bytes)
 }
 
-fn read(file: &'static str, bytes: Vec<u8>) -> Result<(Vec<RecordBatch>, Vec<KeyValue>)> {
+pub(super) fn read(file: &'static str, bytes: Vec<u8>) -> Result<(Vec<RecordBatch>, Vec<KeyValue>)> {
     let broken = |error: &dyn std::fmt::Display| Error::content(file, error.to_string());
     let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).map_err(|error| broken(&error))?;
     let metadata = builder.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
@@ -150,11 +150,11 @@ fn read(file: &'static str, bytes: Vec<u8>) -> Result<(Vec<RecordBatch>, Vec<Key
     Ok((batches.map_err(|error| broken(&error))?, metadata))
 }
 
-fn column<'a>(file: &str, batch: &'a RecordBatch, name: &str, data_type: &DataType) -> Result<&'a ArrayRef> {
+pub(super) fn column<'a>(file: &str, batch: &'a RecordBatch, name: &str, data_type: &DataType) -> Result<&'a ArrayRef> {
     let column = batch.column_by_name(name).filter(|column| column.data_type() == data_type);
     column.ok_or_else(|| Error::content(file, format!("it has no column {name} of type {data_type}")))
 }
 
-fn strings<'a>(file: &str, batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray> {
+pub(super) fn strings<'a>(file: &str, batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray> {
     column(file, batch, name, &DataType::Utf8).map(|column| column.as_string::<i32>())
 }

@@ -3,7 +3,7 @@
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::{
-    Error, Model, PlacementHead, Result, SequenceModel,
+    BLEND_FEATURE_COUNT, Error, Model, PlacementHead, RankerState, Result, SequenceModel,
     artifact::{ModelConfig, TENSORS},
     placement::weights::PlacementWeights,
     sequence::{retrieval::Cells, weights::SequenceWeights},
@@ -12,6 +12,22 @@ use crate::{
 const CENTROIDS: &str = "sequence.cell_centroids";
 /// Header entry with the region names as a JSON list.
 const REGIONS: &str = "regions";
+/// Header entry with the number of requests that the blend's network has learned from.
+const LEARNED: &str = "blend.learned";
+/// The blend's weights in the order of a [`RankerState`], with their columns (none for a vector).
+const RANKER: [(&str, Option<usize>); 5] = [
+    ("blend.linear", None),
+    ("blend.hidden", Some(RANKER_UNITS)),
+    ("blend.hidden_biases", None),
+    ("blend.output", None),
+    ("blend.none", None),
+];
+/// Sums of squared gradients of all of the blend's weights.
+const RANKER_SQUARES: &str = "blend.squares";
+const RANKER_UNITS: usize = 16;
+/// Numbers in each of the tensors of [`RANKER`].
+const RANKER_LENGTHS: [usize; 5] =
+    [BLEND_FEATURE_COUNT, BLEND_FEATURE_COUNT * RANKER_UNITS, RANKER_UNITS, RANKER_UNITS, 4];
 
 /// A tensor's name, its columns (none for a vector) and its numbers.
 type Named<'a> = (&'static str, Option<usize>, &'a [f32]);
@@ -24,6 +40,7 @@ pub(super) fn write(model: &Model) -> Result<Vec<u8>> {
     if let Some(cells) = model.sequence.cells() {
         tensors.push((CENTROIDS, Some(model.config.sequence.embedding_width + 1), &cells.centroids));
     }
+    tensors.extend(ranker_tensors(&model.blend.ranker)?);
     let bytes: Vec<Vec<u8>> =
         tensors.iter().map(|(.., numbers)| numbers.iter().flat_map(|number| number.to_le_bytes()).collect()).collect();
     let mut views = Vec::with_capacity(tensors.len());
@@ -35,12 +52,16 @@ pub(super) fn write(model: &Model) -> Result<Vec<u8>> {
         views.push((*name, TensorView::new(Dtype::F32, shape, bytes).map_err(Error::learn(WRITE))?));
     }
     let regions = serde_json::to_string(&model.regions).map_err(Error::learn(WRITE))?;
-    let header = [(REGIONS.to_owned(), regions)].into_iter().collect();
+    let learned = model.blend.ranker.learned.to_string();
+    let header = [(REGIONS.to_owned(), regions), (LEARNED.to_owned(), learned)].into_iter().collect();
     safetensors::serialize(views, Some(header)).map_err(Error::learn(WRITE))
 }
 
+/// The models and region names of one file.
+type Parts = (SequenceModel, PlacementHead, RankerState, Vec<String>);
+
 /// The models and region names that a file's content holds.
-pub(super) fn read(bytes: &[u8], config: &ModelConfig) -> Result<(SequenceModel, PlacementHead, Vec<String>)> {
+pub(super) fn read(bytes: &[u8], config: &ModelConfig) -> Result<Parts> {
     let broken = |error: &dyn std::fmt::Display| Error::content(TENSORS, error.to_string());
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| broken(&error))?;
     let tensors = SafeTensors::deserialize(bytes).map_err(|error| broken(&error))?;
@@ -68,7 +89,11 @@ pub(super) fn read(bytes: &[u8], config: &ModelConfig) -> Result<(SequenceModel,
         false => None,
     };
     let placement = read_placement(&numbers, config)?;
-    let regions = metadata.metadata().as_ref().and_then(|header| header.get(REGIONS));
+    let entry = |name: &str| metadata.metadata().as_ref().and_then(|header| header.get(name));
+    let learned = entry(LEARNED).and_then(|learned| learned.parse().ok()).unwrap_or(0);
+    let weights = RANKER.iter().map(|(name, _)| numbers(name)).collect::<Result<Vec<_>>>()?.concat();
+    let ranker = RankerState { learned, weights, squares: numbers(RANKER_SQUARES)? };
+    let regions = entry(REGIONS);
     let regions = regions.ok_or_else(|| Error::content(TENSORS, "its header does not name the regions"))?;
     let regions: Vec<String> = serde_json::from_str(regions).map_err(|error| broken(&error))?;
     let sequence = SequenceModel::from_parts(config.sequence.clone(), sequence, cells);
@@ -79,7 +104,7 @@ pub(super) fn read(bytes: &[u8], config: &ModelConfig) -> Result<(SequenceModel,
             format!("{} regions have names, {} have weights", regions.len(), placement.region_count()),
         ));
     }
-    Ok((sequence, placement, regions))
+    Ok((sequence, placement, ranker, regions))
 }
 
 fn sequence_tensors<'a>(config: &ModelConfig, weights: &'a SequenceWeights) -> [Named<'a>; 9] {
@@ -95,6 +120,21 @@ fn sequence_tensors<'a>(config: &ModelConfig, weights: &'a SequenceWeights) -> [
         ("sequence.tokens", embedding, &weights.tokens),
         ("sequence.token_biases", None, &weights.token_biases),
     ]
+}
+
+fn ranker_tensors(ranker: &RankerState) -> Result<Vec<Named<'_>>> {
+    if ranker.weights.len() != RANKER_LENGTHS.iter().sum::<usize>() {
+        return Err(Error::content(TENSORS, format!("the blend's network has {} weights", ranker.weights.len())));
+    }
+    let mut rest = &ranker.weights[..];
+    let mut tensors = Vec::with_capacity(RANKER.len() + 1);
+    for ((name, columns), length) in RANKER.into_iter().zip(RANKER_LENGTHS) {
+        let (head, tail) = rest.split_at(length);
+        tensors.push((name, columns, head));
+        rest = tail;
+    }
+    tensors.push((RANKER_SQUARES, None, &ranker.squares));
+    Ok(tensors)
 }
 
 fn read_sequence(numbers: &impl Fn(&str) -> Result<Vec<f32>>, config: &ModelConfig) -> Result<SequenceWeights> {

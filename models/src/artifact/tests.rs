@@ -2,13 +2,13 @@
 
 use std::{fs, path::Path};
 
-use nearcast_datasets::{Interner, KeyId, Timestamp};
+use nearcast_datasets::{Interner, KeyId, RegionId, Timestamp};
 
 use super::{CARD, COACCESS, CONFIG, FILES_REQUIRED, GATE, MANIFEST, TENSORS, VOCABULARY};
 use crate::{
-    CoAccessRow, DemandQuery, Error, Gate, GateConfig, ItemCatalogue, Manifest, Model, ModelConfig, PlacementTrainer,
-    RecentCounts, Result, SequenceConfig, SequenceTrainer, TrainedCoAccess, TrainingRange, Vocabulary,
-    VocabularyConfig,
+    Blend, BlendConfig, BlendLearning, BlendSession, CoAccessRow, DemandQuery, Error, Gate, GateConfig, ItemCatalogue,
+    Manifest, Model, ModelConfig, PlacementTrainer, RecentCounts, Result, SequenceConfig, SequenceTrainer,
+    TrainedBlend, TrainedCoAccess, TrainingRange, Vocabulary, VocabularyConfig,
 };
 
 /// A small version; `exact_rows_max` decides whether it searches through cells.
@@ -38,6 +38,7 @@ pub(crate) fn model(exact_rows_max: usize) -> Result<Model> {
         vocabulary,
         sequence,
         coaccess,
+        blend: blend(&names)?,
         placement,
         regions: vec!["eu".to_owned(), "us".to_owned()],
         gate: Some(Gate::new(&GateConfig::default())?.state()),
@@ -46,6 +47,19 @@ pub(crate) fn model(exact_rows_max: usize) -> Result<Model> {
         metrics: serde_json::json!({"hr_20": 0.5}),
         card: "# A model\n".to_owned(),
     })
+}
+
+/// A blend of a few sessions.
+fn blend(names: &[String]) -> Result<TrainedBlend> {
+    let mut blend = Blend::new(&BlendConfig::default(), 1)?;
+    for keys in [[1, 2, 3], [1, 2, 4], [5, 1, 2]] {
+        let mut session = BlendSession::default();
+        for (at, key) in (1_000_000_i64..).map(Timestamp::from_micros).zip(keys) {
+            blend.learn(at, RegionId(0), &session, KeyId(key), |_| 0.0, BlendLearning::ALL);
+            session.push(KeyId(key));
+        }
+    }
+    Ok(blend.export(Timestamp::from_micros(2_000_000), |key| names.get(key.0 as usize).map(String::as_str)))
 }
 
 fn saved(dir: &Path) -> Result<Model> {
@@ -70,6 +84,9 @@ fn a_loaded_version_answers_as_the_saved_one_did() -> Result<()> {
             (&model.coaccess.client, &model.coaccess.region)
         );
         assert_eq!(loaded.coaccess.keys.iter().collect::<Vec<_>>(), model.coaccess.keys.iter().collect::<Vec<_>>());
+        assert_eq!((&loaded.blend.rows, &loaded.blend.contexts), (&model.blend.rows, &model.blend.contexts));
+        let scalars = |model: &Model| (model.blend.at, model.blend.requests, model.blend.ranker.clone());
+        assert_eq!(scalars(&loaded), scalars(&model));
         assert!(loaded.vocabulary.iter().eq(model.vocabulary.iter()));
         let answers = |model: &Model| {
             let mut state = model.sequence.initial_state();
@@ -164,8 +181,8 @@ fn other_formats_and_manifests_that_reach_outside_are_refused() -> Result<()> {
         Model::load(&dir).map(|_| ())
     };
     assert!(matches!(
-        change("\"format\": 2", "\"format\": 3"),
-        Err(Error::ArtifactFormat { found: 3, expected: 2, .. })
+        change("\"format\": 3", "\"format\": 4"),
+        Err(Error::ArtifactFormat { found: 4, expected: 3, .. })
     ));
     assert!(matches!(change("\"seed\": 1", "\"seed\": 2"), Err(Error::ArtifactHash { .. })));
     assert!(matches!(change("\"requests\": ", "\"requests\": 1"), Err(Error::ArtifactHash { .. })));

@@ -4,8 +4,8 @@ use std::{path::Path, sync::Arc};
 
 use nearcast_datasets::Timestamp;
 use nearcast_models::{
-    ItemCatalogue, Manifest, Model, ModelConfig, PlacementTrainer, Registry, Result, SequenceTrainer, TrainedCoAccess,
-    TrainingRange, VersionName, Vocabulary,
+    ItemCatalogue, Manifest, Model, ModelConfig, PlacementTrainer, Registry, Result, SequenceTrainer, TrainedBlend,
+    TrainedCoAccess, TrainingRange, VersionName, Vocabulary,
 };
 use nearcast_proto::message::PredictorNotice;
 use tempfile::TempDir;
@@ -25,6 +25,7 @@ fn publish(registry: &Registry, seed: u64) -> Result<VersionName> {
         vocabulary,
         sequence,
         coaccess: TrainedCoAccess::default(),
+        blend: TrainedBlend::default(),
         placement,
         regions: vec!["eu".to_owned()],
         gate: None,

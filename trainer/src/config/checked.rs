@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use nearcast_datasets::{Dictionaries, Interner};
 use nearcast_models::ModelConfig;
 
-use super::{RawDemand, RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig};
+use super::{RawBlendFit, RawDemand, RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig};
 use crate::{Error, Result};
 
 /// A checked training configuration; see [`RawTrainConfig`] for the meaning of the fields.
@@ -20,6 +20,8 @@ pub struct TrainConfig {
     pub features: FeatureConfig,
     /// How the sequence model is fitted.
     pub fit: FitConfig,
+    /// How the blend's network is fitted.
+    pub blend: BlendFitConfig,
     /// How demand is sampled for the placement head.
     pub demand: DemandConfig,
     /// How the gate is fitted.
@@ -114,6 +116,18 @@ pub struct FitConfig {
     pub validation_predictions_max: usize,
 }
 
+/// Checked `[blend]`; see [`RawBlendFit`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct BlendFitConfig {
+    /// Most requests that the network learns from.
+    pub examples_max: usize,
+    /// Most passes over them.
+    pub epochs_max: usize,
+    /// Share of the training range, at its start, from which none are taken.
+    pub skipped_share: f64,
+}
+
 /// Checked `[demand]`; see [`RawDemand`].
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -156,6 +170,7 @@ impl TryFrom<RawTrainConfig> for TrainConfig {
             split: raw.split.try_into()?,
             features: raw.features.try_into()?,
             fit: raw.fit.try_into()?,
+            blend: raw.blend.try_into()?,
             demand: raw.demand.try_into()?,
             gate: raw.gate.try_into()?,
             evaluate: raw.evaluate.try_into()?,
@@ -222,6 +237,18 @@ impl TryFrom<RawFit> for FitConfig {
     }
 }
 
+impl TryFrom<RawBlendFit> for BlendFitConfig {
+    type Error = Error;
+
+    fn try_from(raw: RawBlendFit) -> Result<Self> {
+        let RawBlendFit { examples_max, epochs_max, skipped_share } = raw;
+        at_least_one("blend.examples_max", examples_max as u64)?;
+        at_least_one("blend.epochs_max", epochs_max as u64)?;
+        require((0.0..=0.9).contains(&skipped_share), "blend.skipped_share", skipped_share, "from 0 to 0.9")?;
+        Ok(Self { examples_max, epochs_max, skipped_share })
+    }
+}
+
 impl TryFrom<RawDemand> for DemandConfig {
     type Error = Error;
 
@@ -254,12 +281,13 @@ impl TryFrom<RawEvaluate> for EvaluateConfig {
 }
 
 fn checked_model(model: ModelConfig) -> Result<ModelConfig> {
-    let ModelConfig { vocabulary, sequence, coaccess, placement } = &model;
+    let ModelConfig { vocabulary, sequence, coaccess, blend, placement } = &model;
     at_least_one("model.vocabulary.keys_max", vocabulary.keys_max as u64)?;
     at_least_one("model.vocabulary.count_min", vocabulary.count_min)?;
     at_least_one("model.vocabulary.token_buckets", vocabulary.token_buckets.into())?;
     sequence.check()?;
     coaccess.check()?;
+    blend.check()?;
     placement.check()?;
     Ok(model)
 }

@@ -6,8 +6,8 @@ mod settings;
 
 pub use self::{
     checked::{
-        CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig, FitConfig, GateFitConfig, SplitConfig,
-        TrainConfig,
+        BlendFitConfig, CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig, FitConfig,
+        GateFitConfig, SplitConfig, TrainConfig,
     },
-    raw::{RawDemand, RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig},
+    raw::{RawBlendFit, RawDemand, RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig},
 };

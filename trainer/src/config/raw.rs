@@ -15,6 +15,7 @@ use crate::Result;
 /// | `[split]` | where training ends and testing begins |
 /// | `[features]` | sessions, co-access pairs, vocabulary, and the memory and disk that queries may use |
 /// | `[fit]` | epochs, early stop |
+/// | `[blend]` | what the blend's network is fitted on |
 /// | `[demand]` | samples of the placement head |
 /// | `[gate]` | what the gate is fitted and tried on |
 /// | `[evaluate]` | how much is ranked |
@@ -30,6 +31,8 @@ pub struct RawTrainConfig {
     pub features: RawFeatures,
     /// How the sequence model is fitted.
     pub fit: RawFit,
+    /// How the blend's network is fitted.
+    pub blend: RawBlendFit,
     /// How demand is sampled for the placement head.
     pub demand: RawDemand,
     /// How the gate is fitted.
@@ -128,6 +131,24 @@ impl Default for RawFit {
             epoch_requests_max: 5_000_000,
             validation_predictions_max: 5_000,
         }
+    }
+}
+
+/// `[blend]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawBlendFit {
+    /// Most requests that the network learns from, evenly spaced; each takes about 10 KB of memory.
+    pub examples_max: usize,
+    /// Most passes over them, at least 1; fewer when the loss on the latest ones stops falling.
+    pub epochs_max: usize,
+    /// Share of the training range, at its start, from which none are taken because little is known yet; 0 to 0.9.
+    pub skipped_share: f64,
+}
+
+impl Default for RawBlendFit {
+    fn default() -> Self {
+        Self { examples_max: 30_000, epochs_max: 6, skipped_share: 0.3 }
     }
 }
 

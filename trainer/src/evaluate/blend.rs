@@ -1,50 +1,80 @@
-//! Sequence model and co-access table as one list of proposals.
+//! The blend in every state of learning that is measured.
 
-use nearcast_datasets::KeyId;
-use nearcast_models::{CoAccess, CoAccessRow, Model, Successor};
+use nearcast_datasets::{KeyId, RegionId, Timestamp};
+use nearcast_models::{Blend, BlendLearning, BlendSession, Model, Proposal};
+use nearcast_predictor::engine::Calibration;
 
-use super::rank::{PLACES, Proposals};
-use crate::{Result, features::Features, fit::ItemMap};
+use super::{
+    next_key::method,
+    rank::{MethodTally, PLACES, Proposals},
+};
+use crate::{Result, features::Features};
 
-/// What a co-access table says; keys numbered `keys` and above are not in the log.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Successors<'a> {
-    /// The successors of the current key.
-    pub(crate) successors: &'a [Successor],
-    /// Keys of the log are numbered below this.
-    pub(crate) keys: u32,
+/// The blend as published, or going on learning in full or in part.
+#[derive(Debug)]
+pub(crate) struct Variant {
+    pub(crate) name: &'static str,
+    blend: Blend,
+    learning: BlendLearning,
+    /// Frozen counts are asked as of the instant that they were read off.
+    now_max: Timestamp,
+    /// Keys of the log are numbered below this; others are only the model's.
+    keys: u32,
+    pub(crate) tally: MethodTally,
+    pub(crate) calibration: Calibration,
+    list: Vec<Proposal>,
+    proposals: Proposals,
 }
 
-/// Both models' candidates by the mean of their probabilities, best first; a model that does not name a key gives zero.
-pub(crate) fn blended(rows: &[(u32, f32)], items: &ItemMap, coaccess: Successors<'_>) -> Proposals {
-    let mut pool: Vec<(Option<KeyId>, f32)> = Vec::with_capacity(rows.len() + coaccess.successors.len());
-    pool.extend(rows.iter().map(|(row, score)| (items.rows[*row as usize], score.exp())));
-    for successor in coaccess.successors {
-        let key = Some(successor.key).filter(|key| key.0 < coaccess.keys);
-        match pool.iter_mut().find(|(held, _)| key.is_some() && *held == key) {
-            Some((_, probability)) => *probability += successor.probability,
-            None => pool.push((key, successor.probability)),
+impl Variant {
+    /// Every variant of `model`'s blend.
+    pub(crate) fn all(features: &Features, model: &Model) -> Result<Vec<Self>> {
+        let mut keys = features.log.keys.clone();
+        let bound = u32::try_from(keys.bound()).unwrap_or(u32::MAX);
+        let blend = Blend::from_trained(&model.config.blend, &model.blend, |name| Some(KeyId(keys.insert(name))))?;
+        let BlendLearning { counts, popularity, weights } = BlendLearning::ALL;
+        let variants = [
+            (method::MODEL, BlendLearning::NONE),
+            (method::MODEL_ONLINE, BlendLearning::ALL),
+            (method::MODEL_ONLINE_WITHOUT_COUNTS, BlendLearning { counts: false, popularity, weights }),
+            (method::MODEL_ONLINE_WITHOUT_POPULARITY, BlendLearning { counts, popularity: false, weights }),
+            (method::MODEL_ONLINE_WITHOUT_WEIGHTS, BlendLearning { counts, popularity, weights: false }),
+        ];
+        let variant = |(name, learning)| Self {
+            name,
+            blend: blend.clone(),
+            learning,
+            now_max: if learning == BlendLearning::NONE { model.blend.at } else { Timestamp::MAX },
+            keys: bound,
+            tally: MethodTally::default(),
+            calibration: Calibration::default(),
+            list: Vec::new(),
+            proposals: Proposals::new(),
+        };
+        Ok(variants.map(variant).into())
+    }
+
+    /// Proposes what comes after the session, and is told that it was `next`.
+    pub(crate) fn rank(&mut self, at: Timestamp, region: RegionId, session: &BlendSession, next: KeyId) {
+        let Self { blend, list, proposals, .. } = self;
+        blend.propose(at.min(self.now_max), region, session, |_| 0.0, PLACES + 1, list);
+        proposals.clear();
+        for Proposal { key, probability } in list {
+            proposals.push(Some(*key).filter(|key| key.0 < self.keys));
+            self.calibration.record(*probability, *key == next);
+        }
+        if let Some(current) = session.current() {
+            self.tally.record(proposals, current, next);
         }
     }
-    pool.sort_by(|a, b| b.1.total_cmp(&a.1));
-    pool.truncate(PLACES + 1);
-    pool.into_iter().map(|(key, _)| key).collect()
-}
 
-/// The model's client-scope table with keys numbered as in the log; keys that the log never names come after those.
-pub(crate) fn import_coaccess(features: &Features, model: &Model) -> Result<CoAccess> {
-    let mut keys = features.log.keys.clone();
-    let trained = &model.coaccess;
-    let mut number = |key: KeyId| trained.keys.name(key.0).map(|name| KeyId(keys.insert(name)));
-    let mut table = CoAccess::new(&model.config.coaccess)?;
-    let rows: Vec<CoAccessRow> = trained
-        .client
-        .iter()
-        .filter_map(|row| {
-            let successors = row.successors.iter().filter_map(|(key, weight)| Some((number(*key)?, *weight))).collect();
-            Some(CoAccessRow { key: number(row.key)?, occurrences: row.occurrences, successors })
-        })
-        .collect();
-    table.import(trained.at, rows);
-    Ok(table)
+    /// What was proposed last, best first, and the probabilities that went with it.
+    pub(crate) fn proposals(&self) -> (&[Option<KeyId>], &[Proposal]) {
+        (&self.proposals, &self.list)
+    }
+
+    /// The client of `session` asks for `key`.
+    pub(crate) fn learn(&mut self, at: Timestamp, region: RegionId, session: &BlendSession, key: KeyId) {
+        self.blend.learn(at, region, session, key, |_| 0.0, self.learning);
+    }
 }

@@ -3,6 +3,7 @@
 mod baselines;
 mod blend;
 mod bootstrap;
+mod cold;
 mod compare;
 mod demand;
 mod next_key;
@@ -16,6 +17,7 @@ use nearcast_models::Model;
 
 pub use self::{
     bootstrap::{Blocks, Interval},
+    cold::ColdReport,
     compare::{
         CompareOptions, Comparison, Contender, Measured, MetricDifference, RecordedMetric, SettingDifference, compare,
     },

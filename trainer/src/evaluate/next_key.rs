@@ -2,20 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use nearcast_datasets::KeyId;
-use nearcast_models::{CoAccess, Model, SequenceModel, SequenceState, Successor};
+use nearcast_datasets::{ClientId, KeyId, Map, Timestamp};
+use nearcast_models::{BlendSession, Model, SequenceModel, SequenceState};
+use nearcast_predictor::engine::Calibration;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    baselines::{Markov, Popularity},
-    blend::{Successors, blended, import_coaccess},
+    baselines::{Baselines, Situation},
+    blend::Variant,
+    cold::{Cold, ColdReport},
     rank::{MethodMetrics, MethodTally, PLACES, Proposals},
-    walk::{Transition, walk},
+    walk::walk,
 };
 use crate::{
     Result,
-    features::{Features, TimeRange},
+    features::{Features, Request, TimeRange},
     fit::ItemMap,
     progress::{OnProgress, Progress},
 };
@@ -31,24 +33,35 @@ pub struct NextKeyReport {
     pub repeat_share: f64,
     /// Share of ranked next keys that the model has a row for; no proposal of the sequence model can be another.
     pub known_share: f64,
-    /// Metrics by method, see [`method`].
+    /// Metrics by method, see [`method`]. A baseline's name ends in `_online` where it went on learning.
     pub methods: BTreeMap<String, MethodMetrics>,
+    /// Expected calibration error of the blend's 21 best proposals, by variant: the mean distance between claimed and
+    /// true frequency over ten equal bins.
+    pub calibration_error: BTreeMap<String, f64>,
+    /// How keys that training never saw were ranked.
+    pub cold: ColdReport,
 }
 
 /// The methods' names in a [`NextKeyReport`].
 pub mod method {
     /// The sequence model alone.
     pub const SEQUENCE: &str = "sequence";
-    /// Sequence model and co-access table together, both as published.
+    /// The blend of all evidence as published.
     pub const MODEL: &str = "model";
-    /// As [`MODEL`], but the co-access table goes on learning, as the predictor's does.
+    /// As [`MODEL`], but it goes on learning, as the predictor's does.
     pub const MODEL_ONLINE: &str = "model_online";
-    /// The most requested keys of the training range.
+    /// As [`MODEL_ONLINE`], but which key follows which stays as published.
+    pub const MODEL_ONLINE_WITHOUT_COUNTS: &str = "model_online_without_counts";
+    /// As [`MODEL_ONLINE`], but how popular keys are stays as published.
+    pub const MODEL_ONLINE_WITHOUT_POPULARITY: &str = "model_online_without_popularity";
+    /// As [`MODEL_ONLINE`], but without gradient steps.
+    pub const MODEL_ONLINE_WITHOUT_WEIGHTS: &str = "model_online_without_weights";
+    /// The most requested keys.
     pub const POPULARITY: &str = "popularity";
-    /// A first-order Markov chain of the training range.
+    /// A first-order Markov chain.
     pub const MARKOV: &str = "markov";
-    /// As [`MARKOV`], but it goes on learning.
-    pub const MARKOV_ONLINE: &str = "markov_online";
+    /// The baselines that were counted on the training range, by the names that they have frozen.
+    pub const BASELINES: [&str; 8] = crate::evaluate::baselines::name::ALL;
 }
 
 /// Ranks the sequence model alone on `range`: what decides when to stop fitting.
@@ -60,31 +73,21 @@ pub(crate) fn validate(
     predictions_max: usize,
 ) -> Result<MethodMetrics> {
     let stride = stride(features.count(range)?, predictions_max);
-    let (mut transitions, mut tally) = (0_u64, MethodTally::default());
-    let mut pending: Vec<(SequenceState, KeyId, KeyId)> = Vec::with_capacity(BATCH);
-    let mut flush = |pending: &mut Vec<(SequenceState, KeyId, KeyId)>| {
-        let lists: Vec<Proposals> =
-            pending.par_iter().map(|(state, ..)| proposals(&ranked(sequence, state, PLACES + 1), items)).collect();
-        for (list, (_, current, next)) in lists.iter().zip(pending.drain(..)) {
-            tally.record(list, current, next);
-        }
-    };
+    let mut transitions = 0_u64;
+    let mut ranking = Ranking::new(sequence, items);
     walk(features, range, sequence, items, |transition| {
-        if transitions % stride == 0 {
-            pending.push((transition.state.clone(), transition.current, transition.next));
-            if pending.len() == BATCH {
-                flush(&mut pending);
-            }
+        if transitions.is_multiple_of(stride) {
+            ranking.push(transition.state.clone(), transition.current, transition.next);
         }
         transitions += 1;
         Ok(())
     })?;
-    flush(&mut pending);
-    Ok(tally.metrics())
+    ranking.flush();
+    Ok(ranking.tally.metrics())
 }
 
-/// Measures `model` on `range` beside the baselines. The frozen Markov chain is counted on `trained`, when the log
-/// reaches that far back.
+/// Measures `model` on `range` beside the baselines. Frozen baselines are counted on `trained`, when the log reaches
+/// that far back.
 pub(crate) fn measure(
     features: &Features,
     model: &Model,
@@ -95,28 +98,52 @@ pub(crate) fn measure(
 ) -> Result<NextKeyReport> {
     let requests = features.count(range)?;
     let items = ItemMap::new(features, &model.vocabulary);
-    let mut bench = Bench::new(features, model, &items, trained)?;
     let stride = stride(requests, predictions_max);
-    walk(features, range, &model.sequence, &items, |transition| {
-        bench.take(transition, stride);
-        if bench.pending.len() == BATCH {
-            bench.flush();
+    let gap = features.session_gap();
+    let mut bench = Bench::new(features, model, &items, trained.is_some(), range.start)?;
+    let from = trained.map_or_else(|| range.start.before(gap), |trained| trained.start);
+    let mut clients: Map<ClientId, Client> = Map::default();
+    features.for_each_request(TimeRange { start: from, end: range.end }, |request| {
+        let client = clients.entry(request.client).or_default();
+        client.come_back(request.at, gap);
+        bench.take(&request, client, stride);
+        client.push(request.key);
+        if bench.ranked > 0 && bench.ranked.is_multiple_of(BATCH as u64) {
             progress(Progress::Ranking { predictions: bench.ranked, total: requests / stride });
         }
         Ok(())
     })?;
-    bench.flush();
     Ok(bench.report())
 }
 
-/// One prediction that waits to be ranked.
-#[derive(Debug)]
-struct Pending {
-    state: SequenceState,
-    current: KeyId,
-    next: KeyId,
-    frozen: Vec<Successor>,
-    online: Vec<Successor>,
+/// What is remembered of one client.
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    last_at: Option<Timestamp>,
+    /// The session so far, oldest first.
+    pub(super) keys: Vec<KeyId>,
+    pub(super) blend: BlendSession,
+    pub(super) state: Option<SequenceState>,
+}
+
+impl Client {
+    /// The client asks at `at`: in the same session, or in a new one.
+    pub(super) fn come_back(&mut self, at: Timestamp, gap: std::time::Duration) {
+        if self.last_at.is_some_and(|last_at| at.since(last_at) > gap) {
+            self.keys.clear();
+            self.blend.pause();
+            self.state = None;
+        }
+        self.last_at = Some(at);
+    }
+
+    pub(super) fn push(&mut self, key: KeyId) {
+        if self.keys.len() == SESSION_KEYS_MAX {
+            self.keys.remove(0);
+        }
+        self.keys.push(key);
+        self.blend.push(key);
+    }
 }
 
 /// Every method side by side.
@@ -124,138 +151,160 @@ struct Pending {
 struct Bench<'a> {
     model: &'a Model,
     items: &'a ItemMap,
-    keys: u32,
-    popularity: Popularity,
-    markov: Option<Markov>,
-    markov_online: Markov,
-    coaccess: CoAccess,
-    coaccess_online: CoAccess,
-    pending: Vec<Pending>,
+    /// Where measuring begins.
+    start: Timestamp,
+    /// What baselines knew at the start, once it is reached; `None` when they were not trained.
+    frozen: Option<Baselines>,
+    baselines: Baselines,
+    is_trained: bool,
+    variants: Vec<Variant>,
+    sequence: Ranking<'a>,
+    cold: Cold<'a>,
     transitions: u64,
     ranked: u64,
     repeats: u64,
     known: u64,
-    tallies: BTreeMap<&'static str, MethodTally>,
-    list: Proposals,
+    tallies: BTreeMap<String, MethodTally>,
 }
 
 impl<'a> Bench<'a> {
-    fn new(features: &Features, model: &'a Model, items: &'a ItemMap, trained: Option<TimeRange>) -> Result<Self> {
-        let counts = model.vocabulary.iter().zip(&items.rows).map(|((_, count), key)| (*key, count));
-        let popularity = Popularity::new(counts);
-        let markov = trained.map(|range| count_markov(features, range)).transpose()?;
+    fn new(
+        features: &'a Features,
+        model: &'a Model,
+        items: &'a ItemMap,
+        is_trained: bool,
+        start: Timestamp,
+    ) -> Result<Self> {
         Ok(Self {
             model,
             items,
-            keys: u32::try_from(features.log.keys.bound()).unwrap_or(u32::MAX),
-            popularity,
-            markov_online: markov.clone().unwrap_or_default(),
-            markov,
-            coaccess: import_coaccess(features, model)?,
-            coaccess_online: import_coaccess(features, model)?,
-            pending: Vec::with_capacity(BATCH),
+            start,
+            frozen: None,
+            baselines: Baselines::default(),
+            is_trained,
+            variants: Variant::all(features, model)?,
+            sequence: Ranking::new(&model.sequence, items),
+            cold: Cold::new(&model.sequence, items),
             transitions: 0,
             ranked: 0,
             repeats: 0,
             known: 0,
             tallies: BTreeMap::new(),
-            list: Proposals::new(),
         })
     }
 
-    /// Predicts, and only then learns, from one transition.
-    fn take(&mut self, transition: &Transition<'_>, stride: u64) {
-        let Transition { at, current, next, recent, state, .. } = *transition;
-        if self.transitions.is_multiple_of(stride) {
-            let (mut frozen, mut online) = (Vec::new(), Vec::new());
-            self.coaccess.successors(self.model.coaccess.at, current, 0.0, &mut frozen);
-            self.coaccess_online.successors(at, current, 0.0, &mut online);
-            self.pending.push(Pending { state: state.clone(), current, next, frozen, online });
-            self.take_baselines(current, next);
-        }
-        self.transitions += 1;
-        self.markov_online.observe(current, next);
-        self.coaccess_online.record(at, next);
-        for (distance, from) in (1_u8..).zip(recent) {
-            if *from != next {
-                self.coaccess_online.observe(at, *from, next, 1.0 / f32::from(distance));
+    /// Predicts, and only then learns, from one request.
+    fn take(&mut self, request: &Request, client: &mut Client, stride: u64) {
+        let Request { at, client: id, region, key } = *request;
+        let situation = Situation { at, client: id, session: &client.keys };
+        if at >= self.start {
+            if self.frozen.is_none() && self.is_trained {
+                self.frozen = Some(self.baselines.clone());
             }
+            if let Some(current) = client.keys.last() {
+                if self.transitions.is_multiple_of(stride) {
+                    self.rank(&situation, request, *current, client);
+                }
+                self.transitions += 1;
+            }
+            for variant in &mut self.variants {
+                variant.learn(at, region, &client.blend, key);
+            }
+            self.cold.observe(key);
+        }
+        self.baselines.observe(&situation, key);
+        if at >= self.start.before(WARM) {
+            let state = client.state.get_or_insert_with(|| self.model.sequence.initial_state());
+            self.model.sequence.step(state, &self.items.items[key.0 as usize]);
         }
     }
 
-    fn take_baselines(&mut self, current: KeyId, next: KeyId) {
+    fn rank(&mut self, situation: &Situation<'_>, request: &Request, current: KeyId, client: &Client) {
+        let next = request.key;
         self.ranked += 1;
         self.repeats += u64::from(current == next);
         self.known += u64::from(self.items.items[next.0 as usize].row.is_some());
-        self.popularity.propose(&mut self.list);
-        self.tallies.entry(method::POPULARITY).or_default().record(&self.list, current, next);
-        if let Some(markov) = &self.markov {
-            markov.propose(current, &self.popularity, &mut self.list);
-            self.tallies.entry(method::MARKOV).or_default().record(&self.list, current, next);
+        let tallies = &mut self.tallies;
+        if let Some(frozen) = &mut self.frozen {
+            frozen.propose(situation, |name, list| {
+                tallies.entry(name.to_owned()).or_default().record(list, current, next);
+            });
         }
-        self.markov_online.propose(current, &self.popularity, &mut self.list);
-        self.tallies.entry(method::MARKOV_ONLINE).or_default().record(&self.list, current, next);
+        self.baselines.propose(situation, |name, list| {
+            tallies.entry(format!("{name}_online")).or_default().record(list, current, next);
+        });
+        for variant in &mut self.variants {
+            variant.rank(situation.at, request.region, &client.blend, next);
+        }
+        let state = client.state.clone().unwrap_or_else(|| self.model.sequence.initial_state());
+        self.cold.rank(&state, next);
+        self.sequence.push(state, current, next);
     }
 
-    /// Ranks what is pending on all cores; the order of counting stays that of the log.
-    fn flush(&mut self) {
-        let (sequence, items, keys) = (&self.model.sequence, self.items, self.keys);
-        let lists: Vec<[Proposals; 3]> = self
-            .pending
-            .par_iter()
-            .map(|pending| {
-                let rows = ranked(sequence, &pending.state, BLENDED_ROWS);
-                let blend = |successors: &[Successor]| blended(&rows, items, Successors { successors, keys });
-                let alone = proposals(&rows[..rows.len().min(PLACES + 1)], items);
-                [alone, blend(&pending.frozen), blend(&pending.online)]
-            })
-            .collect();
-        for (lists, Pending { current, next, .. }) in lists.iter().zip(self.pending.drain(..)) {
-            for (name, list) in [method::SEQUENCE, method::MODEL, method::MODEL_ONLINE].into_iter().zip(lists) {
-                self.tallies.entry(name).or_default().record(list, current, next);
-            }
-        }
-    }
-
-    fn report(self) -> NextKeyReport {
+    fn report(mut self) -> NextKeyReport {
+        self.sequence.flush();
         let share = |count: u64| if self.ranked == 0 { 0.0 } else { count as f64 / self.ranked as f64 };
+        let mut methods: BTreeMap<String, MethodMetrics> =
+            self.tallies.iter().map(|(name, tally)| (name.clone(), tally.metrics())).collect();
+        methods.insert(method::SEQUENCE.to_owned(), self.sequence.tally.metrics());
+        methods.extend(self.variants.iter().map(|variant| (variant.name.to_owned(), variant.tally.metrics())));
+        let error = |variant: &Variant| (variant.name.to_owned(), Calibration::error(&variant.calibration));
         NextKeyReport {
             transitions: self.transitions,
             ranked: self.ranked,
             repeat_share: share(self.repeats),
             known_share: share(self.known),
-            methods: self.tallies.iter().map(|(name, tally)| ((*name).to_owned(), tally.metrics())).collect(),
+            methods,
+            calibration_error: self.variants.iter().map(error).collect(),
+            cold: self.cold.report(),
         }
     }
 }
 
-/// The `count` best rows, compared with every other row.
-fn ranked(sequence: &SequenceModel, state: &SequenceState, count: usize) -> Vec<(u32, f32)> {
-    let mut rows = Vec::new();
-    sequence.top_exact(state, count, &mut rows);
-    rows
+/// Ranks the sequence model against every row, many predictions at once on all cores.
+#[derive(Debug)]
+struct Ranking<'a> {
+    sequence: &'a SequenceModel,
+    items: &'a ItemMap,
+    pending: Vec<(SequenceState, KeyId, KeyId)>,
+    tally: MethodTally,
 }
 
-fn proposals(rows: &[(u32, f32)], items: &ItemMap) -> Proposals {
-    rows.iter().map(|(row, _)| items.rows[*row as usize]).collect()
-}
+impl<'a> Ranking<'a> {
+    fn new(sequence: &'a SequenceModel, items: &'a ItemMap) -> Self {
+        Self { sequence, items, pending: Vec::with_capacity(BATCH), tally: MethodTally::default() }
+    }
 
-fn count_markov(features: &Features, range: TimeRange) -> Result<Markov> {
-    let mut markov = Markov::default();
-    for session in features.sessions(range)?.iter() {
-        for pair in session.windows(2) {
-            markov.observe(pair[0], pair[1]);
+    fn push(&mut self, state: SequenceState, current: KeyId, next: KeyId) {
+        self.pending.push((state, current, next));
+        if self.pending.len() == BATCH {
+            self.flush();
         }
     }
-    Ok(markov)
+
+    /// Ranks what is pending; the order of counting stays that of the log.
+    fn flush(&mut self) {
+        let (sequence, items) = (self.sequence, self.items);
+        let list = |(state, ..): &(SequenceState, KeyId, KeyId)| -> Proposals {
+            let mut rows = Vec::new();
+            sequence.top_exact(state, PLACES + 1, &mut rows);
+            rows.iter().map(|(row, _)| items.rows[*row as usize]).collect()
+        };
+        let lists: Vec<Proposals> = self.pending.par_iter().map(list).collect();
+        for (list, (_, current, next)) in lists.iter().zip(self.pending.drain(..)) {
+            self.tally.record(list, current, next);
+        }
+    }
 }
 
 /// Every so many transitions one is ranked.
-fn stride(requests: u64, predictions_max: usize) -> u64 {
+pub(super) fn stride(requests: u64, predictions_max: usize) -> u64 {
     requests.div_ceil(predictions_max as u64).max(1)
 }
 
 /// Predictions ranked at once.
-const BATCH: usize = 512;
-/// Rows of the sequence model that a blend looks at.
-const BLENDED_ROWS: usize = 64;
+pub(super) const BATCH: usize = 512;
+/// Requests of one session that are remembered.
+const SESSION_KEYS_MAX: usize = 200;
+/// The sequence model follows sessions from this long before the start on.
+pub(super) const WARM: std::time::Duration = std::time::Duration::from_hours(2);

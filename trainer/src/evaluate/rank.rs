@@ -64,15 +64,17 @@ fn place<'a>(proposals: impl Iterator<Item = &'a Option<KeyId>>, next: KeyId) ->
     proposals.take(PLACES).position(|proposal| *proposal == Some(next)).map(|index| index + 1)
 }
 
+/// Places of true next keys, counted.
 #[derive(Clone, Copy, Debug, Default)]
-struct Tally {
+pub(crate) struct Tally {
     predictions: u64,
     hits: [u64; CUTOFFS.len()],
     reciprocal_sum: f64,
 }
 
 impl Tally {
-    fn record(&mut self, place: Option<usize>) {
+    /// Counts one prediction whose true key stood at this 1-based place; `None` when it was beyond [`PLACES`].
+    pub(crate) fn record(&mut self, place: Option<usize>) {
         self.predictions += 1;
         let Some(place) = place else { return };
         for (hits, cutoff) in self.hits.iter_mut().zip(CUTOFFS) {
@@ -81,7 +83,13 @@ impl Tally {
         self.reciprocal_sum += 1.0 / place as f64;
     }
 
-    fn metrics(&self) -> RankMetrics {
+    /// Predictions counted.
+    pub(crate) fn predictions(&self) -> u64 {
+        self.predictions
+    }
+
+    /// The rates.
+    pub(crate) fn metrics(&self) -> RankMetrics {
         let share = |sum: f64| if self.predictions == 0 { 0.0 } else { sum / self.predictions as f64 };
         let [hit_rate_1, hit_rate_5, hit_rate_10, hit_rate_20] = self.hits.map(|hits| share(hits as f64));
         let mrr_20 = share(self.reciprocal_sum);

@@ -106,20 +106,27 @@ impl Evaluation {
 
 fn verdicts(next_key: &NextKeyReport, demand: &DemandReport) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
-    type Pick = fn(&RankMetrics) -> f64;
-    let metrics: [(&str, Pick); 2] = [
-        ("hit_rate_20 without repeats", |metrics| metrics.hit_rate_20),
-        ("mrr_20 without repeats", |metrics| metrics.mrr_20),
+    type Pick = fn(&MethodMetrics) -> f64;
+    let metrics: [(&str, Pick); 4] = [
+        ("hit_rate_20 without repeats", |metrics| metrics.without_repeats.hit_rate_20),
+        ("mrr_20 without repeats", |metrics| metrics.without_repeats.mrr_20),
+        ("hit_rate_20", |metrics| metrics.all.hit_rate_20),
+        ("mrr_20", |metrics| metrics.all.mrr_20),
     ];
-    let rivals =
-        [(method::MODEL, &[method::POPULARITY, method::MARKOV][..]), (method::MODEL_ONLINE, &[method::MARKOV_ONLINE])];
+    let online = method::BASELINES.map(|name| format!("{name}_online"));
+    let online: Vec<&str> = online.iter().map(String::as_str).collect();
+    let rivals = [(method::MODEL, &method::BASELINES[..]), (method::MODEL_ONLINE, &online)];
     for (model, baselines) in rivals.into_iter().filter(|_| next_key.ranked > 0) {
         for (metric, pick) in metrics {
-            let value = |name: &str| {
-                next_key.methods.get(name).map(|MethodMetrics { without_repeats, .. }| pick(without_repeats))
-            };
+            let value = |name: &str| next_key.methods.get(name).map(pick);
             verdicts.extend(verdict(metric, model, baselines, value, |model, baseline| model > baseline));
         }
+    }
+    let RankMetrics { predictions, hit_rate_20: by_tokens, .. } = next_key.cold.tokens;
+    if predictions > 0 {
+        let value = |name: &str| Some(if name == TOKENS { by_tokens } else { next_key.cold.popularity.hit_rate_20 });
+        let metric = "hit_rate_20 among keys unseen in training";
+        verdicts.extend(verdict(metric, TOKENS, &[method::POPULARITY], value, |model, baseline| model > baseline));
     }
     if demand.forecasts > 0 {
         let baselines = [forecast::LAST_BUCKET, forecast::DECAYED_AVERAGE];
@@ -155,6 +162,8 @@ fn verdict(
 }
 
 const SCHEMA: &str = "nearcast.evaluate/1";
+/// What ranks keys that training never saw.
+const TOKENS: &str = "path tokens";
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! Plays requests in time order and keeps what is known of every client, as a predictor would.
 
-use nearcast_datasets::{ClientId, KeyId, Map, RegionId, Timestamp};
+use nearcast_datasets::{ClientId, KeyId, Map, Timestamp};
 use nearcast_models::{SequenceModel, SequenceState};
 
 use crate::{
@@ -12,18 +12,10 @@ use crate::{
 /// A client asked for `next` after `current` within one session.
 #[derive(Debug)]
 pub(crate) struct Transition<'a> {
-    /// When `next` was asked for.
-    pub(crate) at: Timestamp,
-    /// Who asked.
-    pub(crate) client: ClientId,
-    /// From where.
-    pub(crate) region: RegionId,
     /// The key before.
     pub(crate) current: KeyId,
     /// The key asked for.
     pub(crate) next: KeyId,
-    /// The keys before `next`, newest first; the first is `current`.
-    pub(crate) recent: &'a [KeyId],
     /// What the model knew of the client before `next`.
     pub(crate) state: &'a SequenceState,
 }
@@ -32,7 +24,7 @@ pub(crate) struct Transition<'a> {
 #[derive(Debug)]
 struct Client {
     last_at: Timestamp,
-    recent: Vec<KeyId>,
+    current: KeyId,
     state: SequenceState,
 }
 
@@ -48,22 +40,20 @@ pub(crate) fn walk(
     let warm = TimeRange { start: range.start.before(gap), end: range.end };
     let mut clients: Map<ClientId, Client> = Map::default();
     let mut sweep_at = SWEEP_MIN;
-    features.for_each_request(warm, |Request { at, client, region, key }| {
+    features.for_each_request(warm, |Request { at, client, key, .. }| {
         let known = clients.get_mut(&client).filter(|known| at.since(known.last_at) <= gap);
         if let Some(known) = known {
             if at >= range.start {
-                let (current, recent, state) = (known.recent[0], &known.recent[..], &known.state);
-                each(&Transition { at, client, region, current, next: key, recent, state })?;
+                each(&Transition { current: known.current, next: key, state: &known.state })?;
             }
             known.last_at = at;
-            known.recent.insert(0, key);
-            known.recent.truncate(features.pair_window());
+            known.current = key;
             sequence.step(&mut known.state, &items.items[key.0 as usize]);
             return Ok(());
         }
         let mut state = sequence.initial_state();
         sequence.step(&mut state, &items.items[key.0 as usize]);
-        clients.insert(client, Client { last_at: at, recent: vec![key], state });
+        clients.insert(client, Client { last_at: at, current: key, state });
         if clients.len() >= sweep_at {
             // Whoever has been silent for longer starts a new session anyway.
             clients.retain(|_, known| at.since(known.last_at) <= gap);

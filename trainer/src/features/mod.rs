@@ -68,9 +68,4 @@ impl Features {
     pub(crate) fn session_gap(&self) -> Duration {
         self.config.session_gap
     }
-
-    /// How many requests ahead a co-access pair may reach.
-    pub(crate) fn pair_window(&self) -> usize {
-        self.config.pair_window
-    }
 }

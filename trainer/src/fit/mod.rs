@@ -1,5 +1,6 @@
 //! Fitting: from features of the training range to the parts of a model.
 
+mod blend;
 mod catalogue;
 mod coaccess;
 mod gate;
@@ -7,6 +8,7 @@ mod placement;
 mod sequence;
 
 pub(crate) use self::{
+    blend::BlendPlan,
     catalogue::{Catalogue, ItemMap},
     coaccess::fit_coaccess,
     gate::GatePlan,
@@ -14,6 +16,7 @@ pub(crate) use self::{
     sequence::{EarlyStop, FitPlan, find_best_epoch, fit_sequence},
 };
 pub use self::{
+    blend::BlendReport,
     gate::{GateReport, GateTrial, GateTrials},
     sequence::EpochReport,
 };

@@ -138,9 +138,9 @@ fn keys(body: &mut String, keys: &[KeyFacts]) -> Result<()> {
 
 const CURVES: &str = "Each pass over the training sessions without their validation slice; the larger mark is the pass that \
     validation chose. The published weights were then fitted anew for as many passes, validation slice included.";
-const RELIABILITY: &str = "Probabilities that the sequence model claims for its first 20 proposals, against the share that \
+const RELIABILITY: &str = "Probabilities that the model claims for its first proposals, against the share that \
     came true; on the diagonal they are the same. Ten times the claims make a circle a step larger.";
-const BY_REGION: &str = "How often the next key was among the first 20 proposals of sequence model and co-access table, by the \
+const BY_REGION: &str = "How often the next key was among the model's first 20 proposals, by the \
     region of the request; repeats of the current key left out.";
 const BY_HOUR: &str = "The same by hour of the day, UTC.";
 const KEYS: &str = "The small bars are requests by hour of the day (UTC) in this report's log.";

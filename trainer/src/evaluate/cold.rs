@@ -1,0 +1,82 @@
+//! Cold keys: how keys that training never saw are told apart, by their path tokens and by popularity.
+
+use nearcast_datasets::KeyId;
+use nearcast_models::{SequenceModel, SequenceState};
+use serde::{Deserialize, Serialize};
+
+use super::rank::{PLACES, RankMetrics, Tally};
+use crate::fit::ItemMap;
+
+/// Rankings of all cold keys of the log whenever one of them was asked for next. A key is cold when the model has no
+/// row for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ColdReport {
+    /// Cold keys in the log.
+    pub keys: u64,
+    /// By the sequence model, which knows them by their path tokens alone.
+    pub tokens: RankMetrics,
+    /// By how often they were asked for so far; ties get their mean place.
+    pub popularity: RankMetrics,
+}
+
+/// Both rankings side by side.
+#[derive(Debug)]
+pub(crate) struct Cold<'a> {
+    sequence: &'a SequenceModel,
+    items: &'a ItemMap,
+    /// The cold keys.
+    keys: Vec<KeyId>,
+    /// Requests so far, by key.
+    counts: Vec<u32>,
+    tokens: Tally,
+    popularity: Tally,
+}
+
+impl<'a> Cold<'a> {
+    pub(crate) fn new(sequence: &'a SequenceModel, items: &'a ItemMap) -> Self {
+        let numbered = (0..).map(KeyId).zip(&items.items);
+        let keys: Vec<KeyId> = numbered.filter(|(_, item)| item.row.is_none()).map(|(key, _)| key).collect();
+        let counts = vec![0; items.items.len()];
+        Self { sequence, items, keys, counts, tokens: Tally::default(), popularity: Tally::default() }
+    }
+
+    /// Counts a request of the range measured on.
+    pub(crate) fn observe(&mut self, key: KeyId) {
+        self.counts[key.0 as usize] += 1;
+    }
+
+    /// A client in this state asks for `next`; nothing happens when that is not cold, or after enough rankings.
+    pub(crate) fn rank(&mut self, state: &SequenceState, next: KeyId) {
+        if self.items.items[next.0 as usize].row.is_some() || self.tokens.predictions() >= RANKINGS_MAX {
+            return;
+        }
+        let score = |key: KeyId| self.sequence.score(state, &self.items.items[key.0 as usize]);
+        let next_score = score(next);
+        self.tokens.record(self.place(|key| score(key).total_cmp(&next_score)));
+        let count = |key: KeyId| self.counts[key.0 as usize];
+        let next_count = count(next);
+        self.popularity.record(self.place(|key| count(key).cmp(&next_count)));
+    }
+
+    /// The place of a key, given how the others compare with it: after all that are better and half of its equals.
+    fn place(&self, compare: impl Fn(KeyId) -> std::cmp::Ordering) -> Option<usize> {
+        let (mut better, mut equal) = (0, 0);
+        for key in &self.keys {
+            match compare(*key) {
+                std::cmp::Ordering::Greater => better += 1,
+                std::cmp::Ordering::Equal => equal += 1,
+                std::cmp::Ordering::Less => {}
+            }
+        }
+        // The key is its own equal.
+        Some(better + 1 + (equal - 1_usize.min(equal)) / 2).filter(|place| *place <= PLACES)
+    }
+
+    pub(crate) fn report(&self) -> ColdReport {
+        let keys = self.keys.len() as u64;
+        ColdReport { keys, tokens: self.tokens.metrics(), popularity: self.popularity.metrics() }
+    }
+}
+
+/// Rankings of cold keys that are enough: each looks at all of them.
+const RANKINGS_MAX: u64 = 5_000;
