@@ -69,6 +69,7 @@ pub(crate) fn exp(x: f32) -> f32 {
 /// ln x for a normal x > 0, with an absolute error below 2e-6; unlike `f32::ln` it works on whole vectors.
 ///
 /// x = m·2ⁿ with m near 1, and ln m = 2·artanh((m − 1)/(m + 1)) by its power series.
+#[inline(always)]
 pub(crate) fn ln(x: f32) -> f32 {
     // The bits of √½: mantissas are taken from there to √2.
     const ROOT_HALF: u32 = 0x3f35_04f3;

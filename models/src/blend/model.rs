@@ -254,7 +254,9 @@ impl Blend {
         }
         pool.limit(config.candidates_max, |evidence| match evidence.generation {
             None => true,
-            Some(generation) => entries.get(evidence.key.0 as usize).is_some_and(|entry| entry.generation == generation),
+            Some(generation) => {
+                entries.get(evidence.key.0 as usize).is_some_and(|entry| entry.generation == generation)
+            }
         });
         let own = session.oldest_first().iter().filter(|key| **key == current).count();
         let requests_of = |key: KeyId| entries.get(key.0 as usize).map_or(0.0, |entry| entry.occurrences);
