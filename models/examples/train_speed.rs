@@ -5,7 +5,8 @@
 //!     [--tokens yes|no|both] [--device cpu|cuda] [--dump FOLDER]
 //! ```
 //!
-//! Every vocabulary is trained in turn, S seconds (1) at a time, R rounds (5); the figures are medians over rounds. Keys
+//! Every vocabulary is trained in turn, S seconds (1) at a time, R rounds (5); the figures are medians over rounds, and
+//! the lowest step time of a round, which others on the same machine disturb least. Keys
 //! are requested by Zipf's law with exponent 0.8, in sessions of 8 requests on average; with tokens, a key has six path
 //! tokens besides its own row, without it is its row alone, as in GRU4Rec. `--dump` writes the batches instead of
 //! training, for bench/train/pytorch.py. Threads are rayon's: `RAYON_NUM_THREADS`.
@@ -91,24 +92,27 @@ fn measure(arguments: &Arguments, worlds: Vec<World>) -> Result<()> {
     for run in &mut runs {
         run.step_times.sort_by(f64::total_cmp);
         let step = run.step_times[run.step_times.len() / 2];
-        rows.push((run.world.keys, run.world.tokens, 1e3 * events / step, step));
+        rows.push((run.world.keys, run.world.tokens, 1e3 * events / step, step, run.step_times[0]));
     }
     if arguments.json {
-        let rows = rows.iter().map(|(keys, tokens, rate, step)| {
-            json!({ "keys": keys, "tokens": tokens, "events_per_second": rate.round(), "step_ms": step })
+        let rows = rows.iter().map(|(keys, tokens, rate, step, lowest)| {
+            json!({
+                "keys": keys, "tokens": tokens, "events_per_second": rate.round(), "step_ms": step,
+                "step_ms_lowest": lowest,
+            })
         });
         writeln!(out, "{}", json!({ "rows": rows.collect::<Vec<_>>() }))?;
         return Ok(());
     }
     writeln!(
         out,
-        "{:>9}  {:>6}  {:>9}  {:>7}  step time to that of the first",
-        "keys", "tokens", "events/s", "ms/step"
+        "{:>9}  {:>6}  {:>9}  {:>7}  {:>6}  to the first",
+        "keys", "tokens", "events/s", "ms/step", "lowest"
     )?;
-    for (keys, tokens, rate, step) in &rows {
+    for (keys, tokens, rate, step, lowest) in &rows {
         let first = rows.iter().find(|row| row.1 == *tokens).map_or(*step, |row| row.3);
         let tokens = if *tokens { TOKENS } else { 0 };
-        writeln!(out, "{keys:>9}  {tokens:>6}  {rate:>9.0}  {step:>7.2}  {:.2}", step / first)?;
+        writeln!(out, "{keys:>9}  {tokens:>6}  {rate:>9.0}  {step:>7.2}  {lowest:>6.2}  {:.2}", step / first)?;
     }
     Ok(())
 }

@@ -50,6 +50,7 @@ pub(crate) fn add(sum: &mut [f32], x: &[f32]) {
 }
 
 /// `sums += Σ rows`: rows (any number, sums.len()) one after another.
+#[inline(always)]
 pub(crate) fn add_rows(rows: &[f32], sums: &mut [f32]) {
     for row in rows.chunks_exact(sums.len()) {
         add(sums, row);

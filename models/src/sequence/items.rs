@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::rows::{RowTable, Vectors};
+use super::rows::{self, RowTable, Vectors};
 use crate::{ItemCatalogue, ItemRef, kernel};
 
 /// Items that one task gathers.
@@ -43,8 +43,7 @@ impl ItemTables {
                 self.items.add(row, 1.0, source);
             }
         }
-        self.items.learn(rate, gradients);
-        self.tokens.learn(rate, gradients);
+        rows::learn([&mut self.items, &mut self.tokens], rate, gradients);
     }
 
     /// Adds what an item's tokens say of it to `vector` and returns what they say of its bias.

@@ -13,14 +13,10 @@ use super::{
 pub(super) struct Leaves {
     /// (steps · lanes, E): the input items' vectors.
     inputs: Var,
-    /// (candidates, E): the candidates' vectors.
-    candidates: Var,
-    /// (candidates).
-    biases: Var,
-    weight_ih: Var,
-    /// What [`Gru`] wants of the recurrent weights.
+    /// What [`Gru`] wants of the weights.
     recurrent: Var,
-    projection: Var,
+    /// What [`SampledSoftmax`] wants of the weights and of the candidates.
+    output: Var,
 }
 
 /// What one batch teaches.
@@ -36,15 +32,14 @@ impl Leaves {
     /// Puts weights and vectors on the device.
     pub(super) fn new(weights: &DenseWeights, inputs: &[f32], candidates: &Vectors, device: &Device) -> Result<Self> {
         let DenseWeights { bias_hh, bias_ih, projection, weight_hh, weight_ih } = weights;
-        let recurrent = [&weight_hh.values[..], &bias_hh.values, &bias_ih.values].concat();
         let width = weight_ih.shape.1;
+        let recurrent = [&weight_ih.values[..], &weight_hh.values, &bias_ih.values, &bias_hh.values].concat();
+        let output = [&projection.values[..], &candidates.vectors, &candidates.biases].concat();
+        let (recurrent_size, output_size) = (recurrent.len(), output.len());
         Ok(Self {
             inputs: Var::from_slice(inputs, (inputs.len() / width, width), device)?,
-            candidates: Var::from_slice(&candidates.vectors, (candidates.biases.len(), width), device)?,
-            biases: Var::from_slice(&candidates.biases, candidates.biases.len(), device)?,
-            weight_ih: Var::from_slice(&weight_ih.values, weight_ih.shape, device)?,
-            recurrent: Var::from_slice(&recurrent, recurrent.len(), device)?,
-            projection: Var::from_slice(&projection.values, projection.shape, device)?,
+            recurrent: Var::from_vec(recurrent, recurrent_size, device)?,
+            output: Var::from_vec(output, output_size, device)?,
         })
     }
 
@@ -53,38 +48,43 @@ impl Leaves {
     /// The fused operations run on the CPU; any other device gets the same computation from elementary ones.
     pub(super) fn loss(&self, gru: Gru, softmax: SampledSoftmax) -> Result<(Tensor, Tensor)> {
         let lanes = gru.lanes;
-        let fused = self.inputs.device().is_cpu();
-        let from_inputs = self.inputs.matmul(&self.weight_ih.t()?)?;
-        let states = match fused {
-            true => from_inputs.apply_op2(&self.recurrent, gru)?,
-            false => composed::gru(&from_inputs, &self.recurrent, &gru)?,
-        };
-        let queries = states.matmul(&self.projection.t()?)?;
-        let loss = match fused {
-            true => queries.apply_op3(&self.candidates, &self.biases, softmax)?,
-            false => composed::sampled_softmax(&queries, &self.candidates, &self.biases, &softmax)?,
+        let (states, loss) = match self.inputs.device().is_cpu() {
+            true => {
+                let states = self.inputs.apply_op2(&self.recurrent, gru)?;
+                let loss = states.apply_op2(&self.output, softmax)?;
+                (states, loss)
+            }
+            false => {
+                let states = composed::gru(&self.inputs, &self.recurrent, &gru)?;
+                let loss = composed::sampled_softmax(&states, &self.output, &softmax)?;
+                (states, loss)
+            }
         };
         let state = states.narrow(0, states.dim(0)? - lanes, lanes)?;
         Ok((loss, state.detach()))
     }
 
-    /// The gradients of a loss of this graph.
-    pub(super) fn gradients(&self, loss: &Tensor) -> Result<Gradients> {
+    /// The gradients of a loss of this graph over these weights.
+    pub(super) fn gradients(&self, loss: &Tensor, weights: &DenseWeights) -> Result<Gradients> {
         let store = loss.backward()?;
-        let recurrent = read(&store, &self.recurrent)?;
-        let width = self.projection.dim(1)?;
-        let (weight_hh, biases) = recurrent.split_at(3 * width * width);
-        let (bias_hh, bias_ih) = biases.split_at(3 * width);
+        let (recurrent, output) = (read(&store, &self.recurrent)?, read(&store, &self.output)?);
+        let DenseWeights { bias_ih, projection, weight_hh, weight_ih, .. } = weights;
+        let (to_weight_ih, rest) = recurrent.split_at(weight_ih.values.len());
+        let (to_weight_hh, rest) = rest.split_at(weight_hh.values.len());
+        let (to_bias_ih, to_bias_hh) = rest.split_at(bias_ih.values.len());
+        let (to_projection, rest) = output.split_at(projection.values.len());
+        let width = weight_ih.shape.1;
+        let (vectors, biases) = rest.split_at(rest.len() / (width + 1) * width);
         Ok(Gradients {
             dense: DenseGradients {
-                bias_hh: bias_hh.to_vec(),
-                bias_ih: bias_ih.to_vec(),
-                projection: read(&store, &self.projection)?,
-                weight_hh: weight_hh.to_vec(),
-                weight_ih: read(&store, &self.weight_ih)?,
+                bias_hh: to_bias_hh.to_vec(),
+                bias_ih: to_bias_ih.to_vec(),
+                projection: to_projection.to_vec(),
+                weight_hh: to_weight_hh.to_vec(),
+                weight_ih: to_weight_ih.to_vec(),
             },
             inputs: read(&store, &self.inputs)?,
-            candidates: Vectors { vectors: read(&store, &self.candidates)?, biases: read(&store, &self.biases)? },
+            candidates: Vectors { vectors: vectors.to_vec(), biases: biases.to_vec() },
         })
     }
 }

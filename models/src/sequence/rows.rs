@@ -1,7 +1,5 @@
 //! An embedding table that learns sparsely: only rows that a step touched cost anything.
 
-use std::mem;
-
 use rayon::prelude::*;
 
 use crate::kernel;
@@ -48,6 +46,13 @@ struct Addition {
     factor: f32,
 }
 
+/// A row that a step touched, and what it adds up to its gradient, in order.
+struct TouchedRow<'a> {
+    vector: &'a mut [f32],
+    rest: &'a mut Rest,
+    additions: &'a [Addition],
+}
+
 /// Vectors (count, width) and biases (count): those of a batch's items, or the gradients to them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Vectors {
@@ -70,7 +75,7 @@ impl RowTable {
         Self { width, vectors, rests, touched: Vec::new(), additions: Vec::new() }
     }
 
-    /// Adds `factor` times gradient number `source` to what the next [`RowTable::learn`] applies to `row`.
+    /// Adds `factor` times gradient number `source` to what the next [`learn`] applies to `row`.
     pub(crate) fn add(&mut self, row: u32, factor: f32, source: u32) {
         let place = &mut self.rests[row as usize].place;
         if *place == 0 {
@@ -81,33 +86,23 @@ impl RowTable {
         self.additions.push(Addition { place: *place - 1, source, factor });
     }
 
-    /// Applies the additions since the last call, which are shares of these gradients, and forgets them.
-    pub(crate) fn learn(&mut self, learning_rate: f32, gradients: &Vectors) {
-        let (width, touched) = (self.width, mem::take(&mut self.touched));
-        let (additions, ends) = grouped(&self.additions, touched.len());
-        let mut order: Vec<usize> = (0..touched.len()).collect();
-        order.sort_unstable_by_key(|place| touched[*place]);
+    /// The rows touched since the last [`learn`], with their shares of the gradients, which are `grouped`.
+    fn touched_rows<'a>(&'a mut self, additions: &'a [Addition], ends: &[usize]) -> Vec<TouchedRow<'a>> {
+        let mut order: Vec<usize> = (0..self.touched.len()).collect();
+        order.sort_unstable_by_key(|place| self.touched[*place]);
         let (mut vectors, mut rests, mut next) = (&mut self.vectors[..], &mut self.rests[..], 0);
         let mut rows = Vec::with_capacity(order.len());
         for place in order {
-            let row = touched[place] as usize;
-            let (vector, vectors_after) = vectors.split_at_mut((row - next) * width).1.split_at_mut(width);
+            let row = self.touched[place] as usize;
+            let (vector, vectors_after) = vectors.split_at_mut((row - next) * self.width).1.split_at_mut(self.width);
             let (rest, rests_after) = rests.split_at_mut(row - next).1.split_at_mut(1);
             (vectors, rests, next) = (vectors_after, rests_after, row + 1);
             let start = if place == 0 { 0 } else { ends[place - 1] };
-            rows.push((vector, &mut rest[0], &additions[start..ends[place]]));
+            rows.push(TouchedRow { vector, rest: &mut rest[0], additions: &additions[start..ends[place]] });
         }
-        rows.par_chunks_mut(TASK_ROWS).for_each(|rows| {
-            let mut sum = vec![0.0; width];
-            kernel::vectorised(|| {
-                for (vector, rest, additions) in rows {
-                    learn_row(learning_rate, gradients, vector, rest, additions, &mut sum);
-                }
-            });
-        });
-        self.touched = touched;
         self.touched.clear();
         self.additions.clear();
+        rows
     }
 
     /// The row's vector.
@@ -136,6 +131,20 @@ impl RowTable {
     }
 }
 
+/// Applies the additions to these tables since the last call, which are shares of these gradients, and forgets them.
+pub(crate) fn learn(tables: [&mut RowTable; 2], learning_rate: f32, gradients: &Vectors) {
+    let width = tables[0].width;
+    let additions = [&tables[0], &tables[1]].map(|table| grouped(&table.additions, table.touched.len()));
+    let mut rows = Vec::new();
+    for (table, (additions, ends)) in tables.into_iter().zip(&additions) {
+        rows.extend(table.touched_rows(additions, ends));
+    }
+    rows.par_chunks_mut(TASK_ROWS).for_each(|rows| {
+        let mut sum = vec![0.0; width];
+        kernel::vectorised(|| rows.iter_mut().for_each(|row| row.learn(learning_rate, gradients, &mut sum)));
+    });
+}
+
 /// Additions by place, in order within it, and where those of each place end.
 fn grouped(additions: &[Addition], places: usize) -> (Vec<Addition>, Vec<usize>) {
     let mut ends = vec![0; places];
@@ -154,29 +163,25 @@ fn grouped(additions: &[Addition], places: usize) -> (Vec<Addition>, Vec<usize>)
     (grouped, ends)
 }
 
-/// Moves one row by its additions; `sum` (width) is scratch space.
-#[inline(always)]
-fn learn_row(
-    learning_rate: f32,
-    gradients: &Vectors,
-    vector: &mut [f32],
-    rest: &mut Rest,
-    additions: &[Addition],
-    sum: &mut [f32],
-) {
-    let width = sum.len();
-    sum.fill(0.0);
-    let mut bias = 0.0;
-    for Addition { source, factor, .. } in additions {
-        let source = *source as usize;
-        kernel::add_scaled(sum, *factor, &gradients.vectors[source * width..][..width]);
-        bias += factor * gradients.biases[source];
+impl TouchedRow<'_> {
+    /// Moves the row by its additions; `sum` (width) is scratch space.
+    #[inline(always)]
+    fn learn(&mut self, learning_rate: f32, gradients: &Vectors, sum: &mut [f32]) {
+        let width = sum.len();
+        sum.fill(0.0);
+        let mut bias = 0.0;
+        for Addition { source, factor, .. } in self.additions {
+            let source = *source as usize;
+            kernel::add_scaled(sum, *factor, &gradients.vectors[source * width..][..width]);
+            bias += factor * gradients.biases[source];
+        }
+        let squares = &mut self.rest.learnt;
+        squares.vector += kernel::dot(sum, sum) / width as f32;
+        squares.bias += bias * bias;
+        kernel::add_scaled(self.vector, -learning_rate / (squares.vector.sqrt() + EPSILON), sum);
+        self.rest.bias -= learning_rate / (squares.bias.sqrt() + EPSILON) * bias;
+        self.rest.place = 0;
     }
-    rest.learnt.vector += kernel::dot(sum, sum) / width as f32;
-    rest.learnt.bias += bias * bias;
-    kernel::add_scaled(vector, -learning_rate / (rest.learnt.vector.sqrt() + EPSILON), sum);
-    rest.bias -= learning_rate / (rest.learnt.bias.sqrt() + EPSILON) * bias;
-    rest.place = 0;
 }
 
 #[cfg(test)]
@@ -189,7 +194,11 @@ mod tests {
         table.add(3, 1.0, 2);
         table.add(2, 1.0, 0);
         table.add(2, 2.0, 1);
-        table.learn(0.1, &Vectors { vectors: vec![1.0, 0.0, 1.0, 4.0, 0.5, 0.5], biases: vec![1.0, 2.0, 0.0] });
+        learn(
+            [&mut table, &mut RowTable::new(2, Vec::new())],
+            0.1,
+            &Vectors { vectors: vec![1.0, 0.0, 1.0, 4.0, 0.5, 0.5], biases: vec![1.0, 2.0, 0.0] },
+        );
         // g = (3, 8), mean square 36.5; of the bias 5.
         let scale = 0.1 / 36.5_f32.sqrt();
         assert_eq!((table.vector(0), table.vector(1)), (&[1.0, 1.0][..], &[1.0, 1.0][..]));
@@ -207,7 +216,11 @@ mod tests {
         for _ in 0..3 {
             let before = table.vector(0)[0];
             table.add(0, 1.0, 0);
-            table.learn(1.0, &Vectors { vectors: vec![5.0], biases: vec![0.0] });
+            learn(
+                [&mut table, &mut RowTable::new(1, Vec::new())],
+                1.0,
+                &Vectors { vectors: vec![5.0], biases: vec![0.0] },
+            );
             moved.push(before - table.vector(0)[0]);
         }
         let expected = [1.0, 1.0 / 2.0_f32.sqrt(), 1.0 / 3.0_f32.sqrt()];

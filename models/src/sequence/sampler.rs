@@ -3,10 +3,6 @@
 use nearcast_datasets::Map;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
-
-/// Items whose chances one task works out.
-const TASK_ITEMS: usize = 128;
 
 /// Draws negatives by request count to a power, and knows the odds of every candidate.
 #[derive(Clone, Debug)]
@@ -88,7 +84,7 @@ impl NegativeSampler {
             candidates.insert(u32::try_from(item).expect("items are numbered by u32"));
         }
         let chance = |item: &u32| self.log_chance(*item, targets.len(), negatives);
-        candidates.log_chances = candidates.items.par_iter().with_min_len(TASK_ITEMS).map(chance).collect();
+        candidates.log_chances = candidates.items.iter().map(chance).collect();
         candidates
     }
 

@@ -113,6 +113,7 @@ impl SequenceTrainer {
         let mut items = self.sampler.draw(&targets, self.config.negatives, &mut self.rng);
         let mut labels = items.labels.iter().copied();
         let softmax = SampledSoftmax {
+            vector_width: self.config.embedding_width,
             labels: batch.cells.iter().map(|cell| cell.and_then(|_| labels.next())).collect(),
             log_chances: items.log_chances.clone(),
             penalty: self.config.normaliser_penalty,
@@ -127,7 +128,7 @@ impl SequenceTrainer {
         if !value.is_finite() {
             return Err(not_finite());
         }
-        let mut gradients = leaves.gradients(&loss).map_err(Error::learn(WHAT))?;
+        let mut gradients = leaves.gradients(&loss, &self.dense).map_err(Error::learn(WHAT))?;
         let state = state.flatten_all().and_then(|state| state.to_vec1()).map_err(Error::learn(WHAT))?;
         if !gradients.dense.clip(self.config.gradient_norm_max).is_finite() {
             return Err(not_finite());
@@ -193,6 +194,7 @@ impl SequenceTrainer {
             self.state = vec![0.0; lanes * width];
         }
         Gru {
+            input_width: self.config.embedding_width,
             width,
             lanes,
             state: self.state.clone(),

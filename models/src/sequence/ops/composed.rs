@@ -6,12 +6,13 @@ use candle_nn::ops::sigmoid;
 use super::{Gru, SampledSoftmax};
 
 /// What [`Gru`] computes.
-pub(crate) fn gru(inputs: &Tensor, recurrent: &Tensor, gru: &Gru) -> Result<Tensor> {
+pub(crate) fn gru(inputs: &Tensor, weights: &Tensor, gru: &Gru) -> Result<Tensor> {
     let (width, lanes, device) = (gru.width, gru.lanes, inputs.device());
-    let weight = recurrent.narrow(0, 0, 3 * width * width)?.reshape((3 * width, width))?.t()?;
-    let bias_hh = recurrent.narrow(0, 3 * width * width, 3 * width)?;
-    let bias_ih = recurrent.narrow(0, 3 * width * width + 3 * width, 3 * width)?;
-    let inputs = inputs.broadcast_add(&bias_ih)?;
+    let [ih, hh, bias_ih, bias_hh] = gru.weight_ends();
+    let weight_ih = weights.narrow(0, 0, ih)?.reshape((3 * width, gru.input_width))?.t()?;
+    let weight = weights.narrow(0, ih, hh - ih)?.reshape((3 * width, width))?.t()?;
+    let inputs = inputs.matmul(&weight_ih)?.broadcast_add(&weights.narrow(0, hh, bias_ih - hh)?)?;
+    let bias_hh = weights.narrow(0, bias_ih, bias_hh - bias_ih)?;
     let mut state = Tensor::from_slice(&gru.state, (lanes, width), device)?;
     let mut states = Vec::new();
     for (step, starts) in gru.starts.chunks_exact(lanes).enumerate() {
@@ -32,15 +33,15 @@ pub(crate) fn gru(inputs: &Tensor, recurrent: &Tensor, gru: &Gru) -> Result<Tens
 }
 
 /// What [`SampledSoftmax`] computes.
-pub(crate) fn sampled_softmax(
-    queries: &Tensor,
-    candidates: &Tensor,
-    biases: &Tensor,
-    softmax: &SampledSoftmax,
-) -> Result<Tensor> {
-    let device = queries.device();
+pub(crate) fn sampled_softmax(states: &Tensor, weights: &Tensor, softmax: &SampledSoftmax) -> Result<Tensor> {
+    let (device, width, state_width) = (states.device(), softmax.vector_width, states.dim(1)?);
+    let [projection, candidates, biases] = softmax.weight_ends(state_width);
     let chances = Tensor::from_slice(&softmax.log_chances, softmax.log_chances.len(), device)?;
-    let scores = queries.matmul(&candidates.t()?)?.broadcast_add(&(biases - &chances)?)?;
+    let offsets = (weights.narrow(0, candidates, biases - candidates)? - chances)?;
+    let candidates = weights.narrow(0, projection, candidates - projection)?.reshape(((), width))?;
+    let projection = weights.narrow(0, 0, projection)?.reshape((width, state_width))?;
+    let queries = states.matmul(&projection.t()?)?;
+    let scores = queries.matmul(&candidates.t()?)?.broadcast_add(&offsets)?;
     let weight = softmax.weight();
     let weights: Vec<f32> = softmax.labels.iter().map(|label| label.map_or(0.0, |_| weight)).collect();
     let places: Vec<u32> = softmax.labels.iter().map(|label| label.unwrap_or(0)).collect();

@@ -12,12 +12,14 @@ use crate::kernel;
 /// Lanes that one task takes through all steps: they need nothing of other lanes.
 const TASK_LANES: usize = 32;
 
-/// From what the input weights make of each cell's input (steps · lanes, 3H) and the recurrent weights to the state
-/// after each cell (steps · lanes, H). Gates are in the order reset, update, new.
+/// From each cell's input (steps · lanes, E) and the weights to the state after each cell (steps · lanes, H).
 ///
-/// The recurrent weights come as one vector: `weight_hh` (3H, H), `bias_hh` (3H), `bias_ih` (3H).
+/// Weights come as one vector: `weight_ih` (3H, E), `weight_hh` (3H, H), `bias_ih` (3H), `bias_hh` (3H), with gates in
+/// the order reset, update, new.
 #[derive(Debug)]
 pub(crate) struct Gru {
+    /// Width E of the inputs.
+    pub(crate) input_width: usize,
     /// Width H of the state.
     pub(crate) width: usize,
     /// Number of lanes.
@@ -39,33 +41,41 @@ pub(crate) struct Trace {
     gates: Vec<f32>,
 }
 
-/// The parts of the recurrent weights' vector.
+/// The parts of the weights' vector.
 #[derive(Clone, Copy)]
-struct Recurrent<'a> {
-    weight: &'a [f32],
-    bias_hh: &'a [f32],
+struct Weights<'a> {
+    ih: &'a [f32],
+    hh: &'a [f32],
     bias_ih: &'a [f32],
-}
-
-impl<'a> Recurrent<'a> {
-    fn split(numbers: &'a [f32], width: usize) -> Self {
-        let (weight, biases) = numbers.split_at(3 * width * width);
-        let (bias_hh, bias_ih) = biases.split_at(3 * width);
-        Self { weight, bias_hh, bias_ih }
-    }
+    bias_hh: &'a [f32],
 }
 
 impl Gru {
-    fn forward(&self, inputs: &[f32], recurrent: Recurrent<'_>) -> (Vec<f32>, Trace) {
-        let cells = self.starts.len();
-        let mut states = vec![0.0; cells * self.width];
-        let mut trace = Trace { before: vec![0.0; cells * self.width], gates: vec![0.0; cells * 4 * self.width] };
-        let tasks = self.tasks(&mut states, self.width).into_iter();
-        let tasks =
-            tasks.zip(self.tasks(&mut trace.before, self.width)).zip(self.tasks(&mut trace.gates, 4 * self.width));
-        let tasks: Vec<_> = tasks.enumerate().collect();
-        tasks.into_par_iter().for_each(|(task, ((states, before), gates))| {
-            self.forward_lanes(task * TASK_LANES, inputs, recurrent, states, before, gates);
+    /// Where the parts of the weights' vector end.
+    pub(crate) fn weight_ends(&self) -> [usize; 4] {
+        let ih = 3 * self.width * self.input_width;
+        let hh = ih + 3 * self.width * self.width;
+        [ih, hh, hh + 3 * self.width, hh + 6 * self.width]
+    }
+
+    fn split<'a>(&self, numbers: &'a [f32]) -> Weights<'a> {
+        let [ih, hh, bias_ih, bias_hh] = self.weight_ends();
+        Weights {
+            ih: &numbers[..ih],
+            hh: &numbers[ih..hh],
+            bias_ih: &numbers[hh..bias_ih],
+            bias_hh: &numbers[bias_ih..bias_hh],
+        }
+    }
+
+    fn forward(&self, inputs: &[f32], weights: Weights<'_>) -> (Vec<f32>, Trace) {
+        let (cells, width) = (self.starts.len(), self.width);
+        let mut states = vec![0.0; cells * width];
+        let mut trace = Trace { before: vec![0.0; cells * width], gates: vec![0.0; cells * 4 * width] };
+        let parts = self.tasks(&mut trace.before, width).into_iter().zip(self.tasks(&mut trace.gates, 4 * width));
+        let tasks: Vec<_> = self.tasks(&mut states, width).into_iter().zip(parts).enumerate().collect();
+        tasks.into_par_iter().for_each(|(task, (states, (before, gates)))| {
+            self.forward_lanes(task * TASK_LANES, inputs, weights, states, before, gates);
         });
         (states, trace)
     }
@@ -75,14 +85,15 @@ impl Gru {
         &self,
         first: usize,
         inputs: &[f32],
-        recurrent: Recurrent<'_>,
+        weights: Weights<'_>,
         states: Vec<&mut [f32]>,
         before: Vec<&mut [f32]>,
         gates: Vec<&mut [f32]>,
     ) {
         let width = self.width;
-        let mut state = self.state[first * width..][..states.first().map_or(0, |part| part.len())].to_vec();
-        let mut from_state = vec![0.0; 3 * state.len()];
+        let size = states.first().map_or(0, |part| part.len());
+        let mut state = self.state[first * width..][..size].to_vec();
+        let (mut from_input, mut from_state) = (vec![0.0; 3 * size], vec![0.0; 3 * size]);
         for (step, ((states, before), gates)) in states.into_iter().zip(before).zip(gates).enumerate() {
             let cell = step * self.lanes + first;
             for (lane, state) in state.chunks_exact_mut(width).enumerate() {
@@ -91,78 +102,87 @@ impl Gru {
                 }
             }
             before.copy_from_slice(&state);
-            product(&matrix(&state, width), &matrix(recurrent.weight, width).t(), 0.0, &mut from_state);
-            let inputs = &inputs[cell * 3 * width..];
+            let inputs = &inputs[cell * self.input_width..][..size / width * self.input_width];
+            product(&matrix(inputs, self.input_width), &matrix(weights.ih, self.input_width).t(), 0.0, &mut from_input);
+            product(&matrix(&state, width), &matrix(weights.hh, width).t(), 0.0, &mut from_state);
             kernel::vectorised(|| {
                 for (lane, state) in state.chunks_exact_mut(width).enumerate() {
-                    let input = &inputs[lane * 3 * width..][..3 * width];
+                    let input = &from_input[lane * 3 * width..][..3 * width];
                     let from_state = &from_state[lane * 3 * width..][..3 * width];
-                    cell_forward(input, from_state, recurrent, state, &mut gates[lane * 4 * width..][..4 * width]);
+                    cell_forward(input, from_state, weights, state, &mut gates[lane * 4 * width..][..4 * width]);
                 }
             });
             states.copy_from_slice(&state);
         }
     }
 
-    /// Gradients to the inputs (steps · lanes, 3H) and to the recurrent weights.
-    fn backward(&self, trace: &Trace, recurrent: Recurrent<'_>, grad: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let width = self.width;
-        let cells = self.starts.len();
-        let mut to_inputs = vec![0.0; cells * 3 * width];
-        // Of what the recurrent weights make of each cell's state.
-        let mut to_products = vec![0.0; cells * 3 * width];
-        let tasks = self.tasks(&mut to_inputs, 3 * width).into_iter().zip(self.tasks(&mut to_products, 3 * width));
-        let tasks: Vec<_> = tasks.enumerate().collect();
-        tasks.into_par_iter().for_each(|(task, (to_inputs, to_products))| {
-            self.backward_lanes(task * TASK_LANES, trace, recurrent, grad, to_inputs, to_products);
+    /// Gradients to the inputs (steps · lanes, E) and to the weights.
+    fn backward(&self, trace: &Trace, inputs: &[f32], weights: Weights<'_>, grad: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let (cells, width) = (self.starts.len(), self.width);
+        let mut to_inputs = vec![0.0; inputs.len()];
+        // To what the weights make of each cell's input and state.
+        let (mut from_input, mut from_state) = (vec![0.0; cells * 3 * width], vec![0.0; cells * 3 * width]);
+        let parts = self.tasks(&mut from_input, 3 * width).into_iter().zip(self.tasks(&mut from_state, 3 * width));
+        let tasks: Vec<_> = self.tasks(&mut to_inputs, self.input_width).into_iter().zip(parts).enumerate().collect();
+        tasks.into_par_iter().for_each(|(task, (to_inputs, (from_input, from_state)))| {
+            self.backward_lanes(task * TASK_LANES, trace, weights, grad, to_inputs, from_input, from_state);
         });
-        let mut to_recurrent = vec![0.0; 3 * width * width + 6 * width];
-        let (to_weight, to_biases) = to_recurrent.split_at_mut(3 * width * width);
-        let (to_bias_hh, to_bias_ih) = to_biases.split_at_mut(3 * width);
-        let products = matrix(&to_products, 3 * width);
-        let before = matrix(&trace.before, width);
-        let sums = || {
-            kernel::add_rows(&to_products, to_bias_hh);
-            kernel::add_rows(&to_inputs, to_bias_ih);
-        };
-        let weights = || {
-            to_weight.par_chunks_mut(width * width).enumerate().for_each(|(gate, out)| {
-                let products = products.slice_axis(Axis(1), (gate * width..(gate + 1) * width).into());
-                product(&products.t(), &before, 0.0, out);
-            });
-        };
-        rayon::join(weights, sums);
-        (to_inputs, to_recurrent)
+        let mut to_weights = vec![0.0; self.weight_ends()[3]];
+        let [ih, hh, bias_ih, _] = self.weight_ends();
+        let (to_ih, rest) = to_weights.split_at_mut(ih);
+        let (to_hh, rest) = rest.split_at_mut(hh - ih);
+        let (to_bias_ih, to_bias_hh) = rest.split_at_mut(bias_ih - hh);
+        rayon::join(
+            || self.to_weight(&from_input, inputs, to_ih, to_bias_ih),
+            || self.to_weight(&from_state, &trace.before, to_hh, to_bias_hh),
+        );
+        (to_inputs, to_weights)
     }
 
+    /// The gradients to a weight (3H, columns) and its bias (3H), from those to what they make (cells, 3H) `of` vectors
+    /// (cells, columns).
+    fn to_weight(&self, from: &[f32], of: &[f32], to_weight: &mut [f32], to_bias: &mut [f32]) {
+        let width = self.width;
+        kernel::vectorised(|| kernel::add_rows(from, to_bias));
+        let columns = to_weight.len() / (3 * width);
+        to_weight.par_chunks_mut(width * columns).enumerate().for_each(|(gate, out)| {
+            let from = matrix(from, 3 * width);
+            let from = from.slice_axis(Axis(1), (gate * width..(gate + 1) * width).into());
+            product(&from.t(), &matrix(of, columns), 0.0, out);
+        });
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one task, which have nothing else in common")]
     fn backward_lanes(
         &self,
         first: usize,
         trace: &Trace,
-        recurrent: Recurrent<'_>,
+        weights: Weights<'_>,
         grad: &[f32],
         to_inputs: Vec<&mut [f32]>,
-        to_products: Vec<&mut [f32]>,
+        from_input: Vec<&mut [f32]>,
+        from_state: Vec<&mut [f32]>,
     ) {
         let width = self.width;
-        let size = to_inputs.first().map_or(0, |part| part.len() / 3);
+        let size = from_input.first().map_or(0, |part| part.len() / 3);
         // The gradient to the state after the cell, and then to the one before it.
         let mut to_state = vec![0.0; size];
-        let steps: Vec<_> = to_inputs.into_iter().zip(to_products).enumerate().collect();
-        for (step, (to_inputs, to_products)) in steps.into_iter().rev() {
+        let steps: Vec<_> = to_inputs.into_iter().zip(from_input.into_iter().zip(from_state)).enumerate().collect();
+        for (step, (to_inputs, (from_input, from_state))) in steps.into_iter().rev() {
             let cell = step * self.lanes + first;
-            kernel::add_scaled(&mut to_state, 1.0, &grad[cell * width..][..size]);
+            kernel::add(&mut to_state, &grad[cell * width..][..size]);
             let before = &trace.before[cell * width..][..size];
             let gates = &trace.gates[cell * 4 * width..][..4 * size];
             kernel::vectorised(|| {
                 for (lane, to_state) in to_state.chunks_exact_mut(width).enumerate() {
-                    let to_input = &mut to_inputs[lane * 3 * width..][..3 * width];
-                    let to_product = &mut to_products[lane * 3 * width..][..3 * width];
+                    let from_input = &mut from_input[lane * 3 * width..][..3 * width];
+                    let from_state = &mut from_state[lane * 3 * width..][..3 * width];
                     let before = &before[lane * width..][..width];
-                    cell_backward(&gates[lane * 4 * width..][..4 * width], before, to_state, to_input, to_product);
+                    cell_backward(&gates[lane * 4 * width..][..4 * width], before, to_state, from_input, from_state);
                 }
             });
-            product(&matrix(to_products, 3 * width), &matrix(recurrent.weight, width), 1.0, &mut to_state);
+            product(&matrix(from_input, 3 * width), &matrix(weights.ih, self.input_width), 0.0, to_inputs);
+            product(&matrix(from_state, 3 * width), &matrix(weights.hh, width), 1.0, &mut to_state);
             for (lane, to_state) in to_state.chunks_exact_mut(width).enumerate() {
                 if self.starts[cell + lane] {
                     to_state.fill(0.0);
@@ -185,12 +205,12 @@ impl Gru {
 
 /// Moves one lane's state (H) on and writes its gates (4H).
 #[inline(always)]
-fn cell_forward(input: &[f32], from_state: &[f32], recurrent: Recurrent<'_>, state: &mut [f32], gates: &mut [f32]) {
+fn cell_forward(input: &[f32], from_state: &[f32], weights: Weights<'_>, state: &mut [f32], gates: &mut [f32]) {
     let width = state.len();
     let [input_reset, input_update, input_new] = thirds(input, width);
     let [state_reset, state_update, state_new] = thirds(from_state, width);
-    let [hh_reset, hh_update, hh_new] = thirds(recurrent.bias_hh, width);
-    let [ih_reset, ih_update, ih_new] = thirds(recurrent.bias_ih, width);
+    let [hh_reset, hh_update, hh_new] = thirds(weights.bias_hh, width);
+    let [ih_reset, ih_update, ih_new] = thirds(weights.bias_ih, width);
     let (reset, gates) = gates.split_at_mut(width);
     let (update, gates) = gates.split_at_mut(width);
     let (new, product) = gates.split_at_mut(width);
@@ -244,8 +264,7 @@ impl CustomOp2 for Gru {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let recurrent = Recurrent::split(floats(s2, l2)?, self.width);
-        let (states, trace) = self.forward(floats(s1, l1)?, recurrent);
+        let (states, trace) = self.forward(floats(s1, l1)?, self.split(floats(s2, l2)?));
         *self.trace.lock().unwrap_or_else(PoisonError::into_inner) = trace;
         Ok((CpuStorage::F32(states), Shape::from((self.starts.len(), self.width))))
     }
@@ -253,14 +272,14 @@ impl CustomOp2 for Gru {
     fn bwd(
         &self,
         inputs: &Tensor,
-        recurrent: &Tensor,
+        weights: &Tensor,
         _res: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let trace = std::mem::take(&mut *self.trace.lock().unwrap_or_else(PoisonError::into_inner));
-        let (numbers, grad): (Vec<f32>, Vec<f32>) = (recurrent.to_vec1()?, grad.flatten_all()?.to_vec1()?);
-        let (to_inputs, to_recurrent) = self.backward(&trace, Recurrent::split(&numbers, self.width), &grad);
+        let read = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
+        let (to_inputs, to_weights) = self.backward(&trace, &read(inputs)?, self.split(&read(weights)?), &read(grad)?);
         let to_inputs = Tensor::from_vec(to_inputs, inputs.shape(), &Device::Cpu)?;
-        Ok((Some(to_inputs), Some(Tensor::from_vec(to_recurrent, recurrent.shape(), &Device::Cpu)?)))
+        Ok((Some(to_inputs), Some(Tensor::from_vec(to_weights, weights.shape(), &Device::Cpu)?)))
     }
 }

@@ -1,29 +1,34 @@
-//! The sampled softmax with its scores, as one operation that works out its gradients along with its loss.
+//! The output layer and its loss, as one operation that works out its gradients along with its value.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    cell::Cell,
+    sync::{Mutex, PoisonError},
+};
 
-use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
 use ndarray::Axis;
 use rayon::prelude::*;
 
 use super::{floats, matrix, product};
 use crate::kernel;
 
-/// Queries that one task scores: their scores stay in a core's cache.
-const TASK_QUERIES: usize = 64;
+/// Cells that one task scores: their scores stay in a core's cache.
+const TASK_CELLS: usize = 64;
 /// Candidates whose gradient one task sums up.
 const TASK_CANDIDATES: usize = 64;
 
-/// Mean over the labelled queries of the sampled-softmax loss, from queries (N, E), the candidates' vectors (C, E) and
-/// their biases (C).
+/// Mean over the labelled cells of the sampled-softmax loss, from the states after cells (N, H) and the output weights.
 ///
-/// With `a` a query's scores (products plus biases), `q` the candidates' chances to be candidates and `t` the query's
-/// label, the loss is `ln Σ exp(a − ln q) − (a[t] − ln q[t]) + penalty · z²`, where
+/// Weights come as one vector: the projection (E, H), the candidates' vectors (C, E) and their biases (C).
+/// With `a` a cell's scores (products of its projected state with the vectors, plus biases), `q` the candidates' chances
+/// to be candidates and `t` the cell's label, the loss is `ln Σ exp(a − ln q) − (a[t] − ln q[t]) + penalty · z²`, where
 /// `z = ln(exp a[t] + Σ over others of exp(a − ln q))` estimates the log of the full softmax's partition from the
 /// sample.
 #[derive(Debug)]
 pub(crate) struct SampledSoftmax {
-    /// Per query: the candidate that is its target; `None` for queries without one.
+    /// Width E of the candidates' vectors.
+    pub(crate) vector_width: usize,
+    /// Per cell: the candidate that is its target; `None` for cells without one.
     pub(crate) labels: Vec<Option<u32>>,
     /// Per candidate: ln q.
     pub(crate) log_chances: Vec<f32>,
@@ -33,55 +38,87 @@ pub(crate) struct SampledSoftmax {
     pub(crate) gradients: Mutex<Gradients>,
 }
 
-/// Gradients to queries, candidates and biases.
+/// Gradients to the states and to the weights.
 #[derive(Debug, Default)]
 pub(crate) struct Gradients {
-    queries: Vec<f32>,
-    candidates: Vec<f32>,
-    biases: Vec<f32>,
+    states: Vec<f32>,
+    weights: Vec<f32>,
+}
+
+thread_local! {
+    /// The scores of the last batch: the next one need not ask the system for as much memory again.
+    static SCORES: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 impl SampledSoftmax {
-    /// What one labelled query contributes to the mean.
+    /// What one labelled cell contributes to the mean.
     pub(crate) fn weight(&self) -> f32 {
         1.0 / self.labels.iter().flatten().count().max(1) as f32
     }
 
-    fn run(&self, queries: &[f32], candidates: &[f32], biases: &[f32]) -> (f32, Gradients) {
-        let count = biases.len();
-        let width = candidates.len() / count;
+    /// Where the parts of the weights' vector end.
+    pub(crate) fn weight_ends(&self, state_width: usize) -> [usize; 3] {
+        let (projection, count) = (self.vector_width * state_width, self.log_chances.len());
+        [projection, projection + count * self.vector_width, projection + count * (self.vector_width + 1)]
+    }
+
+    fn run(&self, states: &[f32], weights: &[f32]) -> (f32, Gradients) {
+        let (width, count) = (self.vector_width, self.log_chances.len());
+        let state_width = states.len() / self.labels.len();
+        let [projection, candidates, _] = self.weight_ends(state_width);
+        let (projection, rest) = weights.split_at(projection);
+        let (candidates, biases) = rest.split_at(candidates - projection.len());
         let offsets: Vec<f32> = biases.iter().zip(&self.log_chances).map(|(bias, chance)| bias - chance).collect();
-        let mut scores = vec![0.0; self.labels.len() * count];
-        let mut to_queries = vec![0.0; queries.len()];
-        let tasks = scores.par_chunks_mut(TASK_QUERIES * count).zip(to_queries.par_chunks_mut(TASK_QUERIES * width));
-        let tasks = tasks.zip(queries.par_chunks(TASK_QUERIES * width)).zip(self.labels.par_chunks(TASK_QUERIES));
-        let losses: Vec<f32> = tasks
-            .map(|(((scores, to_queries), queries), labels)| {
-                product(&matrix(queries, width), &matrix(candidates, width).t(), 0.0, scores);
+        let mut scores = SCORES.take();
+        scores.resize(self.labels.len() * count, 0.0);
+        let (mut queries, mut to_queries) =
+            (vec![0.0; self.labels.len() * width], vec![0.0; self.labels.len() * width]);
+        let mut to_states = vec![0.0; states.len()];
+        let (projection, candidates) = (matrix(projection, state_width), matrix(candidates, width));
+        let losses: Vec<f32> = scores
+            .par_chunks_mut(TASK_CELLS * count)
+            .zip(queries.par_chunks_mut(TASK_CELLS * width).zip(to_queries.par_chunks_mut(TASK_CELLS * width)))
+            .zip(states.par_chunks(TASK_CELLS * state_width).zip(to_states.par_chunks_mut(TASK_CELLS * state_width)))
+            .zip(self.labels.par_chunks(TASK_CELLS))
+            .map(|(((scores, (queries, to_queries)), (states, to_states)), labels)| {
+                product(&matrix(states, state_width), &projection.t(), 0.0, queries);
+                product(&matrix(queries, width), &candidates.t(), 0.0, scores);
                 let loss = self.rows(scores, &offsets, labels);
-                product(&matrix(scores, count), &matrix(candidates, width), 0.0, to_queries);
+                product(&matrix(scores, count), &candidates, 0.0, to_queries);
+                product(&matrix(to_queries, width), &projection, 0.0, to_states);
                 loss
             })
             .collect();
-        let scores = matrix(&scores, count);
-        let mut to_candidates = vec![0.0; candidates.len()];
-        let mut to_biases = vec![0.0; count];
+        let mut to_weights = vec![0.0; weights.len()];
+        let (to_projection, rest) = to_weights.split_at_mut(projection.len());
+        let (to_candidates, to_biases) = rest.split_at_mut(candidates.len());
+        let to_projection =
+            || product(&matrix(&to_queries, width).t(), &matrix(states, state_width), 0.0, to_projection);
+        rayon::join(|| self.to_candidates(&scores, &queries, to_candidates, to_biases), to_projection);
+        SCORES.set(scores);
+        (losses.into_iter().sum(), Gradients { states: to_states, weights: to_weights })
+    }
+
+    /// The gradients to the candidates' vectors and biases, from those to the scores.
+    fn to_candidates(&self, scores: &[f32], queries: &[f32], to_candidates: &mut [f32], to_biases: &mut [f32]) {
+        let (width, count) = (self.vector_width, self.log_chances.len());
         let tasks = to_candidates.par_chunks_mut(TASK_CANDIDATES * width);
         tasks.zip(to_biases.par_chunks_mut(TASK_CANDIDATES)).enumerate().for_each(
             |(task, (to_candidates, to_biases))| {
-                let first = task * TASK_CANDIDATES;
-                let scores = scores.slice_axis(Axis(1), (first..first + to_biases.len()).into());
-                product(&scores.t(), &matrix(queries, width), 0.0, to_candidates);
-                for row in scores.rows() {
-                    row.as_slice().into_iter().for_each(|row| kernel::add_scaled(to_biases, 1.0, row));
-                }
+                let columns = task * TASK_CANDIDATES..task * TASK_CANDIDATES + to_biases.len();
+                let part = matrix(scores, count);
+                product(
+                    &part.slice_axis(Axis(1), columns.clone().into()).t(),
+                    &matrix(queries, width),
+                    0.0,
+                    to_candidates,
+                );
+                scores.chunks_exact(count).for_each(|row| kernel::add(to_biases, &row[columns.clone()]));
             },
         );
-        let loss = losses.into_iter().sum();
-        (loss, Gradients { queries: to_queries, candidates: to_candidates, biases: to_biases })
     }
 
-    /// Replaces queries' products by the gradients to them and returns what they add to the loss.
+    /// Replaces cells' products by the gradients to them and returns what they add to the loss.
     fn rows(&self, scores: &mut [f32], offsets: &[f32], labels: &[Option<u32>]) -> f32 {
         let weight = self.weight();
         let mut loss = 0.0;
@@ -96,7 +133,7 @@ impl SampledSoftmax {
         loss
     }
 
-    /// Replaces a query's products by the gradients to them and returns its loss.
+    /// Replaces a cell's products by the gradients to them and returns its loss.
     #[inline(always)]
     fn row(&self, scores: &mut [f32], offsets: &[f32], label: usize, weight: f32) -> f32 {
         kernel::add(scores, offsets);
@@ -115,33 +152,24 @@ impl SampledSoftmax {
     }
 }
 
-impl CustomOp3 for SampledSoftmax {
+impl CustomOp2 for SampledSoftmax {
     fn name(&self) -> &'static str {
         "sampled-softmax"
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (loss, gradients) = self.run(floats(s1, l1)?, floats(s2, l2)?, floats(s3, l3)?);
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (loss, gradients) = self.run(floats(s1, l1)?, floats(s2, l2)?);
         *self.gradients.lock().unwrap_or_else(PoisonError::into_inner) = gradients;
         Ok((CpuStorage::F32(vec![loss]), Shape::from(())))
     }
 
     fn bwd(
         &self,
-        queries: &Tensor,
-        candidates: &Tensor,
-        biases: &Tensor,
+        states: &Tensor,
+        weights: &Tensor,
         _res: &Tensor,
         grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let factor = grad.to_scalar::<f32>()?;
         let gradients = std::mem::take(&mut *self.gradients.lock().unwrap_or_else(PoisonError::into_inner));
         let tensor = |mut numbers: Vec<f32>, argument: &Tensor| {
@@ -151,10 +179,6 @@ impl CustomOp3 for SampledSoftmax {
             }
             Tensor::from_vec(numbers, argument.shape(), &Device::Cpu).map(Some)
         };
-        Ok((
-            tensor(gradients.queries, queries)?,
-            tensor(gradients.candidates, candidates)?,
-            tensor(gradients.biases, biases)?,
-        ))
+        Ok((tensor(gradients.states, states)?, tensor(gradients.weights, weights)?))
     }
 }

@@ -29,55 +29,49 @@ fn assert_same_graph(leaves: &[&Var], fused: &Tensor, composed: &Tensor) -> Resu
     Ok(())
 }
 
-/// A GRU over two tasks, one of them short, with sessions that start anywhere; and the leaves it takes.
-fn gru(rng: &mut ChaCha8Rng, lanes: usize, steps: usize, width: usize) -> Result<(Gru, Var, Var)> {
-    let gru = Gru {
-        width,
-        lanes,
-        state: (0..lanes * width).map(|_| rng.random_range(-1.0..1.0)).collect(),
-        starts: (0..lanes * steps).map(|_| rng.random_bool(0.2)).collect(),
-        trace: std::sync::Mutex::default(),
-    };
-    let inputs = Var::from_tensor(&leaf(rng, lanes * steps * 3 * width, 2.0)?.reshape((lanes * steps, 3 * width))?)?;
-    Ok((gru, inputs, leaf(rng, 3 * width * width + 6 * width, 1.0)?))
+fn matrix_leaf(rng: &mut ChaCha8Rng, rows: usize, columns: usize) -> Result<Var> {
+    Var::from_tensor(&leaf(rng, rows * columns, 1.0)?.reshape((rows, columns))?)
 }
 
 #[test]
 fn gru_equals_its_composition() -> Result<()> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    for (lanes, steps, width) in [(1, 1, 1), (3, 2, 5), (37, 4, 16)] {
-        let (gru, inputs, recurrent) = gru(&mut rng, lanes, steps, width)?;
-        let composed = composed::gru(&inputs, &recurrent, &gru)?;
-        let fused = inputs.apply_op2(&recurrent, gru)?;
-        assert_same_graph(&[&inputs, &recurrent], &fused, &composed)?;
+    // The last one takes two tasks, of which the second is short.
+    for (lanes, steps, input_width, width) in [(1, 1, 1, 1), (3, 2, 4, 5), (37, 4, 12, 16)] {
+        let gru = Gru {
+            input_width,
+            width,
+            lanes,
+            state: (0..lanes * width).map(|_| rng.random_range(-1.0..1.0)).collect(),
+            starts: (0..lanes * steps).map(|_| rng.random_bool(0.2)).collect(),
+            trace: std::sync::Mutex::default(),
+        };
+        let inputs = matrix_leaf(&mut rng, lanes * steps, input_width)?;
+        let weights = leaf(&mut rng, gru.weight_ends()[3], 1.0)?;
+        let composed = composed::gru(&inputs, &weights, &gru)?;
+        let fused = inputs.apply_op2(&weights, gru)?;
+        assert_same_graph(&[&inputs, &weights], &fused, &composed)?;
     }
     Ok(())
-}
-
-fn softmax(rng: &mut ChaCha8Rng, queries: usize, candidates: u32) -> SampledSoftmax {
-    let label = |_| rng.random_bool(0.9).then(|| rng.random_range(0..candidates));
-    SampledSoftmax {
-        labels: (0..queries).map(label).collect(),
-        log_chances: (0..candidates).map(|_| rng.random_range(-4.0..-0.01)).collect(),
-        penalty: 0.3,
-        gradients: std::sync::Mutex::default(),
-    }
 }
 
 #[test]
 fn sampled_softmax_equals_its_composition() -> Result<()> {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
-    for (queries, candidates, width) in [(1, 1, 1), (3, 4, 2), (70, 130, 12)] {
-        let softmax = softmax(&mut rng, queries, candidates);
-        let candidates = candidates as usize;
-        let vectors = |rng: &mut ChaCha8Rng, count: usize| {
-            Var::from_tensor(&leaf(rng, count * width, 1.0)?.reshape((count, width))?)
+    for (cells, candidates, vector_width, width) in [(1, 1, 1, 1), (3, 4, 2, 3), (70, 130, 12, 8)] {
+        let label = |_| rng.random_bool(0.9).then(|| rng.random_range(0..candidates));
+        let softmax = SampledSoftmax {
+            vector_width,
+            labels: (0..cells).map(label).collect(),
+            log_chances: (0..candidates).map(|_| rng.random_range(-4.0..-0.01)).collect(),
+            penalty: 0.3,
+            gradients: std::sync::Mutex::default(),
         };
-        let (queries, vectors) = (vectors(&mut rng, queries)?, vectors(&mut rng, candidates)?);
-        let biases = leaf(&mut rng, candidates, 1.0)?;
-        let composed = composed::sampled_softmax(&queries, &vectors, &biases, &softmax)?;
-        let fused = queries.apply_op3(&vectors, &biases, softmax)?;
-        assert_same_graph(&[&queries, &vectors, &biases], &fused, &composed)?;
+        let states = matrix_leaf(&mut rng, cells, width)?;
+        let weights = leaf(&mut rng, softmax.weight_ends(width)[2], 1.0)?;
+        let composed = composed::sampled_softmax(&states, &weights, &softmax)?;
+        let fused = states.apply_op2(&weights, softmax)?;
+        assert_same_graph(&[&states, &weights], &fused, &composed)?;
     }
     Ok(())
 }
@@ -93,14 +87,16 @@ fn sampled_softmax_equals_its_definition() -> Result<()> {
     let expected = sum.ln() - shifted[label] + penalty * partition * partition;
     let narrow = |numbers: [f64; 3]| numbers.map(|number| number as f32).to_vec();
     let softmax = SampledSoftmax {
+        vector_width: 1,
         labels: vec![None, Some(1)],
         log_chances: narrow(log_chances),
         penalty: penalty as f32,
         gradients: std::sync::Mutex::default(),
     };
-    let queries = Tensor::new(&[[9.0_f32], [1.0]], &Device::Cpu)?;
-    let candidates = Tensor::from_vec(narrow(scores), (3, 1), &Device::Cpu)?;
-    let found = queries.apply_op3(&candidates, &Tensor::from_vec(narrow(biases), 3, &Device::Cpu)?, softmax)?;
+    // The state halves and the projection doubles what the scores are products with.
+    let states = Tensor::new(&[[9.0_f32], [0.5]], &Device::Cpu)?;
+    let weights = [vec![2.0], narrow(scores), narrow(biases)].concat();
+    let found = states.apply_op2(&Tensor::from_vec(weights, 7, &Device::Cpu)?, softmax)?;
     assert!((f64::from(found.to_scalar::<f32>()?) - expected).abs() < 1e-5);
     Ok(())
 }
