@@ -57,6 +57,16 @@ pub(crate) fn add_rows(rows: &[f32], sums: &mut [f32]) {
     }
 }
 
+/// Reads from every cache line of some numbers, for nothing.
+///
+/// Rows of a large table lie far apart: read one after another before they are worked on, they come from memory all at
+/// the same time.
+#[inline(always)]
+pub(crate) fn touch(numbers: &[f32]) {
+    const LINE: usize = 16;
+    std::hint::black_box(numbers.iter().step_by(LINE).sum::<f32>());
+}
+
 /// The highest of some numbers; of none, or of none that is a number, the lowest that `f32` has.
 #[inline(always)]
 pub(crate) fn highest(numbers: &[f32]) -> f32 {

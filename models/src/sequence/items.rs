@@ -24,6 +24,8 @@ impl ItemTables {
         let vectors = gathered.vectors.par_chunks_mut(TASK_ITEMS * width);
         let biases = gathered.biases.par_chunks_mut(TASK_ITEMS);
         vectors.zip(biases).zip(items.par_chunks(TASK_ITEMS)).for_each(|((vectors, biases), items)| {
+            let rows = items.iter().filter_map(|item| catalogue.items[*item as usize].row);
+            rows.for_each(|row| kernel::touch(self.items.vector(row)));
             kernel::vectorised(|| {
                 for ((vector, bias), item) in vectors.chunks_exact_mut(width).zip(biases).zip(items) {
                     *bias = self.add_item(&catalogue.items[*item as usize], vector);

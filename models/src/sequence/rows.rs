@@ -141,6 +141,7 @@ pub(crate) fn learn(tables: [&mut RowTable; 2], learning_rate: f32, gradients: &
     }
     rows.par_chunks_mut(TASK_ROWS).for_each(|rows| {
         let mut sum = vec![0.0; width];
+        rows.iter().for_each(|row| kernel::touch(row.vector));
         kernel::vectorised(|| rows.iter_mut().for_each(|row| row.learn(learning_rate, gradients, &mut sum)));
     });
 }

@@ -83,8 +83,9 @@ impl NegativeSampler {
             let item = self.find(rng.random::<f64>());
             candidates.insert(u32::try_from(item).expect("items are numbered by u32"));
         }
-        let chance = |item: &u32| self.log_chance(*item, targets.len(), negatives);
-        candidates.log_chances = candidates.items.iter().map(chance).collect();
+        // Gathered first, since they lie far apart and the arithmetic would keep each from being fetched early.
+        let odds: Vec<Odds> = candidates.items.iter().map(|item| self.odds[*item as usize]).collect();
+        candidates.log_chances = odds.iter().map(|odds| odds.log_chance(targets.len(), negatives)).collect();
         candidates
     }
 
@@ -98,10 +99,12 @@ impl NegativeSampler {
         let end = (self.guide[part + 1] as usize + 1).min(self.cumulative.len());
         (start + self.cumulative[start..end].partition_point(|sum| *sum <= point)).min(last)
     }
+}
 
+impl Odds {
     /// ln P(the item is drawn at least once) by `targets` draws from the requests and `negatives` from the proposal.
-    fn log_chance(&self, item: u32, targets: usize, negatives: usize) -> f32 {
-        let Odds { request, negative } = self.odds[item as usize];
+    fn log_chance(self, targets: usize, negatives: usize) -> f32 {
+        let Self { request, negative } = self;
         let expected = targets as f64 * f64::from(request) + negatives as f64 * f64::from(negative);
         (-(-expected).exp_m1()).max(f64::from(f32::MIN_POSITIVE)).ln() as f32
     }
@@ -165,7 +168,8 @@ mod tests {
             sampler.draw(&targets, 3, &mut rng).items.iter().for_each(|item| seen[*item as usize] += 1);
         }
         for (item, seen) in (0_u32..).zip(seen) {
-            let (found, said) = (f64::from(seen) / f64::from(turns), f64::from(sampler.log_chance(item, 2, 3)).exp());
+            let (found, said) =
+                (f64::from(seen) / f64::from(turns), f64::from(sampler.odds[item as usize].log_chance(2, 3)).exp());
             // The Poisson form is an approximation of drawing with replacement.
             assert!((found - said).abs() < 0.06, "item {item}: drawn {found}, said {said}");
         }
