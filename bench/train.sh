@@ -3,15 +3,16 @@
 #
 #   bench/train.sh [--rounds R] [--seconds S] [--threads T] [--keys K,K]
 #
-# R rounds (5) of S seconds (2) each, turn by turn on T threads (all cores), for vocabularies of K keys
-# (10000,1000000), without and with path tokens; medians over rounds. Of PyTorch's variants (see
-# bench/train/pytorch.py) the fastest counts. What is needed of Python (3.11, bench/train/requirements.txt: several
+# R rounds (3) of S seconds (2) each, turn by turn on T threads (all cores), for vocabularies of K keys
+# (10000,1000000), without and with path tokens. Speed is taken over slices of a tenth of a second: the median, and the
+# best, which says what a machine does that nobody disturbs. Of PyTorch's variants (see bench/train/pytorch.py) the
+# fastest counts. What is needed of Python (3.11, bench/train/requirements.txt: several
 # gigabytes) goes to target/train-venv; NEARCAST_TRAIN_PYTHON names an interpreter that has it already, and
 # NEARCAST_TRAIN_SPEED a built models/examples/train_speed.rs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-rounds=5 seconds=2 threads=$(nproc) keys=10000,1000000
+rounds=3 seconds=2 threads=$(nproc) keys=10000,1000000
 while [ $# -gt 0 ]; do
     case $1 in
         --rounds) rounds=$2 ;;
@@ -42,7 +43,8 @@ for file in "$folder"/*.batches; do
     name=$(basename "$file" .batches)
     tokens=$([ "${name#*-}" = 0 ] && echo no || echo yes)
     for _ in $(seq "$rounds"); do
-        "$speed" --keys "${name%-*}" --tokens "$tokens" --rounds 1 --seconds "$seconds" --json >>"$folder/$name.nearcast"
+        "$speed" --keys "${name%-*}" --tokens "$tokens" --rounds "$((seconds * 10))" --seconds 0.1 \
+            --json >>"$folder/$name.nearcast"
         exec_python bench/train/pytorch.py "$file" --threads "$threads" --seconds "$seconds" >>"$folder/$name.pytorch"
     done
 done

@@ -3,7 +3,8 @@
 Reads the batches that models/examples/train_speed.rs wrote, and learns from them with the same architecture: a GRU of
 the same widths over the sum of a key's embedding and the mean of its tokens' embeddings, a projection, scores against
 the batch's targets and sampled negatives, the same loss, Adam with clipped gradients for the dense weights and Adagrad
-for embedding rows. Prints one JSON line: the events per second of every variant that was tried.
+for embedding rows. Prints one JSON line: the events per second of every variant that was tried, as the median over slices of a tenth of a
+second and in the best of them.
 
 The variants differ in how rows are stored and updated; all do the same mathematics but `sparse-adagrad` and
 `dense-adagrad`, whose Adagrad keeps a sum of squares per number instead of per row:
@@ -19,6 +20,7 @@ The variants differ in how rows are stored and updated; all do the same mathemat
 import argparse
 import json
 import math
+import statistics
 import time
 
 import numpy as np
@@ -30,6 +32,7 @@ NORM_MAX = 5.0
 RATE = 0.003
 ROW_RATE = 0.1
 DENSE_ROWS_MAX = 20_000
+SLICE = 0.1
 
 
 class Data:
@@ -155,7 +158,7 @@ class Embeddings:
 
 
 def run(data, variant, seconds, warm_up):
-    """Events per second of a variant, and the loss it ended with."""
+    """Events per second of a variant, in the median and the best slice of its time, and the loss it ended with."""
     torch.manual_seed(1)
     name, _, compiled = variant.partition("+")
     tables = {
@@ -168,10 +171,15 @@ def run(data, variant, seconds, warm_up):
     optimiser = torch.optim.Adam(dense.parameters(), lr=RATE, fused=True)
     forward = torch.compile(dense, dynamic=True) if compiled else dense
     state = torch.zeros(data.lanes, data.hidden)
-    steps, started, losses = 0, None, []
-    while started is None or time.perf_counter() - started < seconds:
+    steps, losses, rates = 0, [], []
+    started = slice_started = slice_steps = None
+    while not rates or time.perf_counter() - started < seconds:
+        now = time.perf_counter()
         if steps == warm_up:
-            started = time.perf_counter()
+            started, slice_started, slice_steps = now, now, steps
+        elif started is not None and now - slice_started >= SLICE:
+            rates.append((steps - slice_steps) * data.events / (now - slice_started))
+            slice_started, slice_steps = now, steps
         inputs, targets, keeps = data.batches[steps % len(data.batches)]
         inputs, targets = inputs.flatten(), targets.flatten()
         items, labels, log_chances = data.candidates(targets)
@@ -189,8 +197,7 @@ def run(data, variant, seconds, warm_up):
         if not math.isfinite(losses[-1]):
             raise SystemExit(f"{variant}: the loss of step {steps} is {losses[-1]}")
         steps += 1
-    elapsed = time.perf_counter() - started
-    return (steps - warm_up) * data.events / elapsed, float(np.mean(losses[-20:]))
+    return statistics.median(rates), max(rates), float(np.mean(losses[-20:]))
 
 
 def main():
@@ -206,8 +213,8 @@ def main():
     for variant in arguments.variants.split(","):
         if variant.startswith("dense") and data.keys > DENSE_ROWS_MAX:
             continue
-        rate, loss = run(data, variant, arguments.seconds, warm_up=20)
-        variants[variant] = {"events_per_second": round(rate), "loss": round(loss, 3)}
+        median, best, loss = run(data, variant, arguments.seconds, warm_up=20)
+        variants[variant] = {"events_per_second": round(median), "best": round(best), "loss": round(loss, 3)}
     print(json.dumps({"torch": torch.__version__, "keys": data.keys, "variants": variants}))
 
 
