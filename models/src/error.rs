@@ -69,6 +69,14 @@ pub enum Error {
         /// The hash in the manifest.
         expected: String,
     },
+    /// A training checkpoint that training cannot go on from.
+    #[error(
+        "training cannot go on from the checkpoint: {reason}; give it the data and configuration it was made with, or start anew"
+    )]
+    Checkpoint {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A configuration value is out of its range.
     #[error("{field} is {value}, but must be {expected}")]
     Config {

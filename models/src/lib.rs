@@ -32,7 +32,7 @@ pub use placement::{DemandQuery, PlacementConfig, PlacementExample, PlacementHea
 pub use registry::{Registry, VersionName, VersionSummary};
 pub use sequence::{
     BatchCell, ItemCatalogue, SequenceBatch, SequenceConfig, SequenceModel, SequenceState, SequenceTrainer,
-    SessionLanes,
+    SessionLanes, TrainingDevice,
 };
 pub use tokens::{TOKENS_MAX, TokenIds};
 pub use vocabulary::{ItemRef, Vocabulary, VocabularyConfig};

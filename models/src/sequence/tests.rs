@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     Error, ItemCatalogue, ItemRef, Result, SequenceBatch, SequenceConfig, SequenceModel, SequenceTrainer, SessionLanes,
-    Vocabulary, VocabularyConfig,
+    TrainingDevice, Vocabulary, VocabularyConfig,
 };
 
 const SESSION_LENGTH: usize = 12;
@@ -178,6 +178,116 @@ fn the_same_seed_and_sessions_give_the_same_bytes() -> Result<()> {
     };
     let (first, second) = (bytes()?, bytes()?);
     assert!(first == second);
+    Ok(())
+}
+
+/// Learns from the first batches of an epoch, and then from the others.
+fn learn(trainer: &mut SequenceTrainer, sessions: &Sessions, range: std::ops::Range<usize>) -> Result<f32> {
+    let mut lanes = SessionLanes::new(&sessions.events, &sessions.starts, trainer.config.lanes, trainer.config.steps);
+    let mut batch = SequenceBatch::default();
+    let mut loss = 0.0;
+    for number in 0..range.end {
+        if lanes.next_batch(&mut batch) && range.contains(&number) {
+            loss = trainer.train_batch(&batch)?;
+        }
+    }
+    Ok(loss)
+}
+
+#[test]
+fn training_goes_on_from_a_checkpoint_as_if_it_had_never_stopped() -> Result<()> {
+    let sessions = Chain { keys: 31 }.sessions(300, 8, 9);
+    // Some keys have no row of their own.
+    let (vocabulary, catalogue) = sessions.catalogue(60)?;
+    let mut trainer = SequenceTrainer::new(&small(), &vocabulary, catalogue.clone(), 1)?;
+    for stop in [0, 3] {
+        learn(&mut trainer, &sessions, 0..stop)?;
+        let checkpoint = trainer.checkpoint()?;
+        let mut restored = SequenceTrainer::restore(&small(), &vocabulary, catalogue.clone(), &checkpoint)?;
+        assert_eq!(restored.step_count(), stop as u64);
+        assert!(restored.checkpoint()? == checkpoint);
+        let losses = [&mut trainer, &mut restored].map(|trainer| learn(trainer, &sessions, stop..7).unwrap());
+        assert_eq!(losses[0].to_bits(), losses[1].to_bits());
+        assert!(trainer.checkpoint()? == restored.checkpoint()?);
+        trainer = SequenceTrainer::new(&small(), &vocabulary, catalogue.clone(), 1)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_checkpoint_of_something_else_is_refused() -> Result<()> {
+    let sessions = Chain { keys: 31 }.sessions(300, 8, 9);
+    let (vocabulary, catalogue) = sessions.catalogue(1)?;
+    let mut trainer = SequenceTrainer::new(&small(), &vocabulary, catalogue.clone(), 1)?;
+    learn(&mut trainer, &sessions, 0..2)?;
+    let checkpoint = trainer.checkpoint()?;
+    let reason = |config: &SequenceConfig, catalogue: &ItemCatalogue, bytes: &[u8]| match SequenceTrainer::restore(
+        config,
+        &vocabulary,
+        catalogue.clone(),
+        bytes,
+    ) {
+        Err(Error::Checkpoint { reason }) => reason,
+        other => format!("{other:?}"),
+    };
+    let mut damaged = checkpoint.clone();
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    let mut counted = catalogue.clone();
+    counted.counts[3] += 1;
+    let other = SequenceConfig { negatives: 31, ..small() };
+    for (found, expected) in [
+        (reason(&small(), &catalogue, &damaged), "damaged"),
+        (reason(&small(), &catalogue, &checkpoint[..last]), ""),
+        (reason(&small(), &catalogue, b"{}"), ""),
+        (reason(&small(), &counted, &checkpoint), "other keys"),
+        (reason(&other, &catalogue, &checkpoint), "another configuration"),
+    ] {
+        assert!(found.contains(expected) && !found.starts_with("Ok"), "{found}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_number_of_threads_changes_no_byte() -> Result<()> {
+    let sessions = Chain { keys: 61 }.sessions(400, 9, 10);
+    let (vocabulary, catalogue) = sessions.catalogue(60)?;
+    // Wide enough for several tasks of every kind.
+    let config = SequenceConfig { lanes: 100, steps: 3, embedding_width: 48, ..small() };
+    let bytes = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut trainer = SequenceTrainer::new(&config, &vocabulary, catalogue.clone(), 1)?;
+            learn(&mut trainer, &sessions, 0..8)?;
+            trainer.checkpoint()
+        })
+    };
+    let one = bytes(1)?;
+    for threads in [2, 3, 8] {
+        assert!(bytes(threads)? == one, "{threads} threads");
+    }
+    Ok(())
+}
+
+/// Without the feature `cuda` the device is refused, without a GPU it fails to open; with both it learns the same.
+#[test]
+fn a_gpu_learns_what_the_cpu_learns() -> Result<()> {
+    let sessions = Chain { keys: 31 }.sessions(300, 8, 11);
+    let (vocabulary, catalogue) = sessions.catalogue(1)?;
+    let config = SequenceConfig { device: TrainingDevice::Cuda, ..small() };
+    let mut cpu = SequenceTrainer::new(&small(), &vocabulary, catalogue.clone(), 1)?;
+    match SequenceTrainer::new(&config, &vocabulary, catalogue, 1) {
+        Ok(mut gpu) => {
+            for batches in [0..1, 1..5] {
+                let (here, there) =
+                    (learn(&mut cpu, &sessions, batches.clone())?, learn(&mut gpu, &sessions, batches)?);
+                assert!((here - there).abs() < 1e-3 * here.abs(), "{here} on the CPU, {there} on the GPU");
+            }
+        }
+        Err(Error::Config { field: "sequence.device", .. }) if !cfg!(feature = "cuda") => {}
+        Err(Error::Learn { .. }) if cfg!(feature = "cuda") => {}
+        Err(other) => return Err(other),
+    }
     Ok(())
 }
 
