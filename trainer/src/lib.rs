@@ -25,10 +25,11 @@ pub use config::{
     CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig, FitConfig, GateFitConfig, RawDemand,
     RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig, SplitConfig, TrainConfig,
 };
+pub use demand::BaselineFit;
 pub use error::{Error, Result};
 pub use evaluate::{
-    DemandReport, EvaluateOptions, Evaluation, MethodMetrics, NextKeyReport, RankMetrics, Verdict, evaluate, forecast,
-    method,
+    Decile, DemandGroup, DemandReport, EvaluateOptions, Evaluation, HorizonReport, MethodMetrics, NextKeyReport,
+    RankMetrics, Verdict, evaluate, forecast, method,
 };
 pub use fit::{EpochReport, GateReport, GateTrial, GateTrials};
 pub use progress::{OnProgress, Progress};

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The artifact format that this build writes and reads.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// One file of a version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub struct TrainingRange {
 /// `manifest.json`: what makes a directory a model version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Artifact format, 1 for this build.
+    /// Artifact format.
     pub format: u32,
     /// Version of the code that wrote it.
     pub code_version: String,
