@@ -26,10 +26,11 @@ pub use config::{
     RawBlendFit, RawDemand, RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig, SplitConfig,
     TrainConfig,
 };
+pub use demand::BaselineFit;
 pub use error::{Error, Result};
 pub use evaluate::{
-    ColdReport, DemandReport, EvaluateOptions, Evaluation, MethodMetrics, NextKeyReport, RankMetrics, Verdict,
-    evaluate, forecast, method,
+    ColdReport, Decile, DemandGroup, DemandReport, EvaluateOptions, Evaluation, HorizonReport, MethodMetrics,
+    NextKeyReport, RankMetrics, Verdict, evaluate, forecast, method,
 };
 pub use fit::{BlendReport, EpochReport, GateReport, GateTrial, GateTrials};
 pub use progress::{OnProgress, Progress};

@@ -21,7 +21,6 @@ use nearcast_datasets::{LogSource, Timestamp};
 use self::engine::SqlEngine;
 pub(crate) use self::{
     coded::CodedLog,
-    demand::DemandCell,
     pairs::{Pair, PairLimits, PairScope},
     requests::Request,
     sessions::Sessions,
