@@ -7,6 +7,7 @@ mod origin;
 mod output;
 mod progress;
 mod shutdown;
+mod track;
 mod up;
 
 use std::process::ExitCode;

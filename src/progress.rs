@@ -15,8 +15,7 @@ pub(crate) struct TrainingBar {
 impl TrainingBar {
     /// A bar that appears with the first progress.
     pub(crate) fn new() -> Self {
-        // A draw target on stderr hides itself when stderr is no terminal.
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let bar = ProgressBar::with_draw_target(None, target());
         bar.enable_steady_tick(TICK);
         Self { bar, stage: String::new() }
     }
@@ -36,6 +35,14 @@ impl TrainingBar {
             }
             Progress::Epoch(report) => {
                 let metrics = report.validation.without_repeats;
+                // Where no bar is shown, `-v` tells the same.
+                tracing::info!(
+                    epoch = report.epoch,
+                    loss = report.loss,
+                    hit_rate_20 = metrics.hit_rate_20,
+                    mrr_20 = metrics.mrr_20,
+                    "a pass ended"
+                );
                 self.bar.println(format!(
                     "epoch {:>2}  loss {:.4}  validation hit rate@20 {:.4}  MRR@20 {:.4}",
                     report.epoch, report.loss, metrics.hit_rate_20, metrics.mrr_20
@@ -90,7 +97,7 @@ pub(crate) struct ReplayBar(ProgressBar);
 impl ReplayBar {
     /// A bar that appears with the first progress.
     pub(crate) fn new() -> Self {
-        Self(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()))
+        Self(ProgressBar::with_draw_target(None, target()))
     }
 
     /// Shows one step.
@@ -112,6 +119,11 @@ impl ReplayBar {
     pub(crate) fn finish(&self) {
         self.0.finish_and_clear();
     }
+}
+
+/// Stderr, which hides bars itself when it is no terminal; in continuous integration there is nobody to watch them.
+fn target() -> ProgressDrawTarget {
+    if std::env::var_os("CI").is_some() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() }
 }
 
 /// How often the bar moves without news.

@@ -65,6 +65,7 @@ fn every_command_that_reads_a_log_refuses_a_bad_one() {
             &["profile", log][..],
             &["train", log, "--registry", "models"],
             &["evaluate", "saved", log],
+            &["compare", "saved", "saved", log],
             &["replay", log],
             &["import", "--to-oracle-general", log, "-o", "trace.bin"],
             &["up", "--log", log, "--dir", "cluster"],
@@ -79,7 +80,7 @@ fn every_command_that_reads_a_log_refuses_a_bad_one() {
 #[test]
 fn an_unknown_flag_is_refused_with_the_nearest_name() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let verbs = ["profile", "train", "evaluate", "replay", "import", "synthesize", "up", "load"];
+    let verbs = ["profile", "train", "evaluate", "compare", "replay", "import", "synthesize", "up", "load"];
     for verb in verbs.into_iter().chain(["node", "predictor", "origin", "models", "demo"]) {
         check(folder.path(), &[verb, "--no-such-flag"], &["unexpected argument '--no-such-flag' found", "Usage: "]);
     }
@@ -125,6 +126,10 @@ fn an_unknown_key_in_any_file_is_refused_with_the_nearest_name() {
     let train = ["train", LOG, "--registry", "models", "-c"];
     check(&[&train[..], &["train.toml"]].concat(), &["train.toml", "line 2", "did you mean `session_gap_seconds`?"]);
     check(&[&train[..], &["train-range.toml"]].concat(), &["fit.epochs_max is 0, but must be at least 1"]);
+    let set = ["train", LOG, "--registry", "models", "--set"];
+    check(&[&set[..], &["fit.epoch_max=3"]].concat(), &["unknown field `epoch_max`", "did you mean `epochs_max`?"]);
+    check(&[&set[..], &["fits.epochs_max=3"]].concat(), &["no section `fits`", "did you mean `fit`?"]);
+    check(&["train", LOG, "--registry", "models", "--track", "mlflow"], &["neither tb:DIR nor mlflow+http://"]);
     for arguments in
         [&["replay", LOG, "--topology", "topology.toml"][..], &["up", "--log", LOG, "--topology", "topology.toml"]]
     {

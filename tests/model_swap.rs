@@ -96,7 +96,8 @@ fn publish(folder: &Path, events: &[RequestEvent]) -> Result<String> {
     (raw.fit.epochs_max, raw.demand.epochs) = (1, 1);
     (raw.model.sequence.embedding_width, raw.model.sequence.hidden_width) = (16, 16);
     let registry = Registry::open(&folder.join("models").to_string_lossy())?;
-    let options = PublishOptions { now: Timestamp::from_micros(1), alias: Some("champion".to_owned()) };
+    let options =
+        PublishOptions { now: Timestamp::from_micros(1), alias: Some("champion".to_owned()), checkpoints: None };
     let log = LogSource::from(path.as_path());
     let published = train(&raw.try_into()?, &[log], &registry, &options, &mut |_| ())?;
     assert!(published.metrics.gate_fit.labels > 0, "{:?}", published.metrics.gate_fit);

@@ -20,7 +20,7 @@ mod sequence;
 mod tokens;
 mod vocabulary;
 
-pub use artifact::{FileRecord, Manifest, Model, ModelConfig, TrainingRange};
+pub use artifact::{FileRecord, Manifest, Model, ModelConfig, NamedBytes, TrainingRange};
 pub use blend::{
     BLEND_FEATURE_COUNT, BLEND_FEATURE_NAMES, Blend, BlendConfig, BlendContextRow, BlendExample, BlendKeyRow,
     BlendLearning, BlendLinkRow, BlendSession, Proposal, RankerState, TrainedBlend,

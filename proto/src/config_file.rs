@@ -23,6 +23,16 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     toml::from_str(text).map_err(|error| Error::ParseConfig { path: path.to_owned(), reason: explain(&error, text) })
 }
 
+/// Converts a table that is no file's, such as one that single settings were merged into; `name` stands for it in
+/// errors.
+///
+/// # Errors
+/// [`Error::ParseConfig`].
+pub fn from_table<T: DeserializeOwned>(name: &Path, table: toml::Table) -> Result<T> {
+    let refused = |error: toml::de::Error| Error::ParseConfig { path: name.to_owned(), reason: explain(&error, "") };
+    table.try_into().map_err(refused)
+}
+
 /// The known name that is closest to `name`, unless none is near.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known

@@ -9,8 +9,12 @@ use anyhow::Context;
 use comfy_table::{CellAlignment, Table, presets};
 use nearcast_datasets::LogSource;
 use nearcast_models::{Model, Registry};
-use nearcast_trainer::{DemandReport, EvaluateOptions, Evaluation, NextKeyReport, RawTrainConfig, Verdict, evaluate};
+use nearcast_trainer::{
+    DemandReport, EvaluateOptions, Evaluation, NextKeyReport, Progress, Verdict, evaluate, evaluate_in_detail,
+    replay::write_document, report_page,
+};
 
+use super::train::read_config;
 use crate::{output::Output, progress::TrainingBar};
 
 /// Arguments of `nearcast evaluate`.
@@ -28,6 +32,15 @@ pub(crate) struct Args {
     /// Training configuration, for its sections `features`, `demand` and `evaluate`.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Sets any value of the configuration by its name; may be given more than once.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    settings: Vec<String>,
+    /// Writes a page with charts: learning curves, reliability, hit rate by region and hour, and what the model knows.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// A key that the report explains, instead of the most requested ones; may be given more than once.
+    #[arg(long = "key", value_name = "KEY", requires = "report")]
+    keys: Vec<String>,
     /// Measure on what the model was trained on, too; the numbers flatter then.
     #[arg(long)]
     allow_leakage: bool,
@@ -36,19 +49,28 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   nearcast evaluate champion later/ --registry models/
+  nearcast evaluate champion later/ --registry models/ --report report.html --key /index.html
   nearcast evaluate models/versions/v0001 later.parquet --json | jq .verdicts";
 
 /// Measures a model version on a log beside baselines.
 #[expect(clippy::needless_pass_by_value, reason = "every verb takes its arguments whole")]
 pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
-    let raw = args.config.as_deref().map(RawTrainConfig::read).transpose()?.unwrap_or_default();
+    let raw = read_config(args.config.as_deref(), &args.settings)?;
     let options = EvaluateOptions { config: raw.try_into()?, allow_leakage: args.allow_leakage };
     let logs = args.logs.iter().map(|log| LogSource::parse(log)).collect::<Result<Vec<_>, _>>()?;
     let (name, model) = open(&args.model, args.registry.as_deref())?;
     let mut bar = TrainingBar::new();
-    let evaluation = evaluate(&model, &logs, &options, &mut |progress| bar.show(progress));
+    let mut show = |progress: Progress<'_>| bar.show(progress);
+    let evaluation = match &args.report {
+        None => evaluate(&model, &logs, &options, &mut show).map(|evaluation| (evaluation, None)),
+        Some(_) => evaluate_in_detail(&model, &logs, &options, &args.keys, &mut show)
+            .map(|(evaluation, details)| (evaluation, Some(details))),
+    };
     bar.finish();
-    let mut evaluation = evaluation?;
+    let (mut evaluation, details) = evaluation?;
+    if let Some((path, details)) = args.report.as_deref().zip(details) {
+        write_document(&report_page(&name, &model, &evaluation, &details)?, path)?;
+    }
     evaluation.model = Some(name);
     output.show(&evaluation, text)?;
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,6 @@
 //! The verbs of the command line, one file each.
 
+mod compare;
 mod demo;
 mod evaluate;
 mod import;
@@ -27,6 +28,8 @@ use crate::output::Output;
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Compares two model versions: settings, metrics, and how sure one may be of the difference.
+    Compare(compare::Args),
     /// The first minute: profile, train, evaluate and replay a bundled real log, offline.
     Demo(demo::Args),
     /// Measures a model version on a log beside baselines.
@@ -59,6 +62,7 @@ impl Command {
     /// Runs the verb to its end.
     pub(crate) fn run(self, output: Output) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Compare(args) => compare::run(args, output),
             Self::Demo(args) => demo::run(args, output),
             Self::Evaluate(args) => evaluate::run(args, output),
             Self::Import(args) => import::run(args, output),

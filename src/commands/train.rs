@@ -1,14 +1,25 @@
 //! `nearcast train`.
 
-use std::{path::PathBuf, process::ExitCode, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
 
-use anyhow::Context;
+use anyhow::ensure;
 use nearcast_datasets::{LogSource, Timestamp};
 use nearcast_models::Registry;
-use nearcast_trainer::{GateReport, GateTrials, PublishOptions, Published, RawTrainConfig, TrainConfig, train};
+use nearcast_trainer::{
+    CheckpointOptions, GateReport, GateTrials, METRICS_TABLE, PublishOptions, Published, REPORT, RawTrainConfig,
+    TRAIN_CONFIG, TrainConfig, checkpoint_name, train,
+};
 
 use super::evaluate;
-use crate::{output::Output, progress::TrainingBar};
+use crate::{
+    output::{Output, note},
+    progress::TrainingBar,
+    track::{Target, Trackers},
+};
 
 /// Arguments of `nearcast train`.
 #[derive(Debug, clap::Args)]
@@ -35,44 +46,121 @@ pub(crate) struct Args {
     /// Decides everything random: the same seed and logs give the same weights, byte for byte.
     #[arg(long)]
     seed: Option<u64>,
+    /// Sets any value of the configuration by its name; may be given more than once.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    settings: Vec<String>,
     /// Alias to point at the new version [default: champion, if there is none yet].
     #[arg(long, value_name = "NAME")]
     alias: Option<String>,
+    /// Where to track the run: `tb:DIR` for TensorBoard, `mlflow+http://HOST:PORT[/EXPERIMENT]` for MLflow; may be given
+    /// more than once. A server that is away is reported and stops nothing.
+    #[arg(long, value_name = "TARGET")]
+    track: Vec<Target>,
+    /// Goes on from the checkpoint of a training that was interrupted, to the same bytes.
+    #[arg(long, conflicts_with = "no_checkpoints")]
+    resume: bool,
+    /// Folder for checkpoints, removed when the version is published [default: one below a local registry or the current
+    /// folder, named after configuration and logs].
+    #[arg(long, value_name = "DIR")]
+    checkpoints: Option<PathBuf>,
+    /// Longest time between checkpoints; one is written after every pass anyway.
+    #[arg(long, value_name = "MINUTES", default_value_t = 10.0)]
+    checkpoint_minutes: f64,
+    /// Writes no checkpoints.
+    #[arg(long, conflicts_with = "checkpoints")]
+    no_checkpoints: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   nearcast train datasets/samples/web-1995.parquet --registry models/
   nearcast train logs/ --registry s3://bucket/models -c train.toml
-  nearcast train logs/ --registry models/ --alias challenger --seed 7 --json | jq .evaluation.verdicts";
+  nearcast train logs/ --registry models/ --alias challenger --seed 7 --json | jq .evaluation.verdicts
+  nearcast train logs/ --registry models/ --set fit.epochs_max=20 --set model.sequence.embedding_width=128
+  nearcast train logs/ --registry models/ --resume
+  nearcast train logs/ --registry models/ --track tb:runs/first --track mlflow+http://localhost:5000/prefetch
+
+The split is by time: the model is measured on what comes after everything it learned from.";
 
 /// Trains a model version from Parquet logs and publishes it.
+#[expect(clippy::needless_pass_by_value, reason = "every verb takes its arguments whole")]
 pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let config = args.config()?;
     let logs = args.logs.iter().map(|log| LogSource::parse(log)).collect::<Result<Vec<_>, _>>()?;
     let registry = Registry::open(&args.registry)?;
     registry.check_writable()?;
-    let options = PublishOptions { now: now(), alias: args.alias };
+    let checkpoints = args.checkpoint_options(&config)?;
+    let options = PublishOptions { now: now(), alias: args.alias.clone(), checkpoints: checkpoints.clone() };
+    let mut trackers = Trackers::begin(&args.track, &config.raw, &args.logs)?;
     let mut bar = TrainingBar::new();
-    let published = train(&config, &logs, &registry, &options, &mut |progress| bar.show(progress));
+    let published = train(&config, &logs, &registry, &options, &mut |progress| {
+        bar.show(progress);
+        trackers.hear(progress);
+    });
     bar.finish();
-    let published = published.context("nothing was published")?;
+    let published = match published {
+        Ok(published) => published,
+        Err(error) => {
+            trackers.fail(&error.to_string());
+            note_checkpoint(checkpoints.as_ref());
+            return Err(anyhow::Error::new(error).context("nothing was published"));
+        }
+    };
+    let files =
+        VERSION_FILES.into_iter().map(|name| Ok(registry.file(published.version, name)?.map(|file| (name, file))));
+    let files = files.collect::<nearcast_models::Result<Vec<_>>>()?;
+    let files: Vec<_> = files.into_iter().flatten().collect();
+    trackers.finish(&published.metrics, &published.version.to_string(), &files);
     output.show(&published, |published| text(published, &args.registry))?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// Says after a failure what is left to go on from.
+fn note_checkpoint(checkpoints: Option<&CheckpointOptions>) {
+    if let Some(CheckpointOptions { folder, .. }) =
+        checkpoints.filter(|options| options.folder.join("current").exists())
+    {
+        note(&format!("the last good checkpoint is in {}; `--resume` goes on from it", folder.display()));
+    }
+}
+
 impl Args {
     fn config(&self) -> anyhow::Result<TrainConfig> {
-        let mut raw = match &self.config {
-            Some(path) => RawTrainConfig::read(path)?,
-            None => RawTrainConfig::default(),
-        };
+        let mut raw = read_config(self.config.as_deref(), &self.settings)?;
         raw.seed = self.seed.unwrap_or(raw.seed);
         raw.split.train_share = self.train_share.unwrap_or(raw.split.train_share);
         raw.split.validation_share = self.validation_share.unwrap_or(raw.split.validation_share);
         raw.fit.epochs_max = self.epochs.unwrap_or(raw.fit.epochs_max);
         Ok(raw.try_into()?)
     }
+
+    fn checkpoint_options(&self, config: &TrainConfig) -> anyhow::Result<Option<CheckpointOptions>> {
+        if self.no_checkpoints {
+            return Ok(None);
+        }
+        let minutes = self.checkpoint_minutes;
+        ensure!((0.0..=1e6).contains(&minutes), "--checkpoint-minutes is {minutes}, but must be from 0 to 1000000");
+        let folder = match &self.checkpoints {
+            Some(folder) => folder.clone(),
+            None => {
+                let is_local = !self.registry.contains("://");
+                let root = if is_local { Path::new(&self.registry).join("checkpoints") } else { "checkpoints".into() };
+                root.join(checkpoint_name(&config.raw, &self.logs)?)
+            }
+        };
+        let every = Duration::from_secs_f64(minutes * 60.0);
+        if !self.resume && folder.join("current").exists() {
+            let folder = folder.display();
+            note(&format!("{folder} holds a checkpoint of an interrupted training; starting anew, without `--resume`"));
+        }
+        Ok(Some(CheckpointOptions { folder, every, clock: now, resume: self.resume }))
+    }
+}
+
+/// The configuration in a file, or the default one, with single values set.
+pub(crate) fn read_config(path: Option<&Path>, settings: &[String]) -> anyhow::Result<RawTrainConfig> {
+    let raw = path.map(RawTrainConfig::read).transpose()?.unwrap_or_default();
+    Ok(raw.set(settings)?)
 }
 
 fn text(published: &Published, registry: &str) -> String {
@@ -111,8 +199,11 @@ fn gate(report: &GateReport) -> String {
     lines.join("\n")
 }
 
+/// What an experiment tracker keeps of a version.
+const VERSION_FILES: [&str; 5] = ["MODEL_CARD.md", "metrics.json", METRICS_TABLE, REPORT, TRAIN_CONFIG];
+
 /// The time that a version is stamped with.
-#[expect(clippy::disallowed_methods, reason = "the shell's clock: it only dates the manifest")]
+#[expect(clippy::disallowed_methods, reason = "the shell's clock: it dates what is written and says when to save")]
 pub(crate) fn now() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))

@@ -95,7 +95,7 @@ pub(crate) fn play(place: &Place) -> anyhow::Result<DemoReport> {
 }
 
 fn run_training(log: &LogSource, registry: &Registry) -> anyhow::Result<Published> {
-    let options = PublishOptions { now: now(), alias: Some(ALIAS.to_owned()) };
+    let options = PublishOptions { now: now(), alias: Some(ALIAS.to_owned()), checkpoints: None };
     let mut bar = TrainingBar::new();
     let published = train(&config()?, std::slice::from_ref(log), registry, &options, &mut |step| bar.show(step));
     bar.finish();

@@ -59,6 +59,28 @@ pub enum Error {
         /// The end of the training range.
         end: String,
     },
+    /// A training cannot be saved, or gone on with.
+    #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    /// A pass over the training sessions failed.
+    #[error("pass {epoch} over the training sessions failed")]
+    Pass {
+        /// The pass, from 1.
+        epoch: usize,
+        /// Why it failed.
+        source: nearcast_models::Error,
+    },
+    /// The report of a version could not be drawn.
+    #[error("the report could not be made")]
+    Report(#[source] Box<crate::replay::ReplayError>),
+    /// A single setting of the command line cannot be understood.
+    #[error("`--set {setting}` cannot be used: {reason}; write `section.key=value`, such as `fit.epochs_max=3`")]
+    Setting {
+        /// The setting.
+        setting: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Writing the coded log failed.
     #[error("writing the coded log failed; is the scratch disk full?")]
     ScratchFormat(#[from] parquet::errors::ParquetError),

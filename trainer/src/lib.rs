@@ -5,14 +5,17 @@
 //! engine and nodes that serve.
 
 mod card;
+mod checkpoint;
 mod config;
 mod demand;
 mod error;
 mod evaluate;
 mod features;
 mod fit;
+mod metrics;
 mod progress;
 pub mod replay;
+mod report;
 mod split;
 #[cfg(test)]
 mod testing;
@@ -21,6 +24,7 @@ mod tests;
 mod time;
 mod train;
 
+pub use checkpoint::{CheckpointError, CheckpointOptions, checkpoint_name};
 pub use config::{
     BlendFitConfig, CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig, FitConfig, GateFitConfig,
     RawBlendFit, RawDemand, RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig, SplitConfig,
@@ -29,9 +33,15 @@ pub use config::{
 pub use demand::BaselineFit;
 pub use error::{Error, Result};
 pub use evaluate::{
-    ColdReport, Decile, DemandGroup, DemandReport, EvaluateOptions, Evaluation, HorizonReport, MethodMetrics,
-    NextKeyReport, RankMetrics, Verdict, evaluate, forecast, method,
+    Blocks, ColdReport, CompareOptions, Comparison, Contender, Decile, DemandGroup, DemandReport, EvaluateOptions,
+    Evaluation, HorizonReport, Interval, Measured, MethodMetrics, MetricDifference, NextKeyReport, RankMetrics,
+    RecordedMetric, SettingDifference, Verdict, compare, evaluate, evaluate_in_detail, forecast, method,
 };
 pub use fit::{BlendReport, EpochReport, GateReport, GateTrial, GateTrials};
+pub use metrics::MetricRow;
 pub use progress::{OnProgress, Progress};
-pub use train::{CoAccessReport, DataReport, DemandFitReport, PublishOptions, Published, TrainMetrics, train};
+pub use report::{Details, report_page};
+pub use train::{
+    CoAccessReport, DataReport, DemandFitReport, METRICS_TABLE, PublishOptions, Published, REPORT, TRAIN_CONFIG,
+    TrainMetrics, train,
+};

@@ -42,7 +42,7 @@ fn log_of(folder: &Path, changed_from: i64) -> LogSource {
 
 fn run_training(folder: &Path, log: &LogSource, config: &TrainConfig) -> Result<(Published, Arc<Model>)> {
     let registry = Registry::open(folder.join("models").to_str().unwrap())?;
-    let options = PublishOptions { now: Timestamp::from_micros(0), alias: None };
+    let options = PublishOptions { now: Timestamp::from_micros(0), alias: None, checkpoints: None };
     let published = train(config, std::slice::from_ref(log), &registry, &options, &mut |_| ())?;
     let (_, model) = registry.load(&published.version.to_string())?;
     Ok((published, Arc::new(model)))

@@ -1,14 +1,15 @@
 //! Training: from request logs to a published model version.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 
 use nearcast_datasets::{LogSource, Timestamp};
 use nearcast_models::{Manifest, Model, Registry, SequenceModel, TrainingRange, VersionName, Vocabulary};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EpochReport, Error, Evaluation, GateReport, Result, TrainConfig,
+    EpochReport, Error, Evaluation, GateReport, RawTrainConfig, Result, TrainConfig,
     card::card,
+    checkpoint::{CheckpointOptions, Checkpoints, Saver},
     demand::{BaselineFit, fit_baselines},
     evaluate::{evaluate_part, validate},
     features::{Features, Sessions, TimeRange},
@@ -16,7 +17,9 @@ use crate::{
         BlendPlan, BlendReport, Catalogue, DemandAsk, DemandSet, EarlyStop, FitPlan, GatePlan, ItemMap, PlacementPlan,
         RegionMap, find_best_epoch, fit_coaccess, fit_placement, fit_sequence,
     },
+    metrics::parquet_table,
     progress::{OnProgress, Progress},
+    report::{self, Details},
     split::Parts,
     time::rfc3339,
 };
@@ -28,6 +31,8 @@ pub struct PublishOptions {
     pub now: Timestamp,
     /// The alias to point at the version; without one, `champion` if nothing is the champion yet.
     pub alias: Option<String>,
+    /// Where and how often to save what was learned so far; nowhere when there are none.
+    pub checkpoints: Option<CheckpointOptions>,
 }
 
 /// A version that training published.
@@ -135,26 +140,46 @@ pub fn train(
     options: &PublishOptions,
     progress: OnProgress<'_>,
 ) -> Result<Published> {
+    options.checkpoints.iter().try_for_each(|options| Checkpoints::check(options, &config.raw))?;
     let features = Features::prepare(logs, &config.features, progress)?;
     let parts = Parts::cut(&features, &config.split)?;
+    let mut saver = Saver::default();
+    if let Some(options) = &options.checkpoints {
+        let (checkpoints, saved) = Checkpoints::open(options, &config.raw, &features.log)?;
+        saver = Saver { checkpoints: Some(checkpoints), saved };
+    }
     let training = Training { config, logs, features: &features, parts };
-    let model = training.run(options.now, progress)?;
+    let (model, details) = training.run(options.now, &mut saver, progress)?;
     progress(Progress::Stage("publishing"));
     let metrics: TrainMetrics = serde_json::from_value(model.metrics.clone()).map_err(Error::Metrics)?;
-    let (version, alias) = publish(&model, &features, registry, options.alias.as_deref())?;
+    let attachments = [
+        (TRAIN_CONFIG, toml_text(&config.raw)?.into_bytes()),
+        (METRICS_TABLE, parquet_table(&metrics.rows())?),
+        (REPORT, report(&metrics, &details)?.into_bytes()),
+    ];
+    let staged = features.log.scratch().join("version");
+    model.save_with(&staged, &attachments)?;
+    let (version, alias) = publish(&staged, registry, options.alias.as_deref())?;
+    if let Some(checkpoints) = saver.checkpoints {
+        checkpoints.discard();
+    }
     Ok(Published { schema: SCHEMA, version, alias, metrics })
 }
 
-/// Saves beside the scratch data, publishes from there, and only then moves the alias.
-fn publish(
-    model: &Model,
-    features: &Features,
-    registry: &Registry,
-    alias: Option<&str>,
-) -> Result<(VersionName, Option<String>)> {
-    let staged = features.log.scratch().join("version");
-    model.save(&staged)?;
-    let version = registry.publish(&staged)?;
+/// The configuration as `train.toml` has it.
+fn toml_text(raw: &RawTrainConfig) -> Result<String> {
+    Ok(raw.table()?.to_string())
+}
+
+/// `report.html` of the version.
+fn report(metrics: &TrainMetrics, details: &Details) -> Result<String> {
+    let page = report::page("Nearcast model", Some(metrics), &metrics.evaluation, details);
+    page.map_err(|error| Error::Report(Box::new(error)))
+}
+
+/// Publishes what was saved, and only then moves the alias.
+fn publish(staged: &Path, registry: &Registry, alias: Option<&str>) -> Result<(VersionName, Option<String>)> {
+    let version = registry.publish(staged)?;
     let alias = match alias {
         Some(alias) => Some(alias),
         None if registry.aliases()?.contains_key(CHAMPION) => None,
@@ -176,13 +201,14 @@ struct Training<'a> {
 }
 
 impl Training<'_> {
-    fn run(&self, now: Timestamp, progress: OnProgress<'_>) -> Result<Model> {
+    fn run(&self, now: Timestamp, saver: &mut Saver, progress: OnProgress<'_>) -> Result<(Model, Details)> {
         let training = self.parts.training();
         let sessions = self.sessions(training)?;
         let catalogue = Catalogue::build(self.features, training, &self.config.model.vocabulary)?;
-        let (known, EarlyStop { epochs, best_epoch, best }) = self.find_best_epoch(progress)?;
+        let (known, found) = self.find_best_epoch(saver, progress)?;
         progress(Progress::Stage("fitting with the validation slice"));
-        let sequence = fit_sequence(&self.plan(&catalogue, &sessions), best_epoch, progress)?;
+        let sequence = fit_sequence(&self.plan(&catalogue, &sessions), saver, &found, progress)?;
+        let EarlyStop { epochs, best_epoch, best } = found;
         progress(Progress::Stage("counting co-access"));
         let coaccess = fit_coaccess(self.features, training, &self.config.model.coaccess)?;
         progress(Progress::Stage("fitting the blend"));
@@ -213,11 +239,14 @@ impl Training<'_> {
         progress(Progress::Stage("fitting the gate"));
         let (mut model, gate_fit) = self.fit_gate(known, best, model)?;
         let evaluation = evaluate_part(self.features, &model, Some(training), self.parts.test, self.config, progress)?;
+        progress(Progress::Stage("looking closer"));
+        let most = self.config.evaluate.predictions_max.min(DETAIL_PREDICTIONS_MAX);
+        let details = Details::measure(self.features, &model, self.parts.test, most, &[], progress)?;
         let metrics =
             TrainMetrics { data, epochs, best_epoch, coaccess_fit, blend_fit, demand_fit, gate_fit, evaluation };
         model.card = card(&metrics);
         model.metrics = serde_json::to_value(&metrics).map_err(Error::Metrics)?;
-        Ok(model)
+        Ok((model, details))
     }
 
     /// Gives `model` a gate, fitted with the `known` vocabulary and the `best` network, which have not seen the validation
@@ -267,14 +296,14 @@ impl Training<'_> {
     }
 
     /// Finds out on the validation slice how long to fit, with the vocabulary that would have been known before it.
-    fn find_best_epoch(&self, progress: OnProgress<'_>) -> Result<(Vocabulary, EarlyStop)> {
+    fn find_best_epoch(&self, saver: &mut Saver, progress: OnProgress<'_>) -> Result<(Vocabulary, EarlyStop)> {
         let Self { config, features, parts, .. } = self;
         let catalogue = Catalogue::build(features, parts.fit, &config.model.vocabulary)?;
         let sessions = self.sessions(parts.fit)?;
         let items = ItemMap::new(features, &catalogue.vocabulary);
         let most = config.fit.validation_predictions_max;
         let validate = |model: &SequenceModel| validate(features, parts.validation, model, &items, most);
-        let early_stop = find_best_epoch(&self.plan(&catalogue, &sessions), validate, progress)?;
+        let early_stop = find_best_epoch(&self.plan(&catalogue, &sessions), saver, validate, progress)?;
         Ok((catalogue.vocabulary, early_stop))
     }
 
@@ -346,6 +375,14 @@ fn span(range: TimeRange) -> Range<Timestamp> {
     range.start..range.end
 }
 
+/// The file of a version with everything it was made with.
+pub const TRAIN_CONFIG: &str = "train.toml";
+/// The file of a version with its metrics as a table.
+pub const METRICS_TABLE: &str = "metrics.parquet";
+/// The file of a version with its report for people.
+pub const REPORT: &str = "report.html";
+/// Predictions that the report of a training looks at.
+const DETAIL_PREDICTIONS_MAX: usize = 10_000;
 const SCHEMA: &str = "nearcast.train/1";
 /// The alias that serves when nothing else was decided.
 const CHAMPION: &str = "champion";

@@ -9,7 +9,7 @@ use std::{
 use crate::{Error, FileRecord, Result};
 
 /// One file of an artifact with its content.
-pub(crate) type NamedBytes = (&'static str, Vec<u8>);
+pub type NamedBytes = (&'static str, Vec<u8>);
 
 impl FileRecord {
     /// What the manifest says of a file with this content.

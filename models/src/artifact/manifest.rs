@@ -92,8 +92,7 @@ impl Manifest {
             let (path, file) = (path.to_owned(), MANIFEST.to_owned());
             return Err(Error::ArtifactHash { path, file, found, expected: manifest.seal });
         }
-        let plain = |name: &String| !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':']);
-        if let Some(name) = manifest.files.keys().find(|name| !plain(name)) {
+        if let Some(name) = manifest.files.keys().find(|name| !is_plain_name(name)) {
             return Err(Error::content(MANIFEST, format!("`{name}` is no plain file name")));
         }
         match FILES_REQUIRED.into_iter().find(|name| !manifest.files.contains_key(*name)) {
@@ -122,4 +121,9 @@ impl Manifest {
         }
         Ok(bytes)
     }
+}
+
+/// Whether a file of this name can only lie in the version's own folder, and shows there.
+pub(super) fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':'])
 }

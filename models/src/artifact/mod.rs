@@ -9,6 +9,7 @@ mod tensors;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use files::NamedBytes;
 pub use manifest::{FileRecord, Manifest, TrainingRange};
 pub use model::{Model, ModelConfig};
 pub(crate) use model::{read_all, read_manifest};

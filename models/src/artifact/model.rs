@@ -10,6 +10,7 @@ use crate::{
     artifact::{
         CARD, COACCESS, CONFIG, CONTEXTS, GATE, LINKS, MANIFEST, METRICS, TENSORS, VOCABULARY, blend,
         files::{self, NamedBytes},
+        manifest::is_plain_name,
         tables, tensors,
     },
 };
@@ -64,6 +65,15 @@ impl Model {
     /// [`Error::File`] when it cannot be written or `dir` exists; [`Error::ArtifactContent`] when its parts do not
     /// belong together.
     pub fn save(&self, dir: &Path) -> Result<Manifest> {
+        self.save_with(dir, &[])
+    }
+
+    /// As [`save`](Self::save), with further files for people, such as a report: they are sealed like the others, and
+    /// loading passes over them.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save); [`Error::ArtifactContent`] also when a name is taken or no plain file name.
+    pub fn save_with(&self, dir: &Path, attachments: &[NamedBytes]) -> Result<Manifest> {
         self.check_parts()?;
         let mut contents: Vec<NamedBytes> = vec![
             (TENSORS, tensors::write(self)?),
@@ -77,6 +87,12 @@ impl Model {
         ];
         if let Some(gate) = &self.gate {
             contents.push((GATE, json(GATE, gate)?));
+        }
+        for (name, bytes) in attachments {
+            if contents.iter().any(|(taken, _)| taken == name) || *name == MANIFEST || !is_plain_name(name) {
+                return Err(Error::content(name, "its name is taken, or no plain file name"));
+            }
+            contents.push((name, bytes.clone()));
         }
         let records = contents.iter().map(|(name, bytes)| ((*name).to_owned(), FileRecord::of(bytes)));
         let manifest = self.manifest.clone().sealed(records.collect())?;

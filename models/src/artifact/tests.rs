@@ -118,6 +118,27 @@ fn the_same_model_is_saved_as_the_same_bytes() -> Result<()> {
 }
 
 #[test]
+fn attachments_are_sealed_with_the_version_and_do_not_hinder_loading() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("v");
+    let manifest = model(1_000)?.save_with(&dir, &[("report.html", b"<p>".to_vec())])?;
+    assert_eq!(manifest.files["report.html"].bytes, 3);
+    Model::load(&dir)?;
+    let registry = crate::Registry::open(&folder.path().join("registry").display().to_string())?;
+    let version = registry.publish(&dir)?;
+    assert_eq!(registry.file(version, "report.html")?.as_deref(), Some(&b"<p>"[..]));
+    assert_eq!(registry.file(version, "absent.html")?, None);
+    fs::write(folder.path().join("registry/versions/v0001/report.html"), "<q>").unwrap();
+    assert!(matches!(registry.file(version, "report.html"), Err(Error::ArtifactHash { .. })));
+    assert!(matches!(registry.verify(version), Err(Error::ArtifactHash { .. })));
+    for name in [CARD, MANIFEST, "../report.html", ".hidden", ""] {
+        let refused = model(1_000)?.save_with(&folder.path().join("w"), &[(name, Vec::new())]);
+        assert!(matches!(refused, Err(Error::ArtifactContent { .. })), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
 fn saving_never_replaces_what_is_there_and_leaves_nothing_half_done() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("v");

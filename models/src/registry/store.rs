@@ -138,6 +138,18 @@ impl Registry {
         artifact::read_manifest(&self.place(version), self.reader(version))
     }
 
+    /// One file of a version, compared with its hash; `None` when the version has no such file.
+    ///
+    /// # Errors
+    /// The `Artifact…` variants when the file is damaged or missing.
+    pub fn file(&self, version: VersionName, name: &str) -> Result<Option<Vec<u8>>> {
+        let manifest = self.manifest(version)?;
+        if !manifest.files.contains_key(name) {
+            return Ok(None);
+        }
+        manifest.check(&self.place(version), name, self.reader(version)).map(Some)
+    }
+
     /// Loads the version with this name or behind this alias, after checking every hash.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc, thread};
 
-use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory};
 use tempfile::TempDir;
 
 use crate::{Error, Registry, Result, VersionName, artifact::tests::model};
@@ -139,6 +139,50 @@ fn damage_is_found_and_what_is_not_whole_is_not_published() -> Result<()> {
     fs::remove_file(world.saved.join("config.toml")).expect("the file can be removed");
     assert!(matches!(registry.publish(&world.saved), Err(Error::ArtifactFiles { state: "missing", .. })));
     assert_eq!(registry.list()?.len(), 1, "a refused version takes no number");
+    Ok(())
+}
+
+/// A trainer that dies while it publishes leaves a claim and some files, but never the manifest, which comes last.
+#[test]
+fn an_interrupted_publication_is_no_version_and_hinders_nobody() -> Result<()> {
+    let world = World::new()?;
+    let folder = world.folder.path().join("registry");
+    for (name, text) in [("claims/v0001", ""), ("versions/v0001/model.safetensors", "half")] {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("writable");
+        fs::write(path, text).expect("writable");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let store = Arc::new(InMemory::new());
+    let local = world.local()?;
+    let remote = Registry::with_store(Arc::clone(&store) as Arc<dyn ObjectStore>, "team/models");
+    for name in ["claims/v0001", "versions/v0001/model.safetensors"] {
+        let path = object_store::path::Path::from(format!("team/models/{name}"));
+        runtime.block_on(store.put(&path, "half".into())).expect("it is in memory");
+    }
+    for registry in [local, remote] {
+        assert!(registry.list()?.is_empty());
+        assert!(matches!(registry.load("v0001"), Err(Error::AliasOrVersionUnknown { .. })));
+        assert!(matches!(registry.alias("champion", V1), Err(Error::AliasOrVersionUnknown { .. })));
+        assert_eq!(registry.publish(&world.saved)?, V2);
+        assert_eq!(registry.list()?.len(), 1);
+        registry.verify(V2)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_version_of_a_newer_format_is_refused_by_every_action_and_named() -> Result<()> {
+    let world = World::new()?;
+    let registry = world.local()?;
+    registry.publish(&world.saved)?;
+    let path = world.folder.path().join("registry/versions/v0001/manifest.json");
+    let manifest = fs::read_to_string(&path).expect("readable").replace("\"format\": 2", "\"format\": 9");
+    fs::write(path, manifest).expect("writable");
+    for refused in [registry.load("v0001").err(), registry.verify(V1).err(), registry.list().err()] {
+        let said = refused.expect("it is refused").to_string();
+        assert!(said.contains("versions/v0001 has format 9, this build reads format 2"), "{said}");
+    }
     Ok(())
 }
 

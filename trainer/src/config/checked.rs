@@ -30,6 +30,8 @@ pub struct TrainConfig {
     pub evaluate: EvaluateConfig,
     /// Sizes and learning rates of the models.
     pub model: ModelConfig,
+    /// The configuration as it was written, every default spelt out.
+    pub raw: RawTrainConfig,
 }
 
 /// Checked `[split]`.
@@ -160,7 +162,10 @@ impl TryFrom<RawTrainConfig> for TrainConfig {
     type Error = Error;
 
     fn try_from(raw: RawTrainConfig) -> Result<Self> {
+        // TOML has no larger integers, and every version carries its configuration as TOML.
+        require(i64::try_from(raw.seed).is_ok(), "seed", raw.seed, "at most 9223372036854775807")?;
         Ok(Self {
+            raw: raw.clone(),
             seed: raw.seed,
             split: raw.split.try_into()?,
             features: raw.features.try_into()?,

@@ -2,6 +2,7 @@
 
 mod checked;
 mod raw;
+mod settings;
 
 pub use self::{
     checked::{

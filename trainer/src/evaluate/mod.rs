@@ -2,9 +2,12 @@
 
 mod baselines;
 mod blend;
+mod bootstrap;
 mod cold;
+mod compare;
 mod demand;
 mod next_key;
+mod outcomes;
 mod rank;
 mod report;
 mod walk;
@@ -13,15 +16,21 @@ use nearcast_datasets::{LogSource, Timestamp};
 use nearcast_models::Model;
 
 pub use self::{
+    bootstrap::{Blocks, Interval},
     cold::ColdReport,
+    compare::{
+        CompareOptions, Comparison, Contender, Measured, MetricDifference, RecordedMetric, SettingDifference, compare,
+    },
     demand::{Decile, DemandGroup, DemandReport, HorizonReport, forecast},
     next_key::{NextKeyReport, method},
     rank::{MethodMetrics, RankMetrics},
     report::{Evaluation, Verdict},
 };
 pub(crate) use self::{
+    compare::{differing, name_values},
     demand::{measure_demand, published_baselines},
     next_key::{measure, validate},
+    outcomes::{Outcome, Reliability, outcomes},
 };
 use crate::{
     Error, Result, TrainConfig,
@@ -29,6 +38,7 @@ use crate::{
     features::{Features, TimeRange},
     fit::{DemandAsk, DemandSet, ItemMap, RegionMap},
     progress::{OnProgress, Progress},
+    report::Details,
     time::rfc3339,
 };
 
@@ -51,6 +61,35 @@ pub fn evaluate(
     options: &EvaluateOptions,
     progress: OnProgress<'_>,
 ) -> Result<Evaluation> {
+    Ok(evaluate_range(model, logs, options, progress)?.1)
+}
+
+/// As [`evaluate()`], with a closer look at the same range for a report; it explains `keys`, or the most requested ones
+/// when none is asked for.
+///
+/// # Errors
+/// As [`evaluate()`].
+pub fn evaluate_in_detail(
+    model: &Model,
+    logs: &[LogSource],
+    options: &EvaluateOptions,
+    keys: &[String],
+    progress: OnProgress<'_>,
+) -> Result<(Evaluation, Details)> {
+    let (features, evaluation, range) = evaluate_range(model, logs, options, progress)?;
+    progress(Progress::Stage("looking closer"));
+    let most = options.config.evaluate.predictions_max;
+    let details = Details::measure(&features, model, range, most, keys, progress)?;
+    Ok((evaluation, details))
+}
+
+/// The evaluation, with the log and the range that it was made on.
+fn evaluate_range(
+    model: &Model,
+    logs: &[LogSource],
+    options: &EvaluateOptions,
+    progress: OnProgress<'_>,
+) -> Result<(Features, Evaluation, TimeRange)> {
     let features = Features::prepare(logs, &options.config.features, progress)?;
     let (first, last) = (features.log.first, features.log.last);
     let end = Timestamp::from_micros(last.micros().saturating_add(1));
@@ -63,7 +102,7 @@ pub fn evaluate(
     let test = TimeRange { start, end };
     let mut evaluation = evaluate_part(&features, model, trained, test, &options.config, progress)?;
     evaluation.leaks = leaks;
-    Ok(evaluation)
+    Ok((features, evaluation, test))
 }
 
 /// Measures `model` on `test`; baselines are counted on `trained`, when the log reaches that far back.

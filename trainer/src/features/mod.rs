@@ -7,6 +7,7 @@ mod coded;
 mod columns;
 mod demand;
 mod engine;
+mod hours;
 mod pairs;
 mod requests;
 mod sessions;
@@ -21,6 +22,7 @@ use nearcast_datasets::{LogSource, Timestamp};
 use self::engine::SqlEngine;
 pub(crate) use self::{
     coded::CodedLog,
+    hours::HOUR_MICROS,
     pairs::{Pair, PairLimits, PairScope},
     requests::Request,
     sessions::Sessions,

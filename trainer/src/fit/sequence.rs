@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Catalogue;
 use crate::{
-    MethodMetrics, Result,
+    Error, MethodMetrics, Result,
+    checkpoint::{Pass, Phase, Position, Saved, Saver},
     config::FitConfig,
     features::Sessions,
     progress::{OnProgress, Progress},
@@ -41,41 +42,60 @@ pub(crate) struct EarlyStop {
 /// learn from the validation slice too and is fitted anew; the one returned has not seen that slice.
 ///
 /// # Errors
-/// [`nearcast_models::Error::LossNotFinite`] and whatever `validate` raises.
+/// [`Error::Pass`] when fitting fails, and whatever saving and `validate` raise.
 pub(crate) fn find_best_epoch(
     plan: &FitPlan<'_>,
+    saver: &mut Saver,
     mut validate: impl FnMut(&SequenceModel) -> Result<MethodMetrics>,
     progress: OnProgress<'_>,
 ) -> Result<EarlyStop> {
-    let mut fitting = Fitting::start(plan)?;
-    let mut epochs: Vec<EpochReport> = Vec::new();
-    let mut best = fitting.trainer.snapshot()?;
-    let (mut best_epoch, mut best_mrr) = (0, f64::NEG_INFINITY);
-    for epoch in 1..=plan.fit.epochs_max {
-        let (requests, loss) = fitting.run_epoch(epoch, progress)?;
+    let (mut epochs, mut best_epoch, mut best) = (Vec::new(), 0, None);
+    if let Some(Saved { position, best: saved, .. }) = &saver.saved {
+        epochs.clone_from(&position.epochs);
+        best_epoch = position.best_epoch;
+        best = saved.as_ref().map(|bytes| Ok::<_, Error>(plan.restore(bytes)?.snapshot()?)).transpose()?;
+        epochs.iter().for_each(|report| progress(Progress::Epoch(report)));
+    }
+    let is_over = saver.saved.as_ref().is_some_and(|saved| saved.position.phase == Phase::Last);
+    let mut fitting = if is_over { None } else { Some(Fitting::begin(plan, Phase::Search, saver)?) };
+    while let Some(fitting) = fitting.as_mut().filter(|_| epochs.len() < plan.fit.epochs_max) {
+        if !epochs.is_empty() && epochs.len() - best_epoch >= plan.fit.patience {
+            break;
+        }
+        let epoch = epochs.len() + 1;
+        let (requests, loss) = fitting.run_epoch(saver, (&epochs, best_epoch), progress)?;
         let snapshot = fitting.trainer.snapshot()?;
         let validation = validate(&snapshot)?;
         let report = EpochReport { epoch, requests, loss, validation };
         progress(Progress::Epoch(&report));
+        let mrr = |report: &EpochReport| report.validation.without_repeats.mrr_20;
+        let is_best = best_epoch == 0 || mrr(&report) > mrr(&epochs[best_epoch - 1]);
         epochs.push(report);
-        let reached = validation.without_repeats.mrr_20;
-        if reached > best_mrr {
-            (best_epoch, best_mrr, best) = (epoch, reached, snapshot);
-        } else if epoch - best_epoch >= plan.fit.patience {
-            break;
+        if is_best {
+            (best_epoch, best) = (epoch, Some(snapshot));
         }
+        fitting.save(saver, (&epochs, best_epoch), is_best)?;
     }
+    // The first pass is always the best so far, and there is always a first one.
+    let best = best.expect("at least one pass ended");
     Ok(EarlyStop { epochs, best_epoch, best })
 }
 
-/// Fits for exactly `epochs` passes, without looking at any validation.
+/// Fits for exactly as many passes as `found` says are best, without looking at any validation.
 ///
 /// # Errors
-/// [`nearcast_models::Error::LossNotFinite`].
-pub(crate) fn fit_sequence(plan: &FitPlan<'_>, epochs: usize, progress: OnProgress<'_>) -> Result<SequenceModel> {
-    let mut fitting = Fitting::start(plan)?;
-    for epoch in 1..=epochs {
-        fitting.run_epoch(epoch, progress)?;
+/// [`Error::Pass`] when fitting fails, and whatever saving raises.
+pub(crate) fn fit_sequence(
+    plan: &FitPlan<'_>,
+    saver: &mut Saver,
+    found: &EarlyStop,
+    progress: OnProgress<'_>,
+) -> Result<SequenceModel> {
+    let search = (&found.epochs[..], found.best_epoch);
+    let mut fitting = Fitting::begin(plan, Phase::Last, saver)?;
+    while fitting.passes < found.best_epoch {
+        fitting.run_epoch(saver, search, progress)?;
+        fitting.save(saver, search, false)?;
     }
     Ok(fitting.trainer.finish()?)
 }
@@ -95,38 +115,87 @@ pub(crate) struct FitPlan<'a> {
     pub(crate) seed: u64,
 }
 
+impl FitPlan<'_> {
+    fn restore(&self, bytes: &[u8]) -> Result<SequenceTrainer> {
+        let Catalogue { vocabulary, items, .. } = self.catalogue;
+        Ok(SequenceTrainer::restore(self.config, vocabulary, items.clone(), bytes)?)
+    }
+}
+
+/// The passes of the search that ended, and which of them is the best.
+type Search<'a> = (&'a [EpochReport], usize);
+
 /// A fit under way.
 #[derive(Debug)]
 struct Fitting<'a> {
     plan: &'a FitPlan<'a>,
+    phase: Phase,
     trainer: SequenceTrainer,
     coded: Vec<u32>,
     rng: ChaCha8Rng,
+    /// Passes that ended.
+    passes: usize,
+    /// How far the pass under way was when it was interrupted.
+    interrupted: Pass,
 }
 
 impl<'a> Fitting<'a> {
-    fn start(plan: &'a FitPlan<'a>) -> Result<Self> {
+    /// Starts anew, or goes on from what was saved of this phase.
+    fn begin(plan: &'a FitPlan<'a>, phase: Phase, saver: &mut Saver) -> Result<Self> {
         let Catalogue { vocabulary, items, .. } = plan.catalogue;
-        let trainer = SequenceTrainer::new(plan.config, vocabulary, items.clone(), plan.seed)?;
+        let saved = saver.saved.take_if(|saved| saved.position.phase == phase);
+        let trainer = match &saved {
+            Some(saved) => plan.restore(&saved.trainer)?,
+            None => SequenceTrainer::new(plan.config, vocabulary, items.clone(), plan.seed)?,
+        };
         let coded = plan.catalogue.code(plan.sessions);
-        Ok(Self { plan, trainer, coded, rng: ChaCha8Rng::seed_from_u64(plan.seed) })
+        let rng = ChaCha8Rng::seed_from_u64(plan.seed);
+        let mut fitting = Self { plan, phase, trainer, coded, rng, passes: 0, interrupted: Pass::default() };
+        if let Some(Position { passes, pass, .. }) = saved.map(|saved| saved.position) {
+            // The order of every pass is drawn from the same numbers.
+            (0..passes).for_each(|_| _ = fitting.shuffle());
+            (fitting.passes, fitting.interrupted) = (passes, pass);
+        }
+        Ok(fitting)
+    }
+
+    fn shuffle(&mut self) -> Shuffled {
+        Shuffled::draw(self.plan.sessions, &self.coded, self.plan.fit.epoch_requests_max, &mut self.rng)
     }
 
     /// Learns from every batch once; returns the requests learned from and their mean loss.
-    fn run_epoch(&mut self, epoch: usize, progress: OnProgress<'_>) -> Result<(u64, f64)> {
-        let FitPlan { config, fit, sessions, .. } = self.plan;
-        let shuffled = Shuffled::draw(sessions, &self.coded, fit.epoch_requests_max, &mut self.rng);
+    fn run_epoch(&mut self, saver: &mut Saver, search: Search<'_>, progress: OnProgress<'_>) -> Result<(u64, f64)> {
+        let (config, epoch) = (self.plan.config, self.passes + 1);
+        let shuffled = self.shuffle();
         let mut lanes = SessionLanes::new(&shuffled.events, &shuffled.starts, config.lanes, config.steps);
         let mut batch = SequenceBatch::default();
-        let (mut requests, mut loss_sum) = (0_u64, 0.0);
+        let mut pass = std::mem::take(&mut self.interrupted);
+        for _ in 0..pass.batches {
+            lanes.next_batch(&mut batch);
+        }
         while lanes.next_batch(&mut batch) {
             let events = batch.event_count();
-            loss_sum += f64::from(self.trainer.train_batch(&batch)?) * events as f64;
-            requests += events as u64;
-            let loss = loss_sum / requests.max(1) as f64;
-            progress(Progress::Fitting { epoch, requests, total: shuffled.transitions as u64, loss });
+            let loss = self.trainer.train_batch(&batch).map_err(|source| Error::Pass { epoch, source })?;
+            pass.batches += 1;
+            pass.requests += events as u64;
+            pass.loss_sum += f64::from(loss) * events as f64;
+            let loss = pass.loss_sum / pass.requests.max(1) as f64;
+            progress(Progress::Fitting { epoch, requests: pass.requests, total: shuffled.transitions as u64, loss });
+            if saver.is_due() {
+                saver.save(&self.position(search, pass), &self.trainer, false)?;
+            }
         }
-        Ok((requests, loss_sum / requests.max(1) as f64))
+        self.passes = epoch;
+        Ok((pass.requests, pass.loss_sum / pass.requests.max(1) as f64))
+    }
+
+    /// Saves between two passes.
+    fn save(&self, saver: &mut Saver, search: Search<'_>, is_best: bool) -> Result<()> {
+        saver.save(&self.position(search, Pass::default()), &self.trainer, is_best)
+    }
+
+    fn position(&self, (epochs, best_epoch): Search<'_>, pass: Pass) -> Position {
+        Position { phase: self.phase, passes: self.passes, best_epoch, pass, epochs: epochs.to_vec() }
     }
 }
 

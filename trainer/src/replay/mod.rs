@@ -12,7 +12,7 @@ mod agenda;
 mod baselines;
 mod belady;
 mod cell;
-mod charts;
+pub(crate) mod charts;
 mod cluster;
 mod columns;
 mod config;

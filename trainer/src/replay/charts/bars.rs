@@ -38,10 +38,13 @@ pub(in crate::replay) fn prefetch_outcomes(cells: &[CellReport]) -> Result<Optio
 }
 
 /// One bar of a bar chart: parts that follow each other, and what is written behind them.
-struct Bar {
-    name: String,
-    parts: Vec<(f64, RGBColor)>,
-    note: String,
+pub(crate) struct Bar {
+    /// What stands before it.
+    pub(crate) name: String,
+    /// Lengths and colours.
+    pub(crate) parts: Vec<(f64, RGBColor)>,
+    /// What stands behind it.
+    pub(crate) note: String,
 }
 
 impl Bar {
@@ -51,7 +54,7 @@ impl Bar {
 }
 
 /// Lies the bars under each other, the first on top.
-fn draw_bars(chart: &'static str, bars: &[Bar]) -> Result<Option<Chart>> {
+pub(crate) fn draw_bars(chart: &'static str, bars: &[Bar]) -> Result<Option<Chart>> {
     if bars.is_empty() {
         return Ok(None);
     }

@@ -12,6 +12,7 @@ use plotters::{
     style::{BLACK, IntoFont, RGBColor, TextStyle, WHITE},
 };
 
+pub(crate) use self::bars::{Bar, draw_bars};
 pub(super) use self::{
     bars::{miss_ratios, prefetch_outcomes},
     calibration::reliability,
@@ -22,16 +23,20 @@ use super::{ReplayError, Result};
 
 /// A chart, and what its reader should know besides.
 #[derive(Debug)]
-pub(super) struct Chart {
-    pub(super) svg: String,
-    pub(super) note: String,
+pub(crate) struct Chart {
+    /// The drawing.
+    pub(crate) svg: String,
+    /// What its reader should know besides; may be empty.
+    pub(crate) note: String,
 }
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Drawn<T = ()> = Result<T, Box<dyn std::error::Error>>;
+/// Where a chart is drawn.
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// The result of drawing.
+pub(crate) type Drawn<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 /// Draws on white and names the chart when that fails.
-fn draw(chart: &'static str, height: u32, paint: impl FnOnce(&Area<'_>) -> Drawn) -> Result<String> {
+pub(crate) fn draw(chart: &'static str, height: u32, paint: impl FnOnce(&Area<'_>) -> Drawn) -> Result<String> {
     let mut svg = String::new();
     let drawn = {
         let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
@@ -43,7 +48,7 @@ fn draw(chart: &'static str, height: u32, paint: impl FnOnce(&Area<'_>) -> Drawn
 }
 
 /// Keeps the first of too many things to draw and says so.
-fn cut<T>(things: &mut Vec<T>, most: usize) -> String {
+pub(crate) fn cut<T>(things: &mut Vec<T>, most: usize) -> String {
     let count = things.len();
     things.truncate(most);
     if count > most { format!("The first {most} of {count} are shown.") } else { String::new() }
@@ -56,14 +61,14 @@ fn short(value: f64) -> String {
     format!("{}{unit}", digits.strip_suffix(".0").unwrap_or(&digits))
 }
 
-fn small() -> TextStyle<'static> {
+pub(crate) fn small() -> TextStyle<'static> {
     ("sans-serif", 12).into_font().color(&BLACK)
 }
 
 const UNITS: [(f64, &str); 4] = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
 const WIDTH: u32 = 900;
-const NEUTRAL: RGBColor = RGBColor(120, 134, 150);
-const USED: RGBColor = RGBColor(44, 140, 90);
+pub(crate) const NEUTRAL: RGBColor = RGBColor(120, 134, 150);
+pub(crate) const USED: RGBColor = RGBColor(44, 140, 90);
 const LATE: RGBColor = RGBColor(222, 160, 40);
-const UNUSED: RGBColor = RGBColor(196, 66, 60);
-const CLAIMED: RGBColor = RGBColor(40, 98, 180);
+pub(crate) const UNUSED: RGBColor = RGBColor(196, 66, 60);
+pub(crate) const CLAIMED: RGBColor = RGBColor(40, 98, 180);
