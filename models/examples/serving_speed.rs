@@ -1,7 +1,7 @@
 //! How fast the blend serves: the 20 most probable next keys of a request, state update and learning included.
 //!
 //! ```text
-//! cargo run --release -p nearcast-models --example serving_speed -- [--json] [--requests N]
+//! cargo run --release -p nearcast-models --example serving_speed -- [--json] [--requests N] [--keys N]
 //! ```
 //!
 //! Requests are synthetic: clients browse topics of 32 keys, topics and keys within them by a Zipf-like law, five
@@ -127,9 +127,13 @@ fn measure(keys: u32, requests: usize) -> Measured {
 #[expect(clippy::print_stdout, reason = "an example's output is its purpose")]
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let place = args.iter().position(|arg| arg == "--requests");
-    let requests = place.and_then(|place| args.get(place + 1)?.parse().ok()).unwrap_or(400_000);
-    let sizes: Vec<Measured> = [20_000, 1_000_000].into_iter().map(|keys| measure(keys, requests)).collect();
+    let value = |name: &str| {
+        let place = args.iter().position(|arg| arg == name)?;
+        args.get(place + 1)?.parse::<u32>().ok()
+    };
+    let requests = value("--requests").unwrap_or(400_000) as usize;
+    let sizes = value("--keys").map_or(vec![20_000, 1_000_000], |keys| vec![keys.max(TOPIC_KEYS)]);
+    let sizes = sizes.into_iter().map(|keys| measure(keys, requests)).collect();
     let report = Report { schema: "nearcast.serving-speed/1", sizes };
     if args.iter().any(|arg| arg == "--json") {
         println!("{}", serde_json::json!(report));

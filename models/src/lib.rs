@@ -28,11 +28,14 @@ pub use blend::{
 pub use coaccess::{CoAccess, CoAccessConfig, CoAccessCounters, CoAccessRow, Successor, TrainedCoAccess};
 pub use error::{Error, Result};
 pub use gate::{GATE_FEATURE_COUNT, Gate, GateConfig, GateFeatures, GateState, HiddenState};
-pub use placement::{DemandQuery, PlacementConfig, PlacementExample, PlacementHead, PlacementTrainer, RecentCounts};
+pub use placement::{
+    DECAYS, DecayedCounts, DemandCorrection, DemandHistory, DemandQuery, HALF_LIVES_SECONDS, HORIZONS_MAX, HourMoments,
+    MOMENTS, PlacementConfig, PlacementExample, PlacementHead, PlacementTrainer, RecentCounts,
+};
 pub use registry::{Registry, VersionName, VersionSummary};
 pub use sequence::{
     BatchCell, ItemCatalogue, SequenceBatch, SequenceConfig, SequenceModel, SequenceState, SequenceTrainer,
-    SessionLanes,
+    SessionLanes, TrainingDevice,
 };
 pub use tokens::{TOKENS_MAX, TokenIds};
 pub use vocabulary::{ItemRef, Vocabulary, VocabularyConfig};

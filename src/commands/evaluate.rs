@@ -123,12 +123,20 @@ fn next_key(report: &NextKeyReport) -> String {
 }
 
 fn demand(report: &DemandReport) -> String {
-    let title = format!("demand in the next {} s", report.horizon_seconds);
-    let mut table = table(&[&title, "Poisson deviance (lower is better)"]);
-    for (name, deviance) in &report.deviance {
-        table.add_row([name.clone(), format!("{deviance:.4}")]);
+    let mut parts = Vec::new();
+    for horizon in report.horizons.iter().filter(|horizon| horizon.left_out.is_none()) {
+        let title = format!("demand in the next {} min", horizon.horizon_seconds as f64 / 60.0);
+        let mut table = table(&[&title, "Poisson deviance per request", "newborn keys"]);
+        for (name, deviance) in &horizon.all.deviance {
+            let newborn = horizon.newborn.deviance.get(name).map_or("-".to_owned(), |found| format!("{found:.4}"));
+            table.add_row([name.clone(), format!("{deviance:.4}"), newborn]);
+        }
+        let expected = horizon.all.expected_per_request.iter();
+        let ratios: Vec<String> = expected.map(|(name, ratio)| format!("{name} {ratio:.3}")).collect();
+        parts.push(format!("{table}\nrequests expected for each that came: {}", ratios.join(", ")));
     }
-    format!("{table}\n{} forecasts of {:.4} requests on average", report.forecasts, report.mean_requests)
+    parts.push(format!("{} samples stand for {:.0} cells of key, region and instant", report.samples, report.cells));
+    parts.join("\n")
 }
 
 fn table(header: &[&str]) -> Table {

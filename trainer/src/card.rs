@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::{
     GateReport, GateTrial, TrainMetrics,
-    evaluate::{MethodMetrics, method},
+    evaluate::{DemandGroup, HorizonReport, MethodMetrics, forecast, method},
     train::DataReport,
 };
 
@@ -106,6 +106,21 @@ fn next_key(metrics: &TrainMetrics) -> String {
             all.mrr_20,
         );
     }
+    let _ = writeln!(
+        text,
+        "\nThe blend learned from {} requests in {} passes; {:.1} % of their keys were among its candidates. Expected \
+         calibration error of its 21 best proposals: {:.4} as published, {:.4} learning on.\n\
+         Of {} rankings of the {} keys without a row, path tokens had {:.1} % within 20 places, popularity {:.1} %.",
+        metrics.blend_fit.examples,
+        metrics.blend_fit.best_epoch,
+        metrics.blend_fit.covered_share * 100.0,
+        report.calibration_error.get(method::MODEL).copied().unwrap_or_default(),
+        report.calibration_error.get(method::MODEL_ONLINE).copied().unwrap_or_default(),
+        report.cold.tokens.predictions,
+        report.cold.keys,
+        report.cold.tokens.hit_rate_20 * 100.0,
+        report.cold.popularity.hit_rate_20 * 100.0,
+    );
     text.push('\n');
     for line in evaluation.verdicts.iter().map(crate::Verdict::sentence).chain(evaluation.warnings()) {
         let _ = writeln!(text, "- {line}");
@@ -116,14 +131,45 @@ fn next_key(metrics: &TrainMetrics) -> String {
 fn demand(metrics: &TrainMetrics) -> String {
     let report = &metrics.evaluation.demand;
     let mut text = format!(
-        "## Demand forecasts on later traffic\n\nRequests per key and region in the next {} seconds; {} forecasts, {:.4} requests each on average.\n\n\
-         | method | mean Poisson deviance (lower is better) |\n| --- | --- |\n",
-        report.horizon_seconds, report.forecasts, report.mean_requests,
+        "## Demand forecasts on later traffic\n\nRequests per key and region, asked every {} seconds about every key asked \
+         for before: {} samples stand for {:.0} cells. Baselines have the factor, the constant and the half-life that \
+         were best on the training range.\n",
+        report.step_seconds, report.samples, report.cells,
     );
-    for (name, deviance) in &report.deviance {
-        let _ = writeln!(text, "| {name} | {deviance:.4} |");
+    for horizon in &report.horizons {
+        demand_horizon(&mut text, horizon);
     }
     text
+}
+
+fn demand_horizon(text: &mut String, horizon: &HorizonReport) {
+    let HorizonReport { horizon_seconds, left_out, all, newborn, deciles } = horizon;
+    if let Some(why) = left_out {
+        let _ = writeln!(text, "\nThe next {horizon_seconds} seconds: not measured, {why}.");
+        return;
+    }
+    let _ = writeln!(
+        text,
+        "\n| the next {horizon_seconds} seconds | Poisson deviance per request (lower is better) | newborn keys |\n\
+         | --- | --- | --- |"
+    );
+    for (name, deviance) in &all.deviance {
+        let newborn = newborn.deviance.get(name).copied().unwrap_or(f64::NAN);
+        let _ = writeln!(text, "| {name} | {deviance:.4} | {newborn:.4} |");
+    }
+    let expected = |group: &DemandGroup, name: &str| group.expected_per_request.get(name).copied().unwrap_or(f64::NAN);
+    let ratios: Vec<String> =
+        deciles.iter().map(|part| format!("{:.2}", part.expected / part.came.max(f64::MIN_POSITIVE))).collect();
+    let _ = writeln!(
+        text,
+        "\nThe model expected {:.3} requests for each that came, {:.3} when it is corrected online by how its forecasts \
+         turned out ({:.3} for newborn keys, which are {:.0} % of the requests); then in tenths of rising forecasts: {}.",
+        expected(all, forecast::MODEL),
+        expected(all, forecast::MODEL_ONLINE),
+        expected(newborn, forecast::MODEL_ONLINE),
+        100.0 * newborn.requests / all.requests.max(f64::MIN_POSITIVE),
+        ratios.join(", "),
+    );
 }
 
 fn gate(report: &GateReport) -> String {

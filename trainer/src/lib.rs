@@ -30,11 +30,12 @@ pub use config::{
     RawBlendFit, RawDemand, RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig, SplitConfig,
     TrainConfig,
 };
+pub use demand::BaselineFit;
 pub use error::{Error, Result};
 pub use evaluate::{
-    Blocks, ColdReport, CompareOptions, Comparison, Contender, DemandReport, EvaluateOptions, Evaluation, Interval,
-    Measured, MethodMetrics, MetricDifference, NextKeyReport, RankMetrics, RecordedMetric, SettingDifference, Verdict,
-    compare, evaluate, evaluate_in_detail, forecast, method,
+    Blocks, ColdReport, CompareOptions, Comparison, Contender, Decile, DemandGroup, DemandReport, EvaluateOptions,
+    Evaluation, HorizonReport, Interval, Measured, MethodMetrics, MetricDifference, NextKeyReport, RankMetrics,
+    RecordedMetric, SettingDifference, Verdict, compare, evaluate, evaluate_in_detail, forecast, method,
 };
 pub use fit::{BlendReport, EpochReport, GateReport, GateTrial, GateTrials};
 pub use metrics::MetricRow;

@@ -10,7 +10,7 @@ use crate::{
     EpochReport, Error, Evaluation, GateReport, RawTrainConfig, Result, TrainConfig,
     card::card,
     checkpoint::{CheckpointOptions, Checkpoints, Saver},
-    demand::zero_forecast,
+    demand::{BaselineFit, fit_baselines},
     evaluate::{evaluate_part, validate},
     features::{Features, Sessions, TimeRange},
     fit::{
@@ -111,16 +111,18 @@ pub struct CoAccessReport {
 }
 
 /// How the placement head was fitted.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DemandFitReport {
     /// Samples fitted on.
     pub samples: u64,
-    /// How many there were to draw from.
-    pub drawn_from: u64,
+    /// Cells (key, region, instant) that they stand for.
+    pub cells: f64,
     /// Mean loss of the last pass.
     pub loss: f64,
-    /// What came, on average, where the bucket before had no request.
-    pub zero_forecast: f64,
+    /// The log's precision in seconds, where it is coarser than the shortest horizon.
+    pub coarse_step_seconds: Option<u64>,
+    /// What the head must beat, as good as it gets on the training range.
+    pub baselines: Vec<BaselineFit>,
 }
 
 /// Trains on the earlier part of `logs`, measures on the later part, and publishes the next version to `registry`.
@@ -324,16 +326,24 @@ impl Training<'_> {
         let ask = DemandAsk {
             history: None,
             asked: self.parts.training(),
-            horizon: Duration::from_secs_f64(config.horizon_seconds),
+            config,
+            newborn_from: self.parts.training().end,
             samples_max: self.config.demand.samples_max,
             seed: self.config.seed,
         };
-        let set = DemandSet::sample(self.features, &RegionMap::new(&self.features.log.regions, regions), &ask)?;
+        let set = DemandSet::sample(self.features, &ask)?;
+        let map = RegionMap::new(&self.features.log.regions, regions);
         let (epochs, seed) = (self.config.demand.epochs, self.config.seed);
-        let plan = PlacementPlan { config, sequence, items, regions: regions.len(), epochs, seed };
+        let plan = PlacementPlan { config, sequence, items, map: &map, regions: regions.len(), epochs, seed };
         let (head, loss) = fit_placement(&plan, &set)?;
-        let (samples, drawn_from) = (set.samples.len() as u64, set.seen);
-        Ok((head, DemandFitReport { samples, drawn_from, loss, zero_forecast: zero_forecast(&set.samples) }))
+        let report = DemandFitReport {
+            samples: set.samples.len() as u64,
+            cells: set.cells(),
+            loss,
+            coarse_step_seconds: set.coarse_step().map(|step| step.as_secs()),
+            baselines: fit_baselines(&set.samples, &set.grid),
+        };
+        Ok((head, report))
     }
 
     fn data_report(

@@ -153,15 +153,17 @@ fn read_sequence(numbers: &impl Fn(&str) -> Result<Vec<f32>>, config: &ModelConf
     Ok(weights)
 }
 
-fn placement_tensors<'a>(config: &ModelConfig, weights: &'a PlacementWeights) -> [Named<'a>; 6] {
+fn placement_tensors<'a>(config: &ModelConfig, weights: &'a PlacementWeights) -> [Named<'a>; 8] {
     let (item, rank) = (config.sequence.embedding_width + 1, config.placement.rank);
     [
         ("placement.item_map", Some(item), &weights.item_map),
         ("placement.regions", Some(rank), &weights.regions),
+        ("placement.extra_means", None, &weights.extra_means),
+        ("placement.extra_scales", None, &weights.extra_scales),
         ("placement.hidden", Some(PlacementWeights::input_width(&config.placement)), &weights.hidden),
         ("placement.hidden_biases", None, &weights.hidden_biases),
-        ("placement.output", None, &weights.output),
-        ("placement.output_bias", None, &weights.output_bias),
+        ("placement.output", Some(PlacementWeights::output_width(&config.placement)), &weights.output),
+        ("placement.output_biases", None, &weights.output_biases),
     ]
 }
 
@@ -169,10 +171,12 @@ fn read_placement(numbers: &impl Fn(&str) -> Result<Vec<f32>>, config: &ModelCon
     let weights = PlacementWeights {
         item_map: numbers("placement.item_map")?,
         regions: numbers("placement.regions")?,
+        extra_means: numbers("placement.extra_means")?,
+        extra_scales: numbers("placement.extra_scales")?,
         hidden: numbers("placement.hidden")?,
         hidden_biases: numbers("placement.hidden_biases")?,
         output: numbers("placement.output")?,
-        output_bias: numbers("placement.output_bias")?,
+        output_biases: numbers("placement.output_biases")?,
     };
     weights.check_shapes(TENSORS, &config.placement, config.sequence.embedding_width + 1)?;
     Ok(weights)

@@ -82,6 +82,7 @@ impl Surroundings {
         let (current_known, all) = (kernel::ln(self.current_requests + 1.0), kernel::ln(self.requests + 1.0));
         let context_known = kernel::ln(1.0 + self.context_requests) / 3.0;
         let session = kernel::ln(1.0 + self.session_requests as f32) / 2.0;
+        let arch = pulp::Arch::new();
         for evidence in evidence.chunks(LANES) {
             // Logarithms are taken of many candidates at once, which is several times as fast.
             let mut logs = [[1.0_f32; LANES]; LOGS];
@@ -89,7 +90,11 @@ impl Surroundings {
                 let log = self.arguments(evidence, entry(evidence.key));
                 logs.iter_mut().zip(log).for_each(|(row, argument)| row[lane] = argument);
             }
-            logs.as_flattened_mut().iter_mut().for_each(|number| *number = kernel::ln(*number));
+            arch.dispatch(|| {
+                for number in logs.as_flattened_mut() {
+                    *number = kernel::ln(*number);
+                }
+            });
             for (lane, evidence) in evidence.iter().enumerate() {
                 let log = |row: usize| logs[row][lane];
                 let share = |row: usize| log(row) / 3.0 + 1.0;

@@ -1,30 +1,16 @@
 //! The trained placement head as it serves.
 
 use nearcast_datasets::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use crate::{
-    ItemRef, PlacementConfig, SequenceModel, kernel,
+    ItemRef, PlacementConfig, RecentCounts, SequenceModel, kernel,
     placement::{features::extras, weights::PlacementWeights},
 };
 
 /// Logs of rates are kept within these: a rate is never exactly zero, and never absurd.
-pub(super) const LOG_RATE_RANGE: (f32, f32) = (-14.0, 14.0);
-
-/// Requests counted lately, in buckets of the head's horizon.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct RecentCounts {
-    /// For the key in the region, in the bucket that just ended.
-    pub key_region_last: f32,
-    /// For the key in the region, in the bucket before that.
-    pub key_region_previous: f32,
-    /// For the key in the region, in the bucket a day before the one predicted.
-    pub key_region_day_ago: f32,
-    /// For the key in all regions, in the bucket that just ended.
-    pub key_last: f32,
-    /// For all keys in the region, in the bucket that just ended.
-    pub region_last: f32,
-}
+pub(super) const LOG_RATE_RANGE: (f32, f32) = (-20.0, 14.0);
+/// Standardised features are kept within this distance of their mean: beyond it lies nothing that training saw.
+pub(super) const EXTRA_LIMIT: f32 = 6.0;
 
 /// What demand is asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,17 +19,28 @@ pub struct DemandQuery {
     pub item: ItemRef,
     /// The region's position in the model's list of regions; any larger number means one the model does not know.
     pub region: usize,
-    /// When the predicted horizon begins.
+    /// When the predicted horizons begin.
     pub at: Timestamp,
-    /// Requests counted before `at`.
+    /// What was counted before `at`.
     pub counts: RecentCounts,
 }
 
-/// Predicts requests per key, region and horizon from embeddings, time of day and week, and recent counts.
+impl DemandQuery {
+    /// The key as the head sees it: by its path tokens alone.
+    ///
+    /// A row was learned from the very requests that the head is then asked to foresee in training, and whether a key
+    /// has one tells how often it was asked for in all: a head that reads rows learns to trust what it will not have.
+    pub(super) fn shared_item(&self) -> ItemRef {
+        ItemRef { row: None, ..self.item }
+    }
+}
+
+/// Predicts requests per key, region and horizon from path tokens, region, time of day and week, and recent counts.
 ///
-/// With `u = A·v(item) ⊙ r(region)`, features `x` and `y = relu(W·[u, r, x] + b)`, the rate is `exp(c·[y, x] + d)`:
-/// item and region meet as in a factorisation, the hidden layer lets regions have their own hours, and the recent
-/// counts act on the log rate directly as well.
+/// With `u = A·v(item) ⊙ r(region)`, standardised features `x` and `y = relu(W·[u, r, x] + b)`, the rate of horizon
+/// `h` is `Σ exp(C·[y, x] + d)` over the horizons up to `h`: item and region meet as in a factorisation, the hidden
+/// layer lets regions have their own hours, the logs of the recent counts act on the log rate directly as well, and a
+/// longer horizon never expects less than a shorter one. Keys that training never saw are asked about in the same way.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlacementHead {
     config: PlacementConfig,
@@ -55,28 +52,36 @@ impl PlacementHead {
         Self { config, weights }
     }
 
-    /// Expected requests in the horizon that begins at `query.at`; above zero and finite. `sequence` must be the model
-    /// that the head was trained on.
-    pub fn expected_requests(&self, sequence: &SequenceModel, query: &DemandQuery) -> f32 {
-        let rank = self.config.rank;
+    /// Expected requests from `query.at` on within each of the configured horizons; above zero and finite. `sequence`
+    /// must be the model that the head was trained on.
+    pub fn expected_requests(&self, sequence: &SequenceModel, query: &DemandQuery) -> Vec<f32> {
+        let (rank, horizons) = (self.config.rank, self.config.horizons_seconds.len());
         let weights = &self.weights;
-        if weights.output_bias.is_empty() {
-            return LOG_RATE_RANGE.0.exp();
+        if weights.output_biases.is_empty() {
+            return vec![LOG_RATE_RANGE.0.exp(); horizons];
         }
         let region = query.region.min(self.region_count()) * rank;
         let region = &weights.regions[region..region + rank];
-        let extras = extras(query);
         let mut input = vec![0.0; PlacementWeights::input_width(&self.config)];
-        kernel::add_product(&weights.item_map, &sequence.embedding(&query.item), &mut input[..rank]);
+        kernel::add_product(&weights.item_map, &sequence.embedding(&query.shared_item()), &mut input[..rank]);
         input[..rank].iter_mut().zip(region).for_each(|(item, region)| *item *= region);
         input[rank..2 * rank].copy_from_slice(region);
-        input[2 * rank..].copy_from_slice(&extras);
-        let mut hidden = weights.hidden_biases.clone();
-        kernel::add_product(&weights.hidden, &input, &mut hidden);
-        hidden.iter_mut().for_each(|unit| *unit = unit.max(0.0));
-        let (from_hidden, from_extras) = weights.output.split_at(hidden.len());
-        let log_rate = kernel::dot(from_hidden, &hidden) + kernel::dot(from_extras, &extras) + weights.output_bias[0];
-        log_rate.clamp(LOG_RATE_RANGE.0, LOG_RATE_RANGE.1).exp()
+        let scales = weights.extra_means.iter().zip(&weights.extra_scales);
+        for ((input, extra), (mean, scale)) in input[2 * rank..].iter_mut().zip(extras(query)).zip(scales) {
+            *input = ((extra - mean) * scale).clamp(-EXTRA_LIMIT, EXTRA_LIMIT);
+        }
+        let mut last = weights.hidden_biases.clone();
+        kernel::add_product(&weights.hidden, &input, &mut last);
+        last.iter_mut().for_each(|unit| *unit = unit.max(0.0));
+        last.extend_from_slice(&input[2 * rank..]);
+        let mut rates = weights.output_biases.clone();
+        kernel::add_product(&weights.output, &last, &mut rates);
+        let mut sum = 0.0;
+        for rate in &mut rates {
+            sum += rate.clamp(LOG_RATE_RANGE.0, LOG_RATE_RANGE.1).exp();
+            *rate = sum;
+        }
+        rates
     }
 
     /// The configuration that the head was trained with.

@@ -17,8 +17,10 @@ pub(super) struct PlacementVars {
     hidden_biases: Var,
     item_map: Var,
     output: Var,
-    output_bias: Var,
+    output_biases: Var,
     regions: Var,
+    /// (T, T): ones on and above the diagonal, which turn what each horizon adds into what it expects.
+    sums: Tensor,
 }
 
 /// A batch of N questions as constants.
@@ -27,61 +29,83 @@ pub(super) struct PlacementInputs {
     pub(super) items: Tensor,
     /// (N): rows of the region table.
     pub(super) regions: Tensor,
-    /// (N, 12).
+    /// (N, E): standardised.
     pub(super) extras: Tensor,
 }
 
 impl PlacementVars {
-    /// Random weights, drawn in order of their names.
+    /// Random weights, drawn in order of their names; before it has learned anything, the head expects `increments`
+    /// (T) requests between one horizon and the next.
     pub(super) fn random(
         config: &PlacementConfig,
         item_width: usize,
         region_count: usize,
+        increments: &[f32],
         rng: &mut ChaCha8Rng,
     ) -> Result<Self> {
-        let (rank, hidden) = (config.rank, config.hidden_width);
+        let (rank, hidden, horizons) = (config.rank, config.hidden_width, config.horizons_seconds.len());
         let input = PlacementWeights::input_width(config);
         let mut draw = |rows: usize, columns: usize, middle: f32| {
             let limit = (6.0 / (rows + columns) as f32).sqrt();
             let numbers: Vec<f32> = (0..rows * columns).map(|_| middle + rng.random_range(-limit..limit)).collect();
             Var::from_vec(numbers, (rows, columns), &Device::Cpu)
         };
-        let zeros = |count: usize| Var::from_vec(vec![0.0_f32; count], count, &Device::Cpu);
+        let biases: Vec<f32> =
+            increments.iter().map(|rate| rate.ln().clamp(LOG_RATE_RANGE.0, LOG_RATE_RANGE.1)).collect();
+        let sums: Vec<f32> =
+            (0..horizons * horizons).map(|at| f32::from(u8::from(at / horizons <= at % horizons))).collect();
         Ok(Self {
             hidden: draw(hidden, input, 0.0)?,
-            hidden_biases: zeros(hidden)?,
+            hidden_biases: Var::zeros(hidden, candle_core::DType::F32, &Device::Cpu)?,
             item_map: draw(rank, item_width, 0.0)?,
             // Features past the hidden layer start without influence.
-            output: zeros(hidden + EXTRA_COUNT)?,
-            output_bias: zeros(1)?,
+            output: Var::zeros((horizons, hidden + EXTRA_COUNT), candle_core::DType::F32, &Device::Cpu)?,
+            output_biases: Var::from_vec(biases, horizons, &Device::Cpu)?,
             // Around one: at first every region sees an item alike.
             regions: draw(region_count + 1, rank, 1.0)?,
+            sums: Tensor::from_vec(sums, (horizons, horizons), &Device::Cpu)?,
         })
     }
 
     pub(super) fn optimizer(&self, learning_rate: f64) -> Result<AdamW> {
-        let all = [&self.hidden, &self.hidden_biases, &self.item_map, &self.output, &self.output_bias, &self.regions];
         let params = ParamsAdamW { lr: learning_rate, weight_decay: 0.0, ..ParamsAdamW::default() };
-        AdamW::new(all.into_iter().cloned().collect(), params)
+        AdamW::new(self.all().into_iter().cloned().collect(), params)
     }
 
-    /// Logs of the rates (N).
-    pub(super) fn log_rates(&self, inputs: &PlacementInputs) -> Result<Tensor> {
+    /// One optimizer step on `loss`, its gradient shortened to a length of at most [`GRADIENT_MAX`].
+    pub(super) fn step(&self, optimizer: &mut AdamW, loss: &Tensor) -> Result<()> {
+        let mut gradients = loss.backward()?;
+        let mut squares = 0.0;
+        for gradient in self.all().into_iter().filter_map(|var| gradients.get(var)) {
+            squares += f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
+        }
+        if squares > GRADIENT_MAX * GRADIENT_MAX {
+            for var in self.all() {
+                if let Some(gradient) = gradients.remove(var) {
+                    gradients.insert(var, (gradient * (GRADIENT_MAX / squares.sqrt()))?);
+                }
+            }
+        }
+        optimizer.step(&gradients)
+    }
+
+    /// Rates (N, T).
+    pub(super) fn rates(&self, inputs: &PlacementInputs) -> Result<Tensor> {
         let regions = self.regions.index_select(&inputs.regions, 0)?;
         let items = (inputs.items.matmul(&self.item_map.t()?)? * &regions)?;
         let input = Tensor::cat(&[&items, &regions, &inputs.extras], 1)?;
         let hidden = input.matmul(&self.hidden.t()?)?.broadcast_add(&self.hidden_biases)?.relu()?;
         let last = Tensor::cat(&[&hidden, &inputs.extras], 1)?;
-        let log_rates = last.matmul(&self.output.unsqueeze(1)?)?.squeeze(1)?.broadcast_add(&self.output_bias)?;
-        log_rates.clamp(LOG_RATE_RANGE.0, LOG_RATE_RANGE.1)
+        let logs = last.matmul(&self.output.t()?)?.broadcast_add(&self.output_biases)?;
+        logs.clamp(LOG_RATE_RANGE.0, LOG_RATE_RANGE.1)?.exp()?.matmul(&self.sums)
     }
 
-    /// Weighted mean of the Poisson loss `rate − requests · ln rate`, for requests (N) and weights (N).
+    /// Mean over the examples of the Poisson loss `rate − requests · ln rate`, for requests (N, T) and weights (N, T),
+    /// summed over the horizons.
     pub(super) fn loss(&self, inputs: &PlacementInputs, requests: &Tensor, weights: &Tensor) -> Result<Tensor> {
-        let log_rates = self.log_rates(inputs)?;
-        let losses = (log_rates.exp()? - (requests * log_rates)?)?;
-        let weight_sum = weights.sum_all()?.to_scalar::<f32>()?.max(f32::MIN_POSITIVE);
-        (losses * weights)?.sum_all()? / f64::from(weight_sum)
+        let rates = self.rates(inputs)?;
+        let losses = (&rates - (requests * rates.log()?)?)?;
+        (losses * weights)?.sum_all()? / requests.dim(0)? as f64
     }
 
     /// Takes over the numbers of a trained head.
@@ -93,18 +117,28 @@ impl PlacementVars {
         set(&self.hidden, &weights.hidden)?;
         set(&self.hidden_biases, &weights.hidden_biases)?;
         set(&self.output, &weights.output)?;
-        set(&self.output_bias, &weights.output_bias)
+        set(&self.output_biases, &weights.output_biases)
     }
 
+    /// The numbers, with `extra_means` and `extra_scales` left empty: they are not learned by gradient.
     pub(super) fn weights(&self) -> Result<PlacementWeights> {
         let read = |var: &Var| var.flatten_all()?.to_vec1::<f32>();
         Ok(PlacementWeights {
             item_map: read(&self.item_map)?,
             regions: read(&self.regions)?,
+            extra_means: Vec::new(),
+            extra_scales: Vec::new(),
             hidden: read(&self.hidden)?,
             hidden_biases: read(&self.hidden_biases)?,
             output: read(&self.output)?,
-            output_bias: read(&self.output_bias)?,
+            output_biases: read(&self.output_biases)?,
         })
     }
+
+    fn all(&self) -> [&Var; 6] {
+        [&self.hidden, &self.hidden_biases, &self.item_map, &self.output, &self.output_biases, &self.regions]
+    }
 }
+
+/// Rare examples with large counts would otherwise throw the weights about.
+const GRADIENT_MAX: f64 = 1.0;

@@ -1,6 +1,6 @@
 //! What a trainer knows between two batches, as one safetensors file: training goes on from it byte by byte.
 
-use std::fmt::Display;
+use std::{borrow::Cow, fmt::Display};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, ItemCatalogue, Result, SequenceConfig, SequenceTrainer, Vocabulary,
-    sequence::{dense::DenseWeight, rows::RowTable},
+    sequence::{
+        dense::DenseWeight,
+        rows::{RowTable, Squares},
+    },
 };
 
 /// Header entry with everything that is no tensor.
@@ -42,13 +45,13 @@ struct RandomState {
 }
 
 /// A tensor's name, its columns (none for a vector) and its numbers.
-type Named<'a> = (String, Option<usize>, &'a [f32]);
+type Named<'a> = (String, Option<usize>, Cow<'a, [f32]>);
 
 impl SequenceTrainer {
     /// Everything that the trainer knows, as the bytes of a safetensors file.
     ///
     /// [`restore`](Self::restore)d with the same vocabulary and catalogue, it learns from the batches that follow
-    /// exactly as this trainer would: the same bytes. Besides the weights that means what both optimisers remember,
+    /// exactly as this trainer would: the same bytes, on the same kind of device. Besides the weights that means what both optimisers remember,
     /// where lanes stand and where the generator of negatives stands.
     ///
     /// # Errors
@@ -101,7 +104,8 @@ impl SequenceTrainer {
         if header.format != FORMAT {
             return Err(broken(&format!("it has format {}, this build reads format {FORMAT}", header.format)));
         }
-        if header.config != *config {
+        // Training may go on elsewhere, though it rounds differently there.
+        if (SequenceConfig { device: config.device, ..header.config }) != *config {
             return Err(broken(&"it was made with another configuration of the sequence model"));
         }
         if header.catalogue != hash_catalogue(&catalogue) {
@@ -128,16 +132,18 @@ impl SequenceTrainer {
         for (name, DenseWeight { shape, values, first, second }) in self.dense.named() {
             let columns = Some(shape.1).filter(|columns| *columns > 1);
             for (suffix, numbers) in [("", values), (".first", first), (".second", second)] {
-                tensors.push((format!("{name}{suffix}"), columns, numbers));
+                tensors.push((format!("{name}{suffix}"), columns, numbers.into()));
             }
         }
         let width = Some(self.config.embedding_width);
-        let columns = [width, None, width, None];
-        for ((name, table), columns) in TABLES.into_iter().zip(self.tables()).zip(columns) {
-            tensors.push((name.to_owned(), columns, table.values()));
-            tensors.push((format!("{name}.squares"), None, table.squares()));
+        for (name, table) in [("items", &self.tables.items), ("tokens", &self.tables.tokens)] {
+            let [vectors, biases, squares, bias_squares] = table_names(name);
+            tensors.push((vectors, width, table.vectors().into()));
+            tensors.push((biases, None, table.biases().collect()));
+            tensors.push((squares, None, table.squares().map(|squares| squares.vector).collect()));
+            tensors.push((bias_squares, None, table.squares().map(|squares| squares.bias).collect()));
         }
-        tensors.push((STATE.to_owned(), Some(self.config.hidden_width), &self.state));
+        tensors.push((STATE.to_owned(), Some(self.config.hidden_width), (&self.state).into()));
         tensors
     }
 
@@ -165,23 +171,29 @@ impl SequenceTrainer {
             fill(&format!("{name}.first"), &mut weight.first)?;
             fill(&format!("{name}.second"), &mut weight.second)?;
         }
-        let tables = [&mut self.items, &mut self.item_biases, &mut self.tokens, &mut self.token_biases];
         let width = self.config.embedding_width;
-        for ((name, table), width) in TABLES.into_iter().zip(tables).zip([width, 1, width, 1]) {
-            let (mut values, mut squares) = (table.values().to_vec(), table.squares().to_vec());
-            fill(name, &mut values)?;
-            fill(&format!("{name}.squares"), &mut squares)?;
-            *table = RowTable::with_squares(width, values, squares);
+        for (name, table) in [("items", &mut self.tables.items), ("tokens", &mut self.tables.tokens)] {
+            let rows = table.biases().len();
+            let [mut vectors, mut biases] = [vec![0.0; rows * width], vec![0.0; rows]];
+            let [mut squares, mut bias_squares] = [vec![0.0; rows], vec![0.0; rows]];
+            let parts = [&mut vectors, &mut biases, &mut squares, &mut bias_squares];
+            for (name, numbers) in table_names(name).iter().zip(parts) {
+                fill(name, numbers)?;
+            }
+            let both = squares.into_iter().zip(bias_squares);
+            let squares: Vec<_> = both.map(|(vector, bias)| Squares { vector, bias }).collect();
+            *table = RowTable::restore(width, vectors, &biases, &squares);
         }
         // There are as many lanes as the last batch had.
         let lanes = names.iter().position(|name| name == STATE).map_or(0, |position| data[position].len() / 4);
         self.state = vec![0.0; lanes];
         fill(STATE, &mut self.state)
     }
+}
 
-    fn tables(&self) -> [&RowTable; 4] {
-        [&self.items, &self.item_biases, &self.tokens, &self.token_biases]
-    }
+/// Names of a table's vectors, biases and what Adagrad remembers of either.
+fn table_names(name: &str) -> [String; 4] {
+    ["", ".biases", ".squares", ".bias_squares"].map(|part| format!("{name}{part}"))
 }
 
 fn broken(reason: &dyn Display) -> Error {
@@ -231,7 +243,5 @@ fn hash_catalogue(catalogue: &ItemCatalogue) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// Names of the embedding tables, in the order of `SequenceTrainer::tables`.
-const TABLES: [&str; 4] = ["items", "item_biases", "tokens", "token_biases"];
 /// Name of the lanes' state.
 const STATE: &str = "state";

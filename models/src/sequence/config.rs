@@ -1,5 +1,6 @@
 //! What the sequence model looks like and how it learns.
 
+use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -20,6 +21,7 @@ use crate::{Error, Result};
 /// | `normaliser_penalty` | 0.02 | how hard the log-partition is pulled to zero, so that scores are log-probabilities | ≥ 0 |
 /// | `exact_rows_max` | 8,192 | vocabularies up to this many rows are searched exhaustively | ≥ 0 |
 /// | `cells_probed` | 0.08 | share of the retrieval cells that a search in a larger one looks into | 0..=1 |
+/// | `device` | `cpu` | where training computes | `cpu`, or `cuda` in a build with that feature |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SequenceConfig {
@@ -47,6 +49,38 @@ pub struct SequenceConfig {
     pub exact_rows_max: usize,
     /// Share of the retrieval cells that a search in a larger vocabulary looks into.
     pub cells_probed: f64,
+    /// Where training computes.
+    pub device: TrainingDevice,
+}
+
+/// Where training computes; serving never leaves the CPU.
+///
+/// The same seed and data give the same bytes on the same device; across devices, sums round differently.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrainingDevice {
+    /// All cores of this machine.
+    #[default]
+    Cpu,
+    /// The first NVIDIA GPU, in a build with the feature `cuda`.
+    Cuda,
+}
+
+impl TrainingDevice {
+    /// The device as candle knows it.
+    pub(super) fn open(self) -> Result<Device> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda if cfg!(feature = "cuda") => {
+                Device::new_cuda(0).map_err(Error::learn("the first CUDA device, which `sequence.device` asks for,"))
+            }
+            Self::Cuda => Err(Error::Config {
+                field: "sequence.device",
+                value: "cuda".to_owned(),
+                expected: "cpu, since this build lacks the feature `cuda`",
+            }),
+        }
+    }
 }
 
 impl Default for SequenceConfig {
@@ -64,6 +98,7 @@ impl Default for SequenceConfig {
             normaliser_penalty: 0.02,
             exact_rows_max: 8_192,
             cells_probed: 0.08,
+            device: TrainingDevice::Cpu,
         }
     }
 }

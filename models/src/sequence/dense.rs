@@ -1,10 +1,9 @@
 //! The weights that every request passes through, and how they learn.
 
-use candle_core::{Device, Result, Var};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::SequenceConfig;
+use crate::{SequenceConfig, kernel};
 
 const FIRST_DECAY: f64 = 0.9;
 const SECOND_DECAY: f64 = 0.999;
@@ -32,14 +31,6 @@ impl DenseWeight {
         let limit = (6.0 / (rows + columns) as f32).sqrt();
         Self::new((rows, columns), (0..rows * columns).map(|_| rng.random_range(-limit..limit)).collect())
     }
-
-    /// The values as a leaf of a graph on `device`.
-    fn leaf(&self, device: &Device) -> Result<Var> {
-        match self.shape {
-            (rows, 1) => Var::from_slice(&self.values, rows, device),
-            shape => Var::from_slice(&self.values, shape, device),
-        }
-    }
 }
 
 /// The weights that every request passes through; shapes as in `SequenceWeights`.
@@ -54,19 +45,30 @@ pub(super) struct DenseWeights {
     pub(super) weight_ih: DenseWeight,
 }
 
-/// [`DenseWeights`] as leaves of a graph.
-pub(super) struct DenseLeaves {
-    pub(super) bias_hh: Var,
-    pub(super) bias_ih: Var,
-    pub(super) projection: Var,
-    pub(super) weight_hh: Var,
-    pub(super) weight_ih: Var,
+/// Gradients to [`DenseWeights`].
+#[derive(Clone, Debug, Default)]
+pub(super) struct DenseGradients {
+    pub(super) bias_hh: Vec<f32>,
+    pub(super) bias_ih: Vec<f32>,
+    pub(super) projection: Vec<f32>,
+    pub(super) weight_hh: Vec<f32>,
+    pub(super) weight_ih: Vec<f32>,
 }
 
-impl DenseLeaves {
-    /// All leaves in order of their names.
-    pub(super) fn all(&self) -> [&Var; 5] {
-        [&self.bias_hh, &self.bias_ih, &self.projection, &self.weight_hh, &self.weight_ih]
+impl DenseGradients {
+    /// Scales the gradients down to `norm_max` when they are longer than that together; returns how long they were.
+    pub(super) fn clip(&mut self, norm_max: f32) -> f32 {
+        let norm = self.all_mut().iter().map(|gradient| kernel::dot(gradient, gradient)).sum::<f32>().sqrt();
+        if norm > norm_max {
+            let factor = norm_max / norm;
+            self.all_mut().into_iter().flatten().for_each(|value| *value *= factor);
+        }
+        norm
+    }
+
+    /// All gradients in order of the weights' names.
+    fn all_mut(&mut self) -> [&mut Vec<f32>; 5] {
+        [&mut self.bias_hh, &mut self.bias_ih, &mut self.projection, &mut self.weight_hh, &mut self.weight_ih]
     }
 }
 
@@ -106,52 +108,30 @@ impl DenseWeights {
         ]
     }
 
-    /// The weights as leaves of a graph on `device`.
-    pub(super) fn leaves(&self, device: &Device) -> Result<DenseLeaves> {
-        Ok(DenseLeaves {
-            bias_hh: self.bias_hh.leaf(device)?,
-            bias_ih: self.bias_ih.leaf(device)?,
-            projection: self.projection.leaf(device)?,
-            weight_hh: self.weight_hh.leaf(device)?,
-            weight_ih: self.weight_ih.leaf(device)?,
-        })
-    }
-
     /// Moves the weights by step number `step` (from one) of Adam (Kingma and Ba, 2015).
-    ///
-    /// `gradients` come in order of the weights' names.
-    pub(super) fn learn(&mut self, gradients: &[Vec<f32>; 5], learning_rate: f64, step: u64) {
+    pub(super) fn learn(&mut self, gradients: &mut DenseGradients, learning_rate: f64, step: u64) {
         let step = i32::try_from(step).unwrap_or(i32::MAX);
         let first_scale = (1.0 / (1.0 - FIRST_DECAY.powi(step))) as f32;
         let second_scale = (1.0 / (1.0 - SECOND_DECAY.powi(step))) as f32;
         let (first_decay, first_share) = (FIRST_DECAY as f32, (1.0 - FIRST_DECAY) as f32);
         let (second_decay, second_share) = (SECOND_DECAY as f32, (1.0 - SECOND_DECAY) as f32);
         let rate = learning_rate as f32;
-        for ((_, weight), gradient) in self.named_mut().into_iter().zip(gradients) {
-            let moments = weight.first.iter_mut().zip(&mut weight.second);
-            for ((value, (first, second)), gradient) in weight.values.iter_mut().zip(moments).zip(gradient) {
-                *first = *first * first_decay + gradient * first_share;
-                *second = *second * second_decay + gradient * gradient * second_share;
-                *value -= rate * (*first * first_scale / ((*second * second_scale).sqrt() + EPSILON));
-            }
+        for ((_, weight), gradient) in self.named_mut().into_iter().zip(gradients.all_mut()) {
+            kernel::vectorised(|| {
+                let moments = weight.first.iter_mut().zip(&mut weight.second);
+                for ((value, (first, second)), gradient) in weight.values.iter_mut().zip(moments).zip(gradient) {
+                    *first = *first * first_decay + *gradient * first_share;
+                    *second = *second * second_decay + *gradient * *gradient * second_share;
+                    *value -= rate * (*first * first_scale / ((*second * second_scale).sqrt() + EPSILON));
+                }
+            });
         }
     }
 }
 
-/// Scales gradients down to `norm_max` when they are longer than that together, and returns how long they were.
-pub(super) fn clip(gradients: &mut [Vec<f32>; 5], norm_max: f32) -> f32 {
-    let squares = |gradient: &Vec<f32>| crate::kernel::dot(gradient, gradient);
-    let norm = gradients.iter().map(squares).sum::<f32>().sqrt();
-    if norm > norm_max {
-        let factor = norm_max / norm;
-        gradients.iter_mut().flatten().for_each(|value| *value *= factor);
-    }
-    norm
-}
-
 #[cfg(test)]
 mod tests {
-    use candle_core::Tensor;
+    use candle_core::{Device, Result, Tensor, Var};
     use candle_nn::{AdamW, Optimizer, ParamsAdamW};
     use rand::SeedableRng;
 
@@ -162,24 +142,27 @@ mod tests {
         let config = SequenceConfig { embedding_width: 5, hidden_width: 3, ..SequenceConfig::default() };
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut weights = DenseWeights::random(&config, &mut rng);
-        let leaves = weights.leaves(&Device::Cpu)?;
+        let leaf =
+            |(_, weight): (&str, &DenseWeight)| Var::from_slice(&weight.values, weight.values.len(), &Device::Cpu);
+        let leaves = weights.named().into_iter().map(leaf).collect::<Result<Vec<_>>>()?;
         let params = ParamsAdamW { lr: 0.01, weight_decay: 0.0, ..ParamsAdamW::default() };
-        let mut adam = AdamW::new(leaves.all().into_iter().cloned().collect(), params)?;
+        let mut adam = AdamW::new(leaves.clone(), params)?;
         for step in 1..=20 {
-            let gradients = weights.named().map(|(_, weight)| {
+            let mut gradients = DenseGradients::default();
+            for (gradient, leaf) in gradients.all_mut().into_iter().zip(&leaves) {
                 let scale = 10.0_f32.powi(rng.random_range(-6..3));
-                (0..weight.values.len()).map(|_| scale * rng.random_range(-1.0..1.0)).collect::<Vec<f32>>()
-            });
+                *gradient = (0..leaf.elem_count()).map(|_| scale * rng.random_range(-1.0..1.0)).collect();
+            }
             let mut loss = Tensor::new(0.0_f32, &Device::Cpu)?;
-            for (leaf, gradient) in leaves.all().into_iter().zip(&gradients) {
+            for (leaf, gradient) in leaves.iter().zip(gradients.all_mut()) {
                 let gradient = Tensor::from_slice(gradient, leaf.shape(), &Device::Cpu)?;
                 loss = (loss + (leaf.as_tensor() * gradient)?.sum_all()?)?;
             }
             adam.step(&loss.backward()?)?;
-            weights.learn(&gradients, 0.01, step);
+            weights.learn(&mut gradients, 0.01, step);
         }
-        for (leaf, (name, weight)) in leaves.all().into_iter().zip(weights.named()) {
-            let expected: Vec<f32> = leaf.flatten_all()?.to_vec1()?;
+        for (leaf, (name, weight)) in leaves.iter().zip(weights.named()) {
+            let expected: Vec<f32> = leaf.to_vec1()?;
             for (found, expected) in weight.values.iter().zip(expected) {
                 assert!((found - expected).abs() < 1e-6, "{name}: {found} instead of {expected}");
             }
@@ -189,10 +172,10 @@ mod tests {
 
     #[test]
     fn only_long_gradients_are_cut() {
-        let mut gradients = [vec![3.0], vec![4.0], vec![], vec![], vec![]];
-        assert!((clip(&mut gradients, 5.0) - 5.0).abs() < 1e-6);
-        assert_eq!(gradients[0], [3.0]);
-        assert!((clip(&mut gradients, 1.0) - 5.0).abs() < 1e-6);
-        assert!((gradients[0][0] - 0.6).abs() < 1e-6 && (gradients[1][0] - 0.8).abs() < 1e-6);
+        let mut gradients = DenseGradients { bias_hh: vec![3.0], weight_ih: vec![4.0], ..DenseGradients::default() };
+        assert!((gradients.clip(5.0) - 5.0).abs() < 1e-6);
+        assert_eq!(gradients.bias_hh, [3.0]);
+        assert!((gradients.clip(1.0) - 5.0).abs() < 1e-6);
+        assert!((gradients.bias_hh[0] - 0.6).abs() < 1e-6 && (gradients.weight_ih[0] - 0.8).abs() < 1e-6);
     }
 }

@@ -4,6 +4,7 @@ mod batch;
 mod checkpoint;
 mod config;
 mod dense;
+mod items;
 mod model;
 mod network;
 mod ops;
@@ -14,7 +15,7 @@ mod trainer;
 pub(crate) mod weights;
 
 pub use batch::{BatchCell, SequenceBatch, SessionLanes};
-pub use config::SequenceConfig;
+pub use config::{SequenceConfig, TrainingDevice};
 pub use model::{SequenceModel, SequenceState};
 pub use trainer::{ItemCatalogue, SequenceTrainer};
 

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     Error, ItemCatalogue, ItemRef, Result, SequenceBatch, SequenceConfig, SequenceModel, SequenceTrainer, SessionLanes,
-    Vocabulary, VocabularyConfig,
+    TrainingDevice, Vocabulary, VocabularyConfig,
 };
 
 const SESSION_LENGTH: usize = 12;
@@ -244,6 +244,49 @@ fn a_checkpoint_of_something_else_is_refused() -> Result<()> {
         (reason(&other, &catalogue, &checkpoint), "another configuration"),
     ] {
         assert!(found.contains(expected) && !found.starts_with("Ok"), "{found}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_number_of_threads_changes_no_byte() -> Result<()> {
+    let sessions = Chain { keys: 61 }.sessions(400, 9, 10);
+    let (vocabulary, catalogue) = sessions.catalogue(60)?;
+    // Wide enough for several tasks of every kind.
+    let config = SequenceConfig { lanes: 100, steps: 3, embedding_width: 48, ..small() };
+    let bytes = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut trainer = SequenceTrainer::new(&config, &vocabulary, catalogue.clone(), 1)?;
+            learn(&mut trainer, &sessions, 0..8)?;
+            trainer.checkpoint()
+        })
+    };
+    let one = bytes(1)?;
+    for threads in [2, 3, 8] {
+        assert!(bytes(threads)? == one, "{threads} threads");
+    }
+    Ok(())
+}
+
+/// Without the feature `cuda` the device is refused, without a GPU it fails to open; with both it learns the same.
+#[test]
+fn a_gpu_learns_what_the_cpu_learns() -> Result<()> {
+    let sessions = Chain { keys: 31 }.sessions(300, 8, 11);
+    let (vocabulary, catalogue) = sessions.catalogue(1)?;
+    let config = SequenceConfig { device: TrainingDevice::Cuda, ..small() };
+    let mut cpu = SequenceTrainer::new(&small(), &vocabulary, catalogue.clone(), 1)?;
+    match SequenceTrainer::new(&config, &vocabulary, catalogue, 1) {
+        Ok(mut gpu) => {
+            for batches in [0..1, 1..5] {
+                let (here, there) =
+                    (learn(&mut cpu, &sessions, batches.clone())?, learn(&mut gpu, &sessions, batches)?);
+                assert!((here - there).abs() < 1e-3 * here.abs(), "{here} on the CPU, {there} on the GPU");
+            }
+        }
+        Err(Error::Config { field: "sequence.device", .. }) if !cfg!(feature = "cuda") => {}
+        Err(Error::Learn { .. }) if cfg!(feature = "cuda") => {}
+        Err(other) => return Err(other),
     }
     Ok(())
 }

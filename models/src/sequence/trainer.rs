@@ -2,18 +2,19 @@
 
 use std::{fmt, sync::Mutex};
 
-use candle_core::{Device, Tensor, Var, backprop::GradStore};
+use candle_core::Device;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
     Error, ItemRef, Result, SequenceBatch, SequenceConfig, SequenceModel, Vocabulary, kernel,
     sequence::{
-        dense::{self, DenseWeights},
-        network::Leaves,
-        ops::SampledSoftmax,
+        dense::DenseWeights,
+        items::ItemTables,
+        network::{Gradients, Leaves},
+        ops::{Gru, SampledSoftmax},
         retrieval::Cells,
-        rows::RowTable,
+        rows::{RowTable, Vectors},
         sampler::{Candidates, NegativeSampler},
         weights::SequenceWeights,
     },
@@ -41,11 +42,9 @@ pub struct SequenceTrainer {
     pub(super) config: SequenceConfig,
     pub(super) catalogue: ItemCatalogue,
     sampler: NegativeSampler,
+    device: Device,
     pub(super) dense: DenseWeights,
-    pub(super) items: RowTable,
-    pub(super) item_biases: RowTable,
-    pub(super) tokens: RowTable,
-    pub(super) token_biases: RowTable,
+    pub(super) tables: ItemTables,
     /// (lanes, H): where the last batch left its lanes.
     pub(super) state: Vec<f32>,
     pub(super) rng: ChaCha8Rng,
@@ -66,7 +65,8 @@ impl SequenceTrainer {
     /// A trainer with random weights drawn from `seed`.
     ///
     /// # Errors
-    /// [`Error::Config`] when a value of `config` is out of its range or the catalogue's columns differ in length.
+    /// [`Error::Config`] when a value of `config` is out of its range or the catalogue's columns differ in length;
+    /// [`Error::Learn`] when the device it names is not there.
     pub fn new(config: &SequenceConfig, vocabulary: &Vocabulary, catalogue: ItemCatalogue, seed: u64) -> Result<Self> {
         config.check()?;
         if catalogue.items.len() != catalogue.counts.len() || catalogue.items.is_empty() {
@@ -87,10 +87,8 @@ impl SequenceTrainer {
         let (rows, buckets) = (vocabulary.len(), vocabulary.token_buckets() as usize);
         Ok(Self {
             sampler: NegativeSampler::new(&catalogue.counts, config.negative_power),
-            items: table(rows),
-            tokens: table(buckets),
-            item_biases: RowTable::new(1, vec![0.0; rows]),
-            token_biases: RowTable::new(1, vec![0.0; buckets]),
+            tables: ItemTables { items: table(rows), tokens: table(buckets) },
+            device: config.device.open()?,
             config: config.clone(),
             catalogue,
             dense,
@@ -112,23 +110,30 @@ impl SequenceTrainer {
         if targets.is_empty() {
             return Ok(0.0);
         }
-        let candidates = self.sampler.draw(&targets, self.config.negatives, &mut self.rng);
-        let label = |cell: &Option<crate::BatchCell>| cell.and_then(|cell| candidates.place(cell.target));
+        let mut items = self.sampler.draw(&targets, self.config.negatives, &mut self.rng);
+        let mut labels = items.labels.iter().copied();
         let softmax = SampledSoftmax {
-            labels: batch.cells.iter().map(label).collect(),
-            log_chances: candidates.log_chances.clone(),
+            vector_width: self.config.embedding_width,
+            labels: batch.cells.iter().map(|cell| cell.and_then(|_| labels.next())).collect(),
+            log_chances: items.log_chances.clone(),
             penalty: self.config.normaliser_penalty,
-            gradient: Mutex::default(),
+            gradients: Mutex::default(),
         };
-        let leaves = self.leaves(batch, &candidates).map_err(Error::learn(WHAT))?;
-        let (loss, state) = leaves.loss(softmax).map_err(Error::learn(WHAT))?;
+        let inputs: Vec<Option<u32>> =
+            batch.cells.iter().map(|cell| cell.map(|cell| items.insert(cell.input))).collect();
+        let leaves = self.leaves(&items, &inputs).map_err(Error::learn(WHAT))?;
+        let (loss, state) = leaves.loss(self.gru(batch), softmax).map_err(Error::learn(WHAT))?;
         let value = loss.to_scalar::<f32>().map_err(Error::learn(WHAT))?;
+        let not_finite = || Error::LossNotFinite { model: "sequence", step: self.step, loss: value };
         if !value.is_finite() {
-            return Err(Error::LossNotFinite { model: "sequence", step: self.step, loss: value });
+            return Err(not_finite());
         }
-        let mut gradients = loss.backward().map_err(Error::learn(WHAT))?;
+        let mut gradients = leaves.gradients(&loss, &self.dense).map_err(Error::learn(WHAT))?;
         let state = state.flatten_all().and_then(|state| state.to_vec1()).map_err(Error::learn(WHAT))?;
-        self.learn(batch, &candidates, &leaves, &mut gradients).map_err(Error::learn(WHAT))?;
+        if !gradients.dense.clip(self.config.gradient_norm_max).is_finite() {
+            return Err(not_finite());
+        }
+        self.learn(&items, &inputs, gradients);
         self.state = state;
         Ok(value)
     }
@@ -144,21 +149,16 @@ impl SequenceTrainer {
             bias_ih: self.dense.bias_ih.values.clone(),
             bias_hh: self.dense.bias_hh.values.clone(),
             projection: self.dense.projection.values.clone(),
-            items: self.items.values().to_vec(),
-            item_biases: self.item_biases.values().to_vec(),
-            tokens: self.tokens.values().to_vec(),
-            token_biases: self.token_biases.values().to_vec(),
+            items: self.tables.items.vectors().to_vec(),
+            item_biases: self.tables.items.biases().collect(),
+            tokens: self.tables.tokens.vectors().to_vec(),
+            token_biases: self.tables.tokens.biases().collect(),
         };
         // Serving wants one vector per key: what a key's tokens say is folded into its row.
         let width = self.config.embedding_width;
         for item in &self.catalogue.items {
             let Some(row) = item.row.map(|row| row as usize) else { continue };
-            let tokens = item.tokens.as_slice();
-            let share = 1.0 / tokens.len().max(1) as f32;
-            for token in tokens {
-                kernel::add_scaled(&mut weights.items[row * width..][..width], share, self.tokens.row(*token));
-                weights.item_biases[row] += share * self.token_biases.row(*token)[0];
-            }
+            weights.item_biases[row] += self.tables.add_tokens(item, &mut weights.items[row * width..][..width]);
         }
         let cells = Cells::build(&self.config, &weights, self.seed)?;
         Ok(SequenceModel::from_parts(self.config.clone(), weights, cells))
@@ -172,110 +172,50 @@ impl SequenceTrainer {
         self.snapshot()
     }
 
-    fn leaves(&mut self, batch: &SequenceBatch, candidates: &Candidates) -> candle_core::Result<Leaves> {
-        let (width, hidden, lanes) = (self.config.embedding_width, self.config.hidden_width, batch.lanes);
-        let mut inputs = vec![0.0; batch.cells.len() * width];
-        for (cell, out) in batch.cells.iter().zip(inputs.chunks_exact_mut(width)) {
-            if let Some(cell) = cell {
-                self.gather(cell.input, out);
-            }
-        }
-        let mut vectors = vec![0.0; candidates.items.len() * width];
-        let mut biases = Vec::with_capacity(candidates.items.len());
-        for (item, out) in candidates.items.iter().zip(vectors.chunks_exact_mut(width)) {
-            biases.push(self.gather(*item, out));
-        }
-        if self.state.len() != lanes * hidden {
-            self.state = vec![0.0; lanes * hidden];
-        }
-        let keeps = batch.cells.chunks_exact(lanes).map(|step| keep(step, hidden)).collect::<Result<_, _>>()?;
-        Ok(Leaves {
-            dense: self.dense.leaves(&Device::Cpu)?,
-            inputs: Var::from_vec(inputs, (batch.cells.len(), width), &Device::Cpu)?,
-            candidates: Var::from_vec(vectors, (candidates.items.len(), width), &Device::Cpu)?,
-            biases: Var::from_vec(biases, candidates.items.len(), &Device::Cpu)?,
-            state: Tensor::from_slice(&self.state, (lanes, hidden), &Device::Cpu)?,
-            keeps,
-        })
-    }
-
-    /// Adds an item's vector to `out` and returns its bias: its row's plus the mean of its tokens'.
-    fn gather(&self, item: u32, out: &mut [f32]) -> f32 {
-        let item = &self.catalogue.items[item as usize];
-        let tokens = item.tokens.as_slice();
-        let share = 1.0 / tokens.len().max(1) as f32;
-        let mut bias = 0.0;
-        for token in tokens {
-            kernel::add_scaled(out, share, self.tokens.row(*token));
-            bias += share * self.token_biases.row(*token)[0];
-        }
-        if let Some(row) = item.row {
-            kernel::add_scaled(out, 1.0, self.items.row(row));
-            bias += self.item_biases.row(row)[0];
-        }
-        bias
-    }
-
-    fn learn(
-        &mut self,
-        batch: &SequenceBatch,
-        candidates: &Candidates,
-        leaves: &Leaves,
-        gradients: &mut GradStore,
-    ) -> candle_core::Result<()> {
+    /// The leaves of a batch about these items, with inputs by their places among them.
+    fn leaves(&self, items: &Candidates, inputs: &[Option<u32>]) -> candle_core::Result<Leaves> {
         let width = self.config.embedding_width;
-        let mut read = |leaf: &Var| match gradients.remove(leaf) {
-            Some(gradient) => gradient.flatten_all()?.to_vec1::<f32>(),
-            None => Ok(vec![0.0; leaf.elem_count()]),
-        };
-        let (inputs, vectors, biases) = (read(&leaves.inputs)?, read(&leaves.candidates)?, read(&leaves.biases)?);
-        let [bias_hh, bias_ih, projection, weight_hh, weight_ih] = leaves.dense.all();
-        let mut dense = [read(bias_hh)?, read(bias_ih)?, read(projection)?, read(weight_hh)?, read(weight_ih)?];
-        dense::clip(&mut dense, self.config.gradient_norm_max);
-        self.step += 1;
-        self.dense.learn(&dense, self.config.learning_rate, self.step);
-        for (cell, gradient) in batch.cells.iter().zip(inputs.chunks_exact(width)) {
-            if let Some(cell) = cell {
-                self.scatter(cell.input, gradient);
+        let mut gathered = self.tables.gather(&self.catalogue, &items.items, width);
+        let mut vectors = vec![0.0; inputs.len() * width];
+        for (place, out) in inputs.iter().zip(vectors.chunks_exact_mut(width)) {
+            if let Some(place) = place {
+                out.copy_from_slice(&gathered.vectors[*place as usize * width..][..width]);
             }
         }
-        for ((item, gradient), bias) in candidates.items.iter().zip(vectors.chunks_exact(width)).zip(&biases) {
-            self.scatter(*item, gradient);
-            self.scatter_bias(*item, *bias);
-        }
-        let rate = self.config.row_learning_rate;
-        for table in [&mut self.items, &mut self.item_biases, &mut self.tokens, &mut self.token_biases] {
-            table.learn(rate);
-        }
-        Ok(())
+        // Inputs that are no candidates come last.
+        gathered.vectors.truncate(items.log_chances.len() * width);
+        gathered.biases.truncate(items.log_chances.len());
+        Leaves::new(&self.dense, &vectors, &gathered, &self.device)
     }
 
-    fn scatter(&mut self, item: u32, gradient: &[f32]) {
-        let item = &self.catalogue.items[item as usize];
-        let tokens = item.tokens.as_slice();
-        tokens.iter().for_each(|token| self.tokens.add_gradient(*token, 1.0 / tokens.len() as f32, gradient));
-        if let Some(row) = item.row {
-            self.items.add_gradient(row, 1.0, gradient);
+    fn gru(&mut self, batch: &SequenceBatch) -> Gru {
+        let (width, lanes) = (self.config.hidden_width, batch.lanes);
+        if self.state.len() != lanes * width {
+            self.state = vec![0.0; lanes * width];
+        }
+        Gru {
+            input_width: self.config.embedding_width,
+            width,
+            lanes,
+            state: self.state.clone(),
+            starts: batch.cells.iter().map(|cell| cell.is_some_and(|cell| cell.starts_session)).collect(),
+            trace: Mutex::default(),
         }
     }
 
-    fn scatter_bias(&mut self, item: u32, gradient: f32) {
-        let item = &self.catalogue.items[item as usize];
-        let tokens = item.tokens.as_slice();
-        let share = 1.0 / tokens.len().max(1) as f32;
-        tokens.iter().for_each(|token| self.token_biases.add_gradient(*token, share, &[gradient]));
-        if let Some(row) = item.row {
-            self.item_biases.add_gradient(row, 1.0, &[gradient]);
+    fn learn(&mut self, items: &Candidates, inputs: &[Option<u32>], gradients: Gradients) {
+        let width = self.config.embedding_width;
+        let Gradients { mut dense, inputs: to_inputs, candidates: Vectors { mut vectors, mut biases } } = gradients;
+        self.step += 1;
+        self.dense.learn(&mut dense, self.config.learning_rate, self.step);
+        vectors.resize(items.items.len() * width, 0.0);
+        biases.resize(items.items.len(), 0.0);
+        for (place, gradient) in inputs.iter().zip(to_inputs.chunks_exact(width)) {
+            if let Some(place) = place {
+                kernel::add(&mut vectors[*place as usize * width..][..width], gradient);
+            }
         }
+        let gradients = Vectors { vectors, biases };
+        self.tables.learn(&self.catalogue, &items.items, &gradients, self.config.row_learning_rate);
     }
-}
-
-/// 0 for the lanes whose session starts at this step and 1 for the others, (lanes, H); `None` when none starts.
-fn keep(step: &[Option<crate::BatchCell>], hidden: usize) -> candle_core::Result<Option<Tensor>> {
-    if !step.iter().flatten().any(|cell| cell.starts_session) {
-        return Ok(None);
-    }
-    let kept = |cell: &Option<crate::BatchCell>| if cell.is_some_and(|cell| cell.starts_session) { 0.0 } else { 1.0 };
-    let numbers: Vec<f32> = step.iter().flat_map(|cell| std::iter::repeat_n(kept(cell), hidden)).collect();
-    Tensor::from_vec(numbers, (step.len(), hidden), &Device::Cpu).map(Some)
 }

@@ -164,7 +164,7 @@ pub struct RawDemand {
 
 impl Default for RawDemand {
     fn default() -> Self {
-        Self { samples_max: 200_000, epochs: 5 }
+        Self { samples_max: 400_000, epochs: 5 }
     }
 }
 

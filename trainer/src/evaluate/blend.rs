@@ -29,9 +29,7 @@ pub(crate) struct Variant {
 impl Variant {
     /// Every variant of `model`'s blend.
     pub(crate) fn all(features: &Features, model: &Model) -> Result<Vec<Self>> {
-        let mut keys = features.log.keys.clone();
-        let bound = u32::try_from(keys.bound()).unwrap_or(u32::MAX);
-        let blend = Blend::from_trained(&model.config.blend, &model.blend, |name| Some(KeyId(keys.insert(name))))?;
+        let Self { blend, keys: bound, .. } = Self::published(features, model)?;
         let BlendLearning { counts, popularity, weights } = BlendLearning::ALL;
         let variants = [
             (method::MODEL, BlendLearning::NONE),
@@ -40,37 +38,54 @@ impl Variant {
             (method::MODEL_ONLINE_WITHOUT_POPULARITY, BlendLearning { counts, popularity: false, weights }),
             (method::MODEL_ONLINE_WITHOUT_WEIGHTS, BlendLearning { counts, popularity, weights: false }),
         ];
-        let variant = |(name, learning)| Self {
+        Ok(variants.map(|(name, learning)| Self::of(name, blend.clone(), learning, model.blend.at, bound)).into())
+    }
+
+    /// `model`'s blend as published.
+    pub(crate) fn published(features: &Features, model: &Model) -> Result<Self> {
+        let mut keys = features.log.keys.clone();
+        let bound = u32::try_from(keys.bound()).unwrap_or(u32::MAX);
+        let blend = Blend::from_trained(&model.config.blend, &model.blend, |name| Some(KeyId(keys.insert(name))))?;
+        Ok(Self::of(method::MODEL, blend, BlendLearning::NONE, model.blend.at, bound))
+    }
+
+    fn of(name: &'static str, blend: Blend, learning: BlendLearning, at: Timestamp, keys: u32) -> Self {
+        Self {
             name,
-            blend: blend.clone(),
+            blend,
             learning,
-            now_max: if learning == BlendLearning::NONE { model.blend.at } else { Timestamp::MAX },
-            keys: bound,
+            now_max: if learning == BlendLearning::NONE { at } else { Timestamp::MAX },
+            keys,
             tally: MethodTally::default(),
             calibration: Calibration::default(),
             list: Vec::new(),
             proposals: Proposals::new(),
-        };
-        Ok(variants.map(variant).into())
+        }
+    }
+
+    /// Proposes what comes after the session, with probabilities.
+    pub(crate) fn propose(
+        &mut self,
+        at: Timestamp,
+        region: RegionId,
+        session: &BlendSession,
+    ) -> (&Proposals, &[Proposal]) {
+        let Self { blend, list, proposals, .. } = self;
+        blend.propose(at.min(self.now_max), region, session, |_| 0.0, PLACES + 1, list);
+        proposals.clear();
+        proposals.extend(list.iter().map(|proposal| Some(proposal.key).filter(|key| key.0 < self.keys)));
+        (proposals, list)
     }
 
     /// Proposes what comes after the session, and is told that it was `next`.
     pub(crate) fn rank(&mut self, at: Timestamp, region: RegionId, session: &BlendSession, next: KeyId) {
-        let Self { blend, list, proposals, .. } = self;
-        blend.propose(at.min(self.now_max), region, session, |_| 0.0, PLACES + 1, list);
-        proposals.clear();
-        for Proposal { key, probability } in list {
-            proposals.push(Some(*key).filter(|key| key.0 < self.keys));
+        self.propose(at, region, session);
+        for Proposal { key, probability } in &self.list {
             self.calibration.record(*probability, *key == next);
         }
         if let Some(current) = session.current() {
-            self.tally.record(proposals, current, next);
+            self.tally.record(&self.proposals, current, next);
         }
-    }
-
-    /// What was proposed last, best first, and the probabilities that went with it.
-    pub(crate) fn proposals(&self) -> (&[Option<KeyId>], &[Proposal]) {
-        (&self.proposals, &self.list)
     }
 
     /// The client of `session` asks for `key`.

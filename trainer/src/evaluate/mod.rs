@@ -21,20 +21,20 @@ pub use self::{
     compare::{
         CompareOptions, Comparison, Contender, Measured, MetricDifference, RecordedMetric, SettingDifference, compare,
     },
-    demand::{DemandReport, forecast},
+    demand::{Decile, DemandGroup, DemandReport, HorizonReport, forecast},
     next_key::{NextKeyReport, method},
     rank::{MethodMetrics, RankMetrics},
     report::{Evaluation, Verdict},
 };
 pub(crate) use self::{
     compare::{differing, name_values},
-    demand::measure_demand,
+    demand::{measure_demand, published_baselines},
     next_key::{measure, validate},
     outcomes::{Outcome, Reliability, outcomes},
 };
 use crate::{
     Error, Result, TrainConfig,
-    demand::zero_forecast,
+    demand::fit_baselines,
     features::{Features, TimeRange},
     fit::{DemandAsk, DemandSet, ItemMap, RegionMap},
     progress::{OnProgress, Progress},
@@ -129,16 +129,19 @@ fn demand_part(
     test: TimeRange,
     config: &TrainConfig,
 ) -> Result<DemandReport> {
-    let regions = RegionMap::new(&features.log.regions, &model.regions);
-    let horizon = std::time::Duration::from_secs_f64(model.placement.config().horizon_seconds);
-    let ask = DemandAsk { history: trained, asked: test, horizon, samples_max: config.demand.samples_max, seed: 0 };
-    let set = DemandSet::sample(features, &regions, &ask)?;
+    let ask = DemandAsk {
+        history: trained,
+        asked: test,
+        config: model.placement.config(),
+        // Also when rows of the training range are measured on.
+        newborn_from: test.start.max(Timestamp::from_micros(model.manifest.training.last.micros().saturating_add(1))),
+        samples_max: config.demand.samples_max,
+        seed: 0,
+    };
+    let set = DemandSet::sample(features, &ask)?;
     let items = ItemMap::new(features, &model.vocabulary);
-    let floor = model.metrics.pointer(ZERO_FORECAST).and_then(serde_json::Value::as_f64);
-    // A model published without the number is measured with what the log itself says.
-    let floor = floor.unwrap_or_else(|| zero_forecast(&set.samples));
-    Ok(measure_demand(model, &items, &set, floor))
+    let regions = RegionMap::new(&features.log.regions, &model.regions);
+    // Baselines of a version published without them are fitted on what they are measured on: too well, if anything.
+    let baselines = published_baselines(&model.metrics).unwrap_or_else(|| fit_baselines(&set.samples, &set.grid));
+    Ok(measure_demand(model, &items, &regions, &set, &baselines))
 }
-
-/// Where `metrics.json` holds what baselines forecast when they have seen nothing.
-const ZERO_FORECAST: &str = "/demand_fit/zero_forecast";

@@ -166,12 +166,12 @@ impl Ranking<'_> {
         let mut outcome =
             Outcome { at, client: id, region, repeats: current == next, places: [Places::default(); METHODS.len()] };
         for variant in &mut self.variants {
-            variant.rank(at, region, &client.blend, next);
-            let (proposals, claims) = variant.proposals();
-            if let Some(method) = METHODS.iter().position(|name| *name == variant.name) {
+            let name = variant.name;
+            let (proposals, claims) = variant.propose(at, region, &client.blend);
+            if let Some(method) = METHODS.iter().position(|method| *method == name) {
                 outcome.places[method] = Places::of(proposals, current, next);
             }
-            if variant.name == method::MODEL {
+            if name == method::MODEL {
                 for claim in claims {
                     self.found.reliability.record(f64::from(claim.probability), claim.key == next);
                 }

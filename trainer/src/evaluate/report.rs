@@ -1,9 +1,9 @@
-//! The report of an evaluation: `nearcast.evaluate/1`.
+//! The report of an evaluation: `nearcast.evaluate/2`.
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    demand::{DemandReport, forecast},
+    demand::{DemandReport, HorizonReport, forecast},
     next_key::{NextKeyReport, method},
     rank::{MethodMetrics, RankMetrics},
 };
@@ -13,7 +13,7 @@ use crate::{features::TimeRange, time::rfc3339};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Evaluation {
-    /// `nearcast.evaluate/1`.
+    /// `nearcast.evaluate/2`.
     pub schema: String,
     /// The version measured, when it has a name.
     pub model: Option<String>,
@@ -97,8 +97,13 @@ impl Evaluation {
         } else if self.next_key.known_share == 0.0 {
             warnings.push("the model knows none of the keys asked for next: all of them are new".to_owned());
         }
-        if self.demand.forecasts == 0 {
-            warnings.push("demand was not measured: the range is too short for its horizon".to_owned());
+        if self.demand.samples == 0 {
+            warnings.push("demand was not measured: the range is too short for its horizons".to_owned());
+        }
+        for HorizonReport { horizon_seconds, left_out, .. } in &self.demand.horizons {
+            if let Some(why) = left_out {
+                warnings.push(format!("demand in the next {horizon_seconds} s was not measured: {why}"));
+            }
         }
         warnings
     }
@@ -128,11 +133,16 @@ fn verdicts(next_key: &NextKeyReport, demand: &DemandReport) -> Vec<Verdict> {
         let metric = "hit_rate_20 among keys unseen in training";
         verdicts.extend(verdict(metric, TOKENS, &[method::POPULARITY], value, |model, baseline| model > baseline));
     }
-    if demand.forecasts > 0 {
-        let baselines = [forecast::LAST_BUCKET, forecast::DECAYED_AVERAGE];
-        let value = |name: &str| demand.deviance.get(name).copied();
-        let metric = "demand deviance (lower is better)";
-        verdicts.extend(verdict(metric, forecast::MODEL, &baselines, value, |model, baseline| model < baseline));
+    for horizon in &demand.horizons {
+        let minutes = horizon.horizon_seconds as f64 / 60.0;
+        for (whose, group) in [("", &horizon.all), (" for newborn keys", &horizon.newborn)] {
+            let value = |name: &str| group.deviance.get(name).copied();
+            let metric = format!("demand deviance in the next {minutes} min{whose} (lower is better)");
+            let better = |model, baseline| model < baseline;
+            for model in [forecast::MODEL, forecast::MODEL_ONLINE] {
+                verdicts.extend(verdict(&metric, model, &forecast::BASELINES, value, better));
+            }
+        }
     }
     verdicts
 }
@@ -161,7 +171,7 @@ fn verdict(
     })
 }
 
-const SCHEMA: &str = "nearcast.evaluate/1";
+const SCHEMA: &str = "nearcast.evaluate/2";
 /// What ranks keys that training never saw.
 const TOKENS: &str = "path tokens";
 

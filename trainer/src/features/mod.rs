@@ -22,7 +22,6 @@ use nearcast_datasets::{LogSource, Timestamp};
 use self::engine::SqlEngine;
 pub(crate) use self::{
     coded::CodedLog,
-    demand::DemandCell,
     hours::HOUR_MICROS,
     pairs::{Pair, PairLimits, PairScope},
     requests::Request,

@@ -133,23 +133,12 @@ fn client_pairs_equal_what_the_online_table_counts() {
 }
 
 #[test]
-fn demand_counts_per_bucket_key_and_region_in_order() {
-    let rows: [Row<'_>; 5] = [
-        (0, "a", "r", "/1"),
-        (10, "b", "r", "/1"),
-        (20, "c", "s", "/1"),
-        (3_600, "a", "r", "/2"),
-        (7_300, "a", "r", "/1"),
-    ];
-    let (_folder, features) = features(&rows);
-    let mut cells = Vec::new();
-    let push = |cell: DemandCell| {
-        cells.push((cell.bucket, features.log.key(cell.key).to_owned(), cell.region.0, cell.requests));
-        Ok(())
+fn resolution_is_the_coarsest_that_every_timestamp_keeps() {
+    let of = |instants: &[i64]| {
+        let rows: Vec<Row<'_>> = instants.iter().map(|at| (*at, "a", "r", "/1")).collect();
+        features(&rows).1.resolution(seconds(0, 100_000)).unwrap().as_secs()
     };
-    features.for_each_demand(seconds(0, 7_200), HOUR, push).unwrap();
-    let cell = |bucket, key: &str, region, requests| (bucket, key.to_owned(), region, requests);
-    assert_eq!(cells, [cell(0, "/1", 0, 2), cell(0, "/1", 1, 1), cell(1, "/2", 0, 1)], "the end is excluded");
+    assert_eq!((of(&[0, 3_600, 7_200]), of(&[3_600, 4_500]), of(&[60, 3_600]), of(&[1, 2])), (3_600, 900, 60, 1));
 }
 
 #[test]

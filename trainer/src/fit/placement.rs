@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nearcast_datasets::{Interner, RegionId};
+use nearcast_datasets::{Interner, RegionId, Timestamp};
 use nearcast_models::{DemandQuery, PlacementConfig, PlacementExample, PlacementHead, PlacementTrainer, SequenceModel};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use super::catalogue::ItemMap;
 use crate::{
     Result,
-    demand::{DemandPlan, DemandSample, DemandSampler},
+    demand::{DemandGrid, DemandPlan, DemandSample, DemandSampler},
     features::{Features, TimeRange},
 };
 
@@ -19,19 +19,21 @@ use crate::{
 pub(crate) struct DemandSet {
     /// The samples, by time.
     pub(crate) samples: Vec<DemandSample>,
-    /// How many there were to draw from.
-    pub(crate) seen: u64,
+    /// The instants and horizons asked about.
+    pub(crate) grid: DemandGrid,
 }
 
 /// What demand to sample.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct DemandAsk {
+pub(crate) struct DemandAsk<'a> {
     /// Rows before `asked` that may fill the counts.
     pub(crate) history: Option<TimeRange>,
-    /// The range whose buckets are asked about; buckets are aligned with its start.
+    /// The range whose instants are asked about.
     pub(crate) asked: TimeRange,
-    /// Width of a bucket and length of a forecast.
-    pub(crate) horizon: Duration,
+    /// Horizons and bounds.
+    pub(crate) config: &'a PlacementConfig,
+    /// Keys asked for first from here on are newborn.
+    pub(crate) newborn_from: Timestamp,
     /// Most samples.
     pub(crate) samples_max: usize,
     /// Seed of the draw.
@@ -39,61 +41,59 @@ pub(crate) struct DemandAsk {
 }
 
 impl DemandSet {
-    /// Samples the whole buckets of the range asked about. Region codes of the samples are positions in `regions`.
-    pub(crate) fn sample(features: &Features, regions: &RegionMap, ask: &DemandAsk) -> Result<Self> {
-        let bucket = ask.horizon;
-        let history = ask.history.map_or(Duration::ZERO, |history| ask.asked.start.since(history.start));
-        let asked_from = buckets(history, bucket).saturating_add(u32::from(!history.is_zero()));
-        let start = ask.asked.start.before(bucket * asked_from);
-        // A bucket cut short by the range's end would look like a fall in demand.
-        let end = ask.asked.start.after(bucket * buckets(ask.asked.end.since(ask.asked.start), bucket));
-        let plan = DemandPlan {
-            start,
-            bucket,
-            asked_from,
-            regions: regions.count,
+    /// Samples every instant of the range asked about whose horizons lie within it.
+    pub(crate) fn sample(features: &Features, ask: &DemandAsk<'_>) -> Result<Self> {
+        let start = ask.history.map_or(ask.asked.start, |history| history.start);
+        let range = TimeRange { start, end: ask.asked.end };
+        let grid = DemandGrid::new(&ask.config.horizons(), features.resolution(range)?);
+        let mut sampler = DemandSampler::new(DemandPlan {
+            asked_from: ask.asked.start,
+            end: ask.asked.end,
+            grid: grid.clone(),
+            regions: features.log.regions.bound(),
             samples_max: ask.samples_max,
+            requests: features.count(ask.asked)?,
+            newborn_from: ask.newborn_from,
+            keys_max: ask.config.keys_max,
             seed: ask.seed,
-        };
-        let mut sampler = DemandSampler::new(plan);
-        features.for_each_demand(TimeRange { start, end }, bucket, |mut cell| {
-            if let Some(region) = regions.position(cell.region) {
-                cell.region = region;
-                sampler.push(cell);
-            }
+        });
+        features.for_each_request(range, |request| {
+            sampler.push(request);
             Ok(())
         })?;
-        let (samples, seen) = sampler.finish();
-        Ok(Self { samples, seen })
+        Ok(Self { samples: sampler.finish(), grid })
     }
-}
 
-/// Whole buckets in a span.
-fn buckets(span: Duration, bucket: Duration) -> u32 {
-    u32::try_from(span.as_micros() / bucket.as_micros().max(1)).unwrap_or(u32::MAX)
+    /// Cells that the samples stand for.
+    pub(crate) fn cells(&self) -> f64 {
+        self.samples.iter().map(|sample| f64::from(sample.weight)).sum()
+    }
+
+    /// The log's precision, where it is coarser than the shortest horizon.
+    pub(crate) fn coarse_step(&self) -> Option<Duration> {
+        self.grid.horizons.iter().any(|horizon| !horizon.measurable()).then_some(self.grid.step)
+    }
 }
 
 /// From a log's region codes to positions in a model's list of regions.
 #[derive(Debug)]
 pub(crate) struct RegionMap {
-    positions: Vec<Option<RegionId>>,
-    count: u16,
+    positions: Vec<Option<usize>>,
 }
 
 impl RegionMap {
     /// Maps the regions of a log to those of `model`, by name.
     pub(crate) fn new(log: &Interner, model: &[String]) -> Self {
-        let position =
-            |name: &str| model.iter().position(|region| region == name).and_then(|at| u16::try_from(at).ok());
         let mut positions = vec![None; log.bound()];
         for (code, name) in log.iter() {
-            positions[code as usize] = position(name).map(RegionId);
+            positions[code as usize] = model.iter().position(|region| **region == **name);
         }
-        Self { positions, count: u16::try_from(model.len()).unwrap_or(u16::MAX) }
+        Self { positions }
     }
 
-    fn position(&self, region: RegionId) -> Option<RegionId> {
-        self.positions.get(usize::from(region.0)).copied().flatten()
+    /// The region's position, or one that no model knows.
+    fn position(&self, region: RegionId) -> usize {
+        self.positions.get(usize::from(region.0)).copied().flatten().unwrap_or(usize::MAX)
     }
 }
 
@@ -106,6 +106,8 @@ pub(crate) struct PlacementPlan<'a> {
     pub(crate) sequence: &'a SequenceModel,
     /// The log's keys as items.
     pub(crate) items: &'a ItemMap,
+    /// The log's regions.
+    pub(crate) map: &'a RegionMap,
     /// Number of regions.
     pub(crate) regions: usize,
     /// Passes over the samples.
@@ -116,15 +118,22 @@ pub(crate) struct PlacementPlan<'a> {
 
 /// Fits the head; returns it with the mean loss of the last pass.
 pub(crate) fn fit_placement(plan: &PlacementPlan<'_>, set: &DemandSet) -> Result<(PlacementHead, f64)> {
-    let mut trainer = PlacementTrainer::new(plan.config, plan.sequence, plan.regions, plan.seed)?;
-    let mut examples: Vec<PlacementExample> = set.samples.iter().map(|sample| example(sample, plan.items)).collect();
+    let example = |sample: &DemandSample| PlacementExample {
+        query: query(sample, plan.items, plan.map),
+        requests: sample.requests,
+        weight: sample.weight,
+    };
+    let mut examples: Vec<PlacementExample> = set.samples.iter().map(example).collect();
+    let mut trainer = PlacementTrainer::new(plan.config, plan.sequence, plan.regions, &examples, plan.seed)?;
     let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
-    let mut loss = 0.0;
+    let (mut loss, mut learned, all) = (0.0, 0, (plan.epochs * examples.len()).max(1));
     for _ in 0..plan.epochs {
         examples.shuffle(&mut rng);
         let mut loss_sum = 0.0;
         for batch in examples.chunks(BATCH) {
-            loss_sum += f64::from(trainer.train_batch(plan.sequence, batch)?) * batch.len() as f64;
+            let done = learned as f64 / all as f64;
+            loss_sum += f64::from(trainer.train_batch(plan.sequence, batch, done)?) * batch.len() as f64;
+            learned += batch.len();
         }
         loss = loss_sum / examples.len().max(1) as f64;
     }
@@ -132,18 +141,14 @@ pub(crate) fn fit_placement(plan: &PlacementPlan<'_>, set: &DemandSet) -> Result
 }
 
 /// The question that a sample asks.
-pub(crate) fn query(sample: &DemandSample, items: &ItemMap) -> DemandQuery {
+pub(crate) fn query(sample: &DemandSample, items: &ItemMap, regions: &RegionMap) -> DemandQuery {
     DemandQuery {
         item: items.items[sample.key.0 as usize],
-        region: usize::from(sample.region.0),
+        region: regions.position(sample.region),
         at: sample.at,
         counts: sample.counts,
     }
 }
 
-fn example(sample: &DemandSample, items: &ItemMap) -> PlacementExample {
-    PlacementExample { query: query(sample, items), requests: sample.requests, weight: sample.weight }
-}
-
 /// Examples per gradient step.
-const BATCH: usize = 512;
+const BATCH: usize = 1_024;

@@ -94,16 +94,20 @@ fn methods(body: &mut String, evaluation: &Evaluation) {
             metrics.all.mrr_20,
         );
     }
-    let demand = &evaluation.demand;
-    let _ = write!(
-        body,
-        "</tbody></table><h2>Demand</h2><p>Mean Poisson deviance of {} forecasts of {} s; lower is better.</p><table><tbody>",
-        demand.forecasts, demand.horizon_seconds,
-    );
-    for (name, deviance) in &demand.deviance {
-        let _ = write!(body, "<tr><td>{}</td><td>{deviance:.4}</td></tr>", escape(name));
-    }
     body.push_str("</tbody></table>");
+    for horizon in evaluation.demand.horizons.iter().filter(|horizon| horizon.left_out.is_none()) {
+        let _ = write!(
+            body,
+            "<h2>Demand in the next {} s</h2><p>Poisson deviance per request; lower is better. Expected requests for each \
+             that came; 1 is calibrated.</p><table><tbody>",
+            horizon.horizon_seconds,
+        );
+        for (name, deviance) in &horizon.all.deviance {
+            let expected = horizon.all.expected_per_request.get(name).copied().unwrap_or(f64::NAN);
+            let _ = write!(body, "<tr><td>{}</td><td>{deviance:.4}</td><td>{expected:.3}</td></tr>", escape(name));
+        }
+        body.push_str("</tbody></table>");
+    }
 }
 
 fn keys(body: &mut String, keys: &[KeyFacts]) -> Result<()> {
@@ -138,9 +142,9 @@ fn keys(body: &mut String, keys: &[KeyFacts]) -> Result<()> {
 
 const CURVES: &str = "Each pass over the training sessions without their validation slice; the larger mark is the pass that \
     validation chose. The published weights were then fitted anew for as many passes, validation slice included.";
-const RELIABILITY: &str = "Probabilities that the model claims for its first proposals, against the share that \
+const RELIABILITY: &str = "Probabilities that the blend claims for its first 21 proposals, against the share that \
     came true; on the diagonal they are the same. Ten times the claims make a circle a step larger.";
-const BY_REGION: &str = "How often the next key was among the model's first 20 proposals, by the \
+const BY_REGION: &str = "How often the next key was among the blend's first 20 proposals, by the \
     region of the request; repeats of the current key left out.";
 const BY_HOUR: &str = "The same by hour of the day, UTC.";
 const KEYS: &str = "The small bars are requests by hour of the day (UTC) in this report's log.";
