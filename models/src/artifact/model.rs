@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::Path};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BlendConfig, CoAccessConfig, Error, FileRecord, Gate, GateState, Manifest, PlacementConfig, PlacementHead, Result,
-    SequenceConfig, SequenceModel, TrainedBlend, TrainedCoAccess, Vocabulary, VocabularyConfig,
+    Blend, BlendConfig, CoAccessConfig, Error, FileRecord, Gate, GateState, Manifest, PlacementConfig, PlacementHead,
+    Result, SequenceConfig, SequenceModel, TrainedBlend, TrainedCoAccess, Vocabulary, VocabularyConfig,
     artifact::{
         CARD, COACCESS, CONFIG, CONTEXTS, GATE, LINKS, MANIFEST, METRICS, TENSORS, VOCABULARY, blend,
         files::{self, NamedBytes},
@@ -146,6 +146,8 @@ impl Model {
             let reason = format!("the vocabulary has {buckets} token buckets, the sequence model {tokens}");
             return Err(Error::content(CONFIG, reason));
         }
+        // Whoever loads a version may rely on its blend.
+        Blend::new(&self.config.blend, 0)?.set_ranker(&self.blend.ranker)?;
         let same = self.config.sequence == *self.sequence.config()
             && self.config.placement == *self.placement.config()
             && self.config.vocabulary.token_buckets == buckets;

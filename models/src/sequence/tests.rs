@@ -336,6 +336,25 @@ fn a_loss_that_is_no_number_is_an_error_naming_the_step() -> Result<()> {
 }
 
 #[test]
+fn a_loss_that_is_no_number_changes_no_weight() -> Result<()> {
+    let sessions = Chain { keys: 19 }.sessions(100, 8, 6);
+    let config = SequenceConfig { row_learning_rate: 1e30, ..small() };
+    let (vocabulary, catalogue) = sessions.catalogue(1)?;
+    let mut trainer = SequenceTrainer::new(&config, &vocabulary, catalogue, 1)?;
+    let mut lanes = SessionLanes::new(&sessions.events, &sessions.starts, config.lanes, config.steps);
+    let mut batch = SequenceBatch::default();
+    while lanes.next_batch(&mut batch) {
+        let (before, step) = (trainer.snapshot()?, trainer.step_count());
+        if trainer.train_batch(&batch).is_err() {
+            assert_eq!(trainer.step_count(), step);
+            assert!(trainer.snapshot()?.weights() == before.weights());
+            return Ok(());
+        }
+    }
+    panic!("every loss was finite");
+}
+
+#[test]
 fn searching_cells_finds_nearly_what_searching_everything_finds() -> Result<()> {
     let mut rng = ChaCha8Rng::seed_from_u64(8);
     // Keys in 40 groups that follow each other: embeddings cluster as those of a site's sections do.

@@ -37,7 +37,8 @@ pub struct ItemCatalogue {
 ///
 /// A step's cost depends on the batch alone, never on the size of the vocabulary: the vectors of the batch's inputs,
 /// targets and sampled negatives are gathered into leaves, candle works out the gradients, and only the rows and
-/// tokens behind those vectors are updated. The same seed and batches give the same bytes.
+/// tokens behind those vectors are updated. The same seed and batches give the same bytes on the same device, however
+/// many threads rayon has.
 pub struct SequenceTrainer {
     pub(super) config: SequenceConfig,
     pub(super) catalogue: ItemCatalogue,

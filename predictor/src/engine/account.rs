@@ -218,8 +218,6 @@ pub struct Bounds {
     pub coaccess_replaced: u64,
     /// Numbered keys left alone because of `families_max`.
     pub families_refused: u64,
-    /// Proposals of the sequence model for keys whose size nobody knows.
-    pub sequence_unseen: u64,
 }
 
 /// What is known of one node.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nearcast_datasets::KeyId;
-use nearcast_models::{Gate, Model, SequenceState};
+use nearcast_models::{BlendSession, Gate, Model};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 use super::{
@@ -24,7 +24,7 @@ use super::{
 /// What the stream and the outcomes have taught.
 #[derive(Debug)]
 pub(super) struct Learnt {
-    pub sessions: Sessions<SequenceState>,
+    pub sessions: Sessions<BlendSession>,
     pub demand: Demand,
     pub coaccess: CoAccessSources,
     pub sequence: Option<SequenceSource>,
@@ -69,8 +69,10 @@ impl Learnt {
         if let Some(gate) = trained.and_then(|state| Gate::from_state(state).ok()) {
             self.gate = gate;
         }
-        self.sessions.clear_states();
-        self.sequence = Some(SequenceSource::new(model, keys));
+        match &mut self.sequence {
+            Some(sequence) => sequence.swap(model, keys).expect(CHECKED),
+            None => self.sequence = Some(SequenceSource::new(model, keys).expect(CHECKED)),
+        }
     }
 
     pub(super) fn forget_key(&mut self, key: KeyId, nodes: usize) {
@@ -95,3 +97,5 @@ impl Learnt {
         if labels > 0.0 { labels / (labels + settings.novice_labels) } else { 0.0 }
     }
 }
+
+const CHECKED: &str = "a version is checked when it is loaded";

@@ -141,9 +141,9 @@ impl Engine {
         }
         learnt.coaccess.propose(now, Scope::Region, seen.key, 1.0, &mut self.merged);
         if let Some(sequence) = &mut learnt.sequence {
-            sequence.learn(session, seen.key);
+            sequence.learn(now, seen.region, session, seen.key);
             if let Some(state) = &session.state {
-                sequence.propose(state, seen.key, &mut self.merged);
+                sequence.propose(now, seen.region, state, &mut self.merged);
             }
         }
         session.push(seen.key);
@@ -194,7 +194,6 @@ impl Engine {
         let replaced = [client, region].map(|table| table.keys_replaced + table.successors_replaced);
         bounds.coaccess_replaced = replaced.iter().sum();
         bounds.families_refused = learnt.stride.refused;
-        bounds.sequence_unseen = learnt.sequence.as_ref().map_or(0, |sequence| sequence.unseen);
         self.refresh_node(node);
     }
 

@@ -8,7 +8,7 @@ use nearcast_datasets::{KeyId, Timestamp};
 /// How many keys of a session are remembered.
 pub(super) const WINDOW: usize = 5;
 
-/// A client's run of requests without a long pause. `S` is what a sequence model keeps of it.
+/// A client's run of requests without a long pause. `S` is what the trained model keeps of it.
 #[derive(Clone, Debug)]
 pub(super) struct Session<S> {
     recent: [KeyId; WINDOW],
@@ -16,7 +16,7 @@ pub(super) struct Session<S> {
     last_at: Timestamp,
     /// What the client comes back to, over all its sessions.
     pub habits: Habits,
-    /// What the sequence model remembers; `None` until it is computed.
+    /// What the trained model remembers, of earlier sessions too; `None` until it is computed.
     pub state: Option<Box<S>>,
 }
 
@@ -100,15 +100,11 @@ impl<S> Sessions<S> {
         let gap = self.gap;
         let session = self.clients.get_or_insert_mut(client, || Session::new(now));
         if now.since(session.last_at) > gap {
-            *session = Session { habits: std::mem::take(&mut session.habits), ..Session::new(now) };
+            let (habits, state) = (std::mem::take(&mut session.habits), session.state.take());
+            *session = Session { habits, state, ..Session::new(now) };
         }
         session.last_at = now;
         session
-    }
-
-    /// Drops what the sequence model remembers; recent keys stay.
-    pub(super) fn clear_states(&mut self) {
-        self.clients.iter_mut().for_each(|(_, session)| session.state = None);
     }
 
     pub(super) fn len(&self) -> usize {

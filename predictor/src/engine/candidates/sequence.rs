@@ -1,104 +1,128 @@
-//! Candidates from the sequence model: what this client asks for next, given all it asked for in its session.
+//! Candidates from the trained model: what this client asks for next, given all it asked for in its session.
+//!
+//! The model's blend proposes; it goes on learning from the stream. The recurrent network has no say here: decision
+//! record 0006 has the numbers.
 
 use std::sync::Arc;
 
-use nearcast_datasets::KeyId;
-use nearcast_models::{ItemRef, Model, SequenceState};
+use nearcast_datasets::{KeyId, RegionId, Timestamp};
+use nearcast_models::{Blend, BlendLearning, BlendSession, Model, Proposal};
 
 use super::{CandidateSource, Merged};
 use crate::engine::{keys::KeyTable, sessions::Session};
 
 /// How many of the model's best keys are proposed.
 const PROPOSED_MAX: usize = 10;
+/// How many of the model's best keys it has an opinion on, when others propose them.
+const RATED_MAX: usize = 40;
 /// Keys less probable than this are not proposed.
 const PROBABILITY_MIN: f32 = 0.005;
 
-/// The model in service and how its rows and the engine's key numbers correspond.
+/// The model in service, and its blend as the stream has moved it on.
 #[derive(Debug)]
 pub(in crate::engine) struct SequenceSource {
     model: Arc<Model>,
-    items: Vec<ItemRef>,
-    keys_by_row: Vec<Option<KeyId>>,
-    best: Vec<(u32, f32)>,
-    /// Proposals that were dropped because nobody has asked for the key since the engine started: its size is unknown.
-    pub unseen: u64,
+    blend: Blend,
+    /// By key number: whether the model has a row for it.
+    known: Vec<bool>,
+    best: Vec<Proposal>,
 }
 
 impl SequenceSource {
-    pub(in crate::engine) fn new(model: Arc<Model>, keys: &KeyTable) -> Self {
-        let rows = model.sequence.row_count();
-        let mut source = Self { model, items: Vec::new(), keys_by_row: vec![None; rows], best: Vec::new(), unseen: 0 };
+    /// Takes over what `model` learned of keys that have a number.
+    ///
+    /// # Errors
+    /// [`nearcast_models::Error::Config`] when the model is not sound; versions are checked before they come here.
+    pub(in crate::engine) fn new(model: Arc<Model>, keys: &KeyTable) -> nearcast_models::Result<Self> {
+        let blend = Blend::from_trained(&model.config.blend, &model.blend, |name| keys.find(name))?;
+        let mut source = Self { model, blend, known: Vec::new(), best: Vec::new() };
         for (key, name) in keys.iter() {
             source.learn_key(key, name);
         }
-        source
+        Ok(source)
+    }
+
+    /// Puts another model into service, whose network weighs what the stream has taught.
+    ///
+    /// # Errors
+    /// As [`SequenceSource::new`].
+    pub(in crate::engine) fn swap(&mut self, model: Arc<Model>, keys: &KeyTable) -> nearcast_models::Result<()> {
+        self.blend.set_ranker(&model.blend.ranker)?;
+        self.model = model;
+        self.known.clear();
+        for (key, name) in keys.iter() {
+            self.learn_key(key, name);
+        }
+        Ok(())
     }
 
     /// A key got a number.
     pub(in crate::engine) fn learn_key(&mut self, key: KeyId, name: &str) {
-        let item = self.model.vocabulary.item(name);
         let number = key.0 as usize;
-        if self.items.len() <= number {
-            self.items.resize(number + 1, ItemRef::default());
+        if self.known.len() <= number {
+            self.known.resize(number + 1, false);
         }
-        self.items[number] = item;
-        if let Some(slot) = item.row.and_then(|row| self.keys_by_row.get_mut(row as usize)) {
-            *slot = Some(key);
-        }
+        self.known[number] = self.model.vocabulary.row(name).is_some();
     }
 
     /// A key's number is about to be given to another.
     pub(in crate::engine) fn forget(&mut self, key: KeyId) {
-        let Some(item) = self.items.get_mut(key.0 as usize) else { return };
-        let row = std::mem::take(item).row;
-        if let Some(slot) = row.and_then(|row| self.keys_by_row.get_mut(row as usize)) {
-            *slot = None;
+        self.blend.forget(key);
+        if let Some(known) = self.known.get_mut(key.0 as usize) {
+            *known = false;
         }
     }
 
     /// Whether the model has a row for a key.
     pub(in crate::engine) fn knows(&self, key: KeyId) -> bool {
-        self.items.get(key.0 as usize).is_some_and(|item| item.row.is_some())
+        self.known.get(key.0 as usize).copied().unwrap_or(false)
     }
 
-    /// The client asks for `key`: moves its state on, rebuilding it from the session's recent keys when it is missing.
-    pub(in crate::engine) fn learn(&self, session: &mut Session<SequenceState>, key: KeyId) {
-        let sequence = &self.model.sequence;
+    /// The client asks for `key`: learns from it and moves its state on, which is rebuilt from the session's recent keys
+    /// when it is missing.
+    pub(in crate::engine) fn learn(
+        &mut self,
+        now: Timestamp,
+        region: RegionId,
+        session: &mut Session<BlendSession>,
+        key: KeyId,
+    ) {
+        let begins = session.length() == 0;
         let mut state = session.state.take().unwrap_or_else(|| {
-            let mut state = Box::new(sequence.initial_state());
-            session.recent().rev().for_each(|earlier| sequence.step(&mut state, &self.item(earlier)));
+            let mut state = Box::new(BlendSession::default());
+            session.recent().rev().for_each(|earlier| state.push(earlier));
             state
         });
-        sequence.step(&mut state, &self.item(key));
+        if begins {
+            state.pause();
+        }
+        self.blend.learn(now, region, &state, key, |_| 0.0, BlendLearning::ALL);
+        state.push(key);
         session.state = Some(state);
     }
 
     /// Proposes what the model ranks highest, then lets it say what it thinks of everybody else's proposals.
-    pub(in crate::engine) fn propose(&mut self, state: &SequenceState, key: KeyId, merged: &mut Merged) {
-        let mut best = std::mem::take(&mut self.best);
-        self.model.sequence.top(state, PROPOSED_MAX, &mut best);
-        for ((row, score), rank) in best.iter().zip(0..) {
-            let probability = score.exp().min(1.0);
-            match self.keys_by_row.get(*row as usize).copied().flatten() {
-                Some(next) if next != key && probability >= PROBABILITY_MIN => {
-                    merged.propose(next, CandidateSource::Sequence, probability, 0.0, rank);
-                }
-                Some(_) => {}
-                None => self.unseen += 1,
+    pub(in crate::engine) fn propose(
+        &mut self,
+        now: Timestamp,
+        region: RegionId,
+        state: &BlendSession,
+        merged: &mut Merged,
+    ) {
+        let current = state.current();
+        self.blend.propose(now, region, state, |_| 0.0, RATED_MAX, &mut self.best);
+        for (Proposal { key, probability }, rank) in self.best.iter().take(PROPOSED_MAX).zip(0..) {
+            if Some(*key) != current && *probability >= PROBABILITY_MIN {
+                merged.propose(*key, CandidateSource::Sequence, *probability, 0.0, rank);
             }
         }
-        self.best = best;
         merged.rate(CandidateSource::Sequence, |other| {
-            self.model.sequence.score(state, &self.item(other)).exp().min(1.0)
+            self.best.iter().find(|best| best.key == other).map_or(0.0, |best| best.probability)
         });
     }
 
     /// The model.
     pub(in crate::engine) fn model(&self) -> &Arc<Model> {
         &self.model
-    }
-
-    fn item(&self, key: KeyId) -> ItemRef {
-        self.items.get(key.0 as usize).copied().unwrap_or_default()
     }
 }
