@@ -31,6 +31,7 @@ pub use evaluate::{
     Decile, DemandGroup, DemandReport, EvaluateOptions, Evaluation, HorizonReport, MethodMetrics, NextKeyReport,
     RankMetrics, Verdict, evaluate, forecast, method,
 };
+pub use features::{FeatureSpeed, FeatureStage, measure_features};
 pub use fit::{EpochReport, GateReport, GateTrial, GateTrials};
 pub use progress::{OnProgress, Progress};
 pub use train::{CoAccessReport, DataReport, DemandFitReport, PublishOptions, Published, TrainMetrics, train};
