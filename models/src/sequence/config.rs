@@ -15,7 +15,6 @@ use crate::{Error, Result};
 /// | `steps` | 4 | requests of a lane that one training step unrolls | ≥ 1 |
 /// | `negatives` | 256 | sampled keys each target competes with, besides the batch's other targets | ≥ 1 |
 /// | `negative_power` | 0.5 | negatives are drawn by request count to this power; 0 is uniform | 0..=1 |
-/// | `row_dropout` | 0.2 | share of a batch's keys that it knows by their path tokens alone, so that those learn to speak for keys without a row | 0..=1 |
 /// | `learning_rate` | 0.003 | step size of the dense weights (Adam) | > 0 |
 /// | `row_learning_rate` | 0.1 | step size of embedding rows (row-wise Adagrad) | > 0 |
 /// | `gradient_norm_max` | 5.0 | dense gradients longer than this are scaled down to it | > 0 |
@@ -38,8 +37,6 @@ pub struct SequenceConfig {
     pub negatives: usize,
     /// Negatives are drawn by request count to this power; 0 is uniform.
     pub negative_power: f64,
-    /// Share of a batch's keys that it knows by their path tokens alone.
-    pub row_dropout: f64,
     /// Step size of the dense weights (Adam).
     pub learning_rate: f64,
     /// Step size of embedding rows (row-wise Adagrad).
@@ -95,7 +92,6 @@ impl Default for SequenceConfig {
             steps: 4,
             negatives: 256,
             negative_power: 0.5,
-            row_dropout: 0.2,
             learning_rate: 0.003,
             row_learning_rate: 0.1,
             gradient_norm_max: 5.0,
@@ -117,14 +113,13 @@ impl SequenceConfig {
         let positive = |value: f64| value.is_finite() && value > 0.0;
         let share = |value: f64| (0.0..=1.0).contains(&value);
         let penalty = f64::from(self.normaliser_penalty);
-        let checks: [(&'static str, bool, f64, &'static str); 11] = [
+        let checks: [(&'static str, bool, f64, &'static str); 10] = [
             ("sequence.embedding_width", width(self.embedding_width), self.embedding_width as f64, "from 1 to 1024"),
             ("sequence.hidden_width", width(self.hidden_width), self.hidden_width as f64, "from 1 to 1024"),
             ("sequence.lanes", self.lanes > 0, self.lanes as f64, "at least 1"),
             ("sequence.steps", self.steps > 0, self.steps as f64, "at least 1"),
             ("sequence.negatives", self.negatives > 0, self.negatives as f64, "at least 1"),
             ("sequence.negative_power", share(self.negative_power), self.negative_power, "from 0 to 1"),
-            ("sequence.row_dropout", share(self.row_dropout), self.row_dropout, "from 0 to 1"),
             ("sequence.learning_rate", positive(self.learning_rate), self.learning_rate, "above 0"),
             (
                 "sequence.row_learning_rate",

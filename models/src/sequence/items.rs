@@ -19,16 +19,16 @@ pub(crate) struct ItemTables {
 
 impl ItemTables {
     /// Vectors of this width and biases of these items of the catalogue.
-    pub(crate) fn gather(&self, catalogue: &ItemCatalogue, items: &[u32], width: usize, dropout: &Dropout) -> Vectors {
+    pub(crate) fn gather(&self, catalogue: &ItemCatalogue, items: &[u32], width: usize) -> Vectors {
         let mut gathered = Vectors { vectors: vec![0.0; items.len() * width], biases: vec![0.0; items.len()] };
         let vectors = gathered.vectors.par_chunks_mut(TASK_ITEMS * width);
         let biases = gathered.biases.par_chunks_mut(TASK_ITEMS);
         vectors.zip(biases).zip(items.par_chunks(TASK_ITEMS)).for_each(|((vectors, biases), items)| {
-            let rows = items.iter().filter_map(|item| dropout.row(catalogue, *item));
+            let rows = items.iter().filter_map(|item| catalogue.items[*item as usize].row);
             rows.for_each(|row| kernel::touch(self.items.vector(row)));
             kernel::vectorised(|| {
                 for ((vector, bias), item) in vectors.chunks_exact_mut(width).zip(biases).zip(items) {
-                    *bias = self.add_item(&catalogue.items[*item as usize], dropout.row(catalogue, *item), vector);
+                    *bias = self.add_item(&catalogue.items[*item as usize], vector);
                 }
             });
         });
@@ -36,19 +36,12 @@ impl ItemTables {
     }
 
     /// Learns from the gradients to these items' vectors and biases, one each.
-    pub(crate) fn learn(
-        &mut self,
-        catalogue: &ItemCatalogue,
-        items: &[u32],
-        gradients: &Vectors,
-        rate: f32,
-        dropout: &Dropout,
-    ) {
-        for (source, number) in (0_u32..).zip(items) {
-            let item = &catalogue.items[*number as usize];
+    pub(crate) fn learn(&mut self, catalogue: &ItemCatalogue, items: &[u32], gradients: &Vectors, rate: f32) {
+        for (source, item) in (0_u32..).zip(items) {
+            let item = &catalogue.items[*item as usize];
             let share = token_share(item);
             item.tokens.as_slice().iter().for_each(|token| self.tokens.add(*token, share, source));
-            if let Some(row) = dropout.row(catalogue, *number) {
+            if let Some(row) = item.row {
                 self.items.add(row, 1.0, source);
             }
         }
@@ -68,41 +61,13 @@ impl ItemTables {
     }
 
     #[inline(always)]
-    fn add_item(&self, item: &ItemRef, row: Option<u32>, vector: &mut [f32]) -> f32 {
+    fn add_item(&self, item: &ItemRef, vector: &mut [f32]) -> f32 {
         let mut bias = self.add_tokens(item, vector);
-        if let Some(row) = row {
+        if let Some(row) = item.row {
             kernel::add(vector, self.items.vector(row));
             bias += self.items.bias(row);
         }
         bias
-    }
-}
-
-/// Which keys one step knows by their tokens alone, as it would know keys that training never saw.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Dropout {
-    /// Keys whose mixed number lies below this.
-    pub(crate) below: u32,
-    /// Decides the mixing; another one for every step.
-    pub(crate) seed: u64,
-}
-
-impl Dropout {
-    /// Drops this share of the rows.
-    pub(crate) fn new(share: f64, seed: u64, step: u64) -> Self {
-        let seed = (seed ^ step.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Self { below: (share * f64::from(u32::MAX)) as u32, seed }
-    }
-
-    /// The row of an item of the catalogue, unless it has none or that is dropped.
-    #[inline(always)]
-    fn row(&self, catalogue: &ItemCatalogue, item: u32) -> Option<u32> {
-        // SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-        let mut mixed = self.seed.wrapping_add(u64::from(item).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let kept = u32::try_from(mixed >> 32).unwrap_or(u32::MAX) >= self.below;
-        catalogue.items[item as usize].row.filter(|_| kept)
     }
 }
 

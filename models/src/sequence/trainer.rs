@@ -10,7 +10,7 @@ use crate::{
     Error, ItemRef, Result, SequenceBatch, SequenceConfig, SequenceModel, Vocabulary, kernel,
     sequence::{
         dense::DenseWeights,
-        items::{Dropout, ItemTables},
+        items::ItemTables,
         network::{Gradients, Leaves},
         ops::{Gru, SampledSoftmax},
         retrieval::Cells,
@@ -176,7 +176,7 @@ impl SequenceTrainer {
     /// The leaves of a batch about these items, with inputs by their places among them.
     fn leaves(&self, items: &Candidates, inputs: &[Option<u32>]) -> candle_core::Result<Leaves> {
         let width = self.config.embedding_width;
-        let mut gathered = self.tables.gather(&self.catalogue, &items.items, width, &self.dropout());
+        let mut gathered = self.tables.gather(&self.catalogue, &items.items, width);
         let mut vectors = vec![0.0; inputs.len() * width];
         for (place, out) in inputs.iter().zip(vectors.chunks_exact_mut(width)) {
             if let Some(place) = place {
@@ -187,11 +187,6 @@ impl SequenceTrainer {
         gathered.vectors.truncate(items.log_chances.len() * width);
         gathered.biases.truncate(items.log_chances.len());
         Leaves::new(&self.dense, &vectors, &gathered, &self.device)
-    }
-
-    /// Which rows the step under way leaves out.
-    fn dropout(&self) -> Dropout {
-        Dropout::new(self.config.row_dropout, self.seed, self.step)
     }
 
     fn gru(&mut self, batch: &SequenceBatch) -> Gru {
@@ -212,7 +207,6 @@ impl SequenceTrainer {
     fn learn(&mut self, items: &Candidates, inputs: &[Option<u32>], gradients: Gradients) {
         let width = self.config.embedding_width;
         let Gradients { mut dense, inputs: to_inputs, candidates: Vectors { mut vectors, mut biases } } = gradients;
-        let dropout = self.dropout();
         self.step += 1;
         self.dense.learn(&mut dense, self.config.learning_rate, self.step);
         vectors.resize(items.items.len() * width, 0.0);
@@ -223,6 +217,6 @@ impl SequenceTrainer {
             }
         }
         let gradients = Vectors { vectors, biases };
-        self.tables.learn(&self.catalogue, &items.items, &gradients, self.config.row_learning_rate, &dropout);
+        self.tables.learn(&self.catalogue, &items.items, &gradients, self.config.row_learning_rate);
     }
 }
