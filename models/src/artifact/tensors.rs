@@ -1,6 +1,7 @@
 //! `model.safetensors`: every weight by name, readable from Python.
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     BLEND_FEATURE_COUNT, Error, Model, PlacementHead, RankerState, Result, SequenceModel,
@@ -10,10 +11,9 @@ use crate::{
 };
 
 const CENTROIDS: &str = "sequence.cell_centroids";
-/// Header entry with the region names as a JSON list.
-const REGIONS: &str = "regions";
-/// Header entry with the number of requests that the blend's network has learned from.
-const LEARNED: &str = "blend.learned";
+/// The only header entry, a [`Header`] as JSON: safetensors writes several entries in random order, and the same model
+/// must give the same bytes.
+const HEADER: &str = "nearcast";
 /// The blend's weights in the order of a [`RankerState`], with their columns (none for a vector).
 const RANKER: [(&str, Option<usize>); 5] = [
     ("blend.linear", None),
@@ -28,6 +28,15 @@ const RANKER_UNITS: usize = 16;
 /// Numbers in each of the tensors of [`RANKER`].
 const RANKER_LENGTHS: [usize; 5] =
     [BLEND_FEATURE_COUNT, BLEND_FEATURE_COUNT * RANKER_UNITS, RANKER_UNITS, RANKER_UNITS, 4];
+
+/// What the header says besides shapes.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    /// Region names by their position in the placement head.
+    regions: Vec<String>,
+    /// Requests that the blend's network has learned from.
+    blend_learned: u64,
+}
 
 /// A tensor's name, its columns (none for a vector) and its numbers.
 type Named<'a> = (&'static str, Option<usize>, &'a [f32]);
@@ -51,9 +60,9 @@ pub(super) fn write(model: &Model) -> Result<Vec<u8>> {
         };
         views.push((*name, TensorView::new(Dtype::F32, shape, bytes).map_err(Error::learn(WRITE))?));
     }
-    let regions = serde_json::to_string(&model.regions).map_err(Error::learn(WRITE))?;
-    let learned = model.blend.ranker.learned.to_string();
-    let header = [(REGIONS.to_owned(), regions), (LEARNED.to_owned(), learned)].into_iter().collect();
+    let header = Header { regions: model.regions.clone(), blend_learned: model.blend.ranker.learned };
+    let header = serde_json::to_string(&header).map_err(Error::learn(WRITE))?;
+    let header = [(HEADER.to_owned(), header)].into_iter().collect();
     safetensors::serialize(views, Some(header)).map_err(Error::learn(WRITE))
 }
 
@@ -89,13 +98,11 @@ pub(super) fn read(bytes: &[u8], config: &ModelConfig) -> Result<Parts> {
         false => None,
     };
     let placement = read_placement(&numbers, config)?;
-    let entry = |name: &str| metadata.metadata().as_ref().and_then(|header| header.get(name));
-    let learned = entry(LEARNED).and_then(|learned| learned.parse().ok()).unwrap_or(0);
+    let header = metadata.metadata().as_ref().and_then(|header| header.get(HEADER));
+    let header = header.ok_or_else(|| Error::content(TENSORS, "its header does not name the regions"))?;
+    let Header { regions, blend_learned: learned } = serde_json::from_str(header).map_err(|error| broken(&error))?;
     let weights = RANKER.iter().map(|(name, _)| numbers(name)).collect::<Result<Vec<_>>>()?.concat();
     let ranker = RankerState { learned, weights, squares: numbers(RANKER_SQUARES)? };
-    let regions = entry(REGIONS);
-    let regions = regions.ok_or_else(|| Error::content(TENSORS, "its header does not name the regions"))?;
-    let regions: Vec<String> = serde_json::from_str(regions).map_err(|error| broken(&error))?;
     let sequence = SequenceModel::from_parts(config.sequence.clone(), sequence, cells);
     let placement = PlacementHead::from_parts(config.placement.clone(), placement);
     if placement.region_count() != regions.len() {
