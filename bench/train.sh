@@ -5,8 +5,8 @@
 #
 # R rounds (3) of S seconds (2) each, turn by turn on T threads (all cores), for vocabularies of K keys
 # (10000,1000000), without and with path tokens. Speed is taken over slices of a tenth of a second: the median, and the
-# best, which says what a machine does that nobody disturbs. Of PyTorch's variants (see bench/train/pytorch.py) the
-# fastest counts. What is needed of Python (3.11, bench/train/requirements.txt: several
+# best, which says what a machine does that nobody disturbs; and over the processor time spent, waiting for each other
+# included. Of PyTorch's variants (see bench/train/pytorch.py) the one that needs the least processor time counts. What is needed of Python (3.11, bench/train/requirements.txt: several
 # gigabytes) goes to target/train-venv; NEARCAST_TRAIN_PYTHON names an interpreter that has it already, and
 # NEARCAST_TRAIN_SPEED a built models/examples/train_speed.rs.
 set -euo pipefail

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Every vocabulary is trained in turn, S seconds (1) at a time, R rounds (5); the figures are medians over rounds, and
-//! the lowest step time of a round, which others on the same machine disturb least. Keys
+//! the lowest step time of a round and the processor time of a step, which others on the same machine disturb less. Keys
 //! are requested by Zipf's law with exponent 0.8, in sessions of 8 requests on average; with tokens, a key has six path
 //! tokens besides its own row, without it is its row alone, as in GRU4Rec. `--dump` writes the batches instead of
 //! training, for bench/train/pytorch.py. Threads are rayon's: `RAYON_NUM_THREADS`.
@@ -63,6 +63,9 @@ struct Run {
     next: usize,
     /// Per round: milliseconds a step.
     step_times: Vec<f64>,
+    steps: f64,
+    /// Processor time of all steps, in milliseconds.
+    processor_time: f64,
 }
 
 fn main() -> Result<()> {
@@ -92,13 +95,20 @@ fn measure(arguments: &Arguments, worlds: Vec<World>) -> Result<()> {
     for run in &mut runs {
         run.step_times.sort_by(f64::total_cmp);
         let step = run.step_times[run.step_times.len() / 2];
-        rows.push((run.world.keys, run.world.tokens, 1e3 * events / step, step, run.step_times[0]));
+        rows.push((
+            run.world.keys,
+            run.world.tokens,
+            1e3 * events / step,
+            step,
+            run.step_times[0],
+            run.processor_time / run.steps,
+        ));
     }
     if arguments.json {
-        let rows = rows.iter().map(|(keys, tokens, rate, step, lowest)| {
+        let rows = rows.iter().map(|(keys, tokens, rate, step, lowest, processor)| {
             json!({
                 "keys": keys, "tokens": tokens, "events_per_second": rate.round(), "step_ms": step,
-                "step_ms_lowest": lowest,
+                "step_ms_lowest": lowest, "step_processor_ms": processor,
             })
         });
         writeln!(out, "{}", json!({ "rows": rows.collect::<Vec<_>>() }))?;
@@ -106,13 +116,17 @@ fn measure(arguments: &Arguments, worlds: Vec<World>) -> Result<()> {
     }
     writeln!(
         out,
-        "{:>9}  {:>6}  {:>9}  {:>7}  {:>6}  to the first",
-        "keys", "tokens", "events/s", "ms/step", "lowest"
+        "{:>9}  {:>6}  {:>9}  {:>7}  {:>6}  {:>9}  to the first",
+        "keys", "tokens", "events/s", "ms/step", "lowest", "processor"
     )?;
-    for (keys, tokens, rate, step, lowest) in &rows {
+    for (keys, tokens, rate, step, lowest, processor) in &rows {
         let first = rows.iter().find(|row| row.1 == *tokens).map_or(*step, |row| row.3);
         let tokens = if *tokens { TOKENS } else { 0 };
-        writeln!(out, "{keys:>9}  {tokens:>6}  {rate:>9.0}  {step:>7.2}  {lowest:>6.2}  {:.2}", step / first)?;
+        writeln!(
+            out,
+            "{keys:>9}  {tokens:>6}  {rate:>9.0}  {step:>7.2}  {lowest:>6.2}  {processor:>9.2}  {:.2}",
+            step / first
+        )?;
     }
     Ok(())
 }
@@ -120,7 +134,7 @@ fn measure(arguments: &Arguments, worlds: Vec<World>) -> Result<()> {
 impl Run {
     fn start(world: World, config: &SequenceConfig) -> Result<Self> {
         let trainer = SequenceTrainer::new(config, &world.vocabulary, world.catalogue.clone(), 1)?;
-        let mut run = Self { world, trainer, next: 0, step_times: Vec::new() };
+        let mut run = Self { world, trainer, next: 0, step_times: Vec::new(), steps: 0.0, processor_time: 0.0 };
         for _ in 0..WARM_UP {
             run.step()?;
         }
@@ -129,12 +143,14 @@ impl Run {
 
     #[expect(clippy::disallowed_methods, reason = "measures speed")]
     fn round(&mut self, time: Duration) -> Result<()> {
-        let (start, mut steps) = (Instant::now(), 0.0);
+        let (start, start_processor, mut steps) = (Instant::now(), processor_time(), 0.0);
         while start.elapsed() < time {
             self.step()?;
             steps += 1.0;
         }
         self.step_times.push(start.elapsed().as_secs_f64() * 1e3 / steps);
+        self.steps += steps;
+        self.processor_time += processor_time() - start_processor;
         Ok(())
     }
 
@@ -142,6 +158,15 @@ impl Run {
         self.next = (self.next + 1) % self.world.batches.len();
         self.trainer.train_batch(&self.world.batches[self.next])
     }
+}
+
+/// The processor time of this process so far, in milliseconds; zero where there is no Linux to ask.
+fn processor_time() -> f64 {
+    const MS_PER_TICK: f64 = 10.0;
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // After the name, which may hold anything: user and system time are the 12th and 13th of the words.
+    let words = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    words.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() * MS_PER_TICK
 }
 
 impl World {

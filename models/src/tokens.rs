@@ -46,6 +46,13 @@ impl TokenIds {
         &self.ids[..usize::from(self.count)]
     }
 
+    /// How alike two keys are by their tokens: shared ones over all of both (Jaccard's index), 0 to 1.
+    pub fn likeness(&self, other: &Self) -> f32 {
+        let shared = self.as_slice().iter().filter(|id| other.as_slice().contains(id)).count();
+        let all = usize::from(self.count) + usize::from(other.count) - shared;
+        shared as f32 / all.max(1) as f32
+    }
+
     fn push(&mut self, id: u32) {
         let position = usize::from(self.count);
         if position < TOKENS_MAX && !self.as_slice().contains(&id) {
@@ -107,6 +114,16 @@ mod tests {
         assert_eq!(shared("/a/b/page.html", "/a/b/other.html"), 3, "both directories and the extension");
         assert_eq!(shared("/a/b/page.html", "/a/c/page.html"), 2, "one directory and the extension");
         assert_eq!(shared("/a/b/page.html", "/x/y/z.gif"), 0);
+    }
+
+    #[test]
+    fn likeness_is_the_share_of_common_tokens() {
+        let tokens = |key| TokenIds::of_key(key, BUCKETS);
+        let page = tokens("/a/b/page.html");
+        assert!((page.likeness(&page) - 1.0).abs() < 1e-6);
+        assert!((page.likeness(&tokens("/a/b/other.html")) - 3.0 / 5.0).abs() < 1e-6);
+        assert!(page.likeness(&tokens("/x/y/z.gif")).abs() < 1e-6);
+        assert!(TokenIds::default().likeness(&TokenIds::default()).abs() < 1e-6);
     }
 
     #[test]

@@ -128,7 +128,8 @@ fn demand(report: &DemandReport) -> String {
         let title = format!("demand in the next {} min", horizon.horizon_seconds as f64 / 60.0);
         let mut table = table(&[&title, "Poisson deviance per request", "newborn keys"]);
         for (name, deviance) in &horizon.all.deviance {
-            let newborn = horizon.newborn.deviance.get(name).map_or("-".to_owned(), |found| format!("{found:.4}"));
+            let newborn =
+                horizon.newborn.deviance.get(name).map_or_else(|| "-".to_owned(), |found| format!("{found:.4}"));
             table.add_row([name.clone(), format!("{deviance:.4}"), newborn]);
         }
         let expected = horizon.all.expected_per_request.iter();

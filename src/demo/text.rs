@@ -137,7 +137,11 @@ pub(super) fn next_key_rows(evaluation: &Evaluation) -> Vec<[String; 5]> {
         let [one, five, twenty, mrr] = values.map(|value| format!("{value:.3}"));
         [name.clone(), one, five, twenty, mrr]
     };
-    evaluation.next_key.methods.iter().map(row).collect()
+    // What serves, and what it is up against; `evaluate` has every method.
+    let shown = |name: &str| [method::MODEL, method::MODEL_ONLINE].contains(&name) || method::BASELINES.contains(&name);
+    let mut rows: Vec<_> = evaluation.next_key.methods.iter().filter(|(name, _)| shown(name)).collect();
+    rows.sort_by(|a, b| b.1.without_repeats.mrr_20.total_cmp(&a.1.without_repeats.mrr_20));
+    rows.into_iter().map(row).collect()
 }
 
 fn replay_table(replay: &ReplayReport) -> Table {

@@ -81,6 +81,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A thread that counted pairs broke off.
+    #[error("counting co-access broke off: a worker panicked, see above")]
+    PairWorker,
     /// Writing the coded log failed.
     #[error("writing the coded log failed; is the scratch disk full?")]
     ScratchFormat(#[from] parquet::errors::ParquetError),
@@ -91,6 +94,16 @@ pub enum Error {
         path: PathBuf,
         /// Why it failed.
         source: io::Error,
+    },
+    /// Sums of pairs would take more disk than they may.
+    #[error(
+        "counting co-access would spill more than {max} bytes to {path}; raise `features.spill_mib` or `features.memory_mib`"
+    )]
+    SpillLimit {
+        /// The scratch folder.
+        path: PathBuf,
+        /// The bound, in bytes.
+        max: u64,
     },
     /// The training range has too few pairs of consecutive requests to fit a sequence model.
     #[error(

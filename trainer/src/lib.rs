@@ -37,6 +37,7 @@ pub use evaluate::{
     Evaluation, HorizonReport, Interval, Measured, MethodMetrics, MetricDifference, NextKeyReport, RankMetrics,
     RecordedMetric, SettingDifference, Verdict, compare, evaluate, evaluate_in_detail, forecast, method,
 };
+pub use features::{FeatureSpeed, FeatureStage, measure_features};
 pub use fit::{BlendReport, EpochReport, GateReport, GateTrial, GateTrials};
 pub use metrics::MetricRow;
 pub use progress::{OnProgress, Progress};

@@ -5,7 +5,7 @@ use nearcast_datasets::Timestamp;
 /// Keeps demand forecasts calibrated while traffic drifts away from what a head was trained on.
 ///
 /// Per horizon, and apart for forecasts below and above one request, it holds what was expected and what came, both
-/// halved every day; their quotient corrects the next forecasts. A prior of [`PRIOR_REQUESTS`] requests in
+/// halved every day; their quotient corrects the next forecasts. A prior of a hundred requests in
 /// line with the forecasts keeps it near one until something is known. Constant time and space.
 #[derive(Clone, Debug)]
 pub struct DemandCorrection {

@@ -77,11 +77,11 @@ pub struct RawFeatures {
     pub session_gap_seconds: u64,
     /// How many requests ahead a co-access pair may reach, 1 to 16.
     pub pair_window: usize,
-    /// Memory that queries may use before they spill, in MiB.
+    /// Memory that queries, and the counting of co-access, may use before they spill, in MiB.
     pub memory_mib: usize,
-    /// Disk that queries may spill to, in MiB.
+    /// Disk that either may spill to, in MiB.
     pub spill_mib: u64,
-    /// Parallel partitions of a query, 1 to 256.
+    /// Parallel partitions of either, 1 to 256.
     pub partitions: usize,
     /// Folder for the coded log and for spilling; the system's temporary folder when not set.
     pub scratch: Option<PathBuf>,

@@ -21,8 +21,8 @@ impl RecentRequests {
         if self.requests.len() > RECENT_MAX
             && let Some((key, region)) = self.requests.pop_front()
         {
-            decrement(&mut self.keys, key);
-            decrement(&mut self.pairs, (key, region));
+            decrement(&mut self.keys, &key);
+            decrement(&mut self.pairs, &(key, region));
         }
     }
 
@@ -48,11 +48,11 @@ pub(super) fn draw_region(regions: usize, rng: &mut impl Rng) -> RegionId {
     RegionId(u16::try_from(rng.random_range(0..regions.max(1))).unwrap_or(u16::MAX))
 }
 
-fn decrement<K: std::hash::Hash + Eq>(counts: &mut Map<K, u32>, key: K) {
-    if let Some(count) = counts.get_mut(&key) {
+fn decrement<K: std::hash::Hash + Eq>(counts: &mut Map<K, u32>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
         *count -= 1;
         if *count == 0 {
-            counts.remove(&key);
+            counts.remove(key);
         }
     }
 }

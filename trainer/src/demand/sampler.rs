@@ -53,7 +53,7 @@ impl DemandSampler {
     /// Takes the next request; requests come in the order of time.
     pub(crate) fn push(&mut self, request: Request) {
         let grid = &self.plan.grid;
-        let mut step_at = *self.step_at.get_or_insert(grid.align(request.at));
+        let mut step_at = *self.step_at.get_or_insert_with(|| grid.align(request.at));
         let step = grid.step;
         while request.at >= step_at.after(step) {
             self.close_step(step_at);

@@ -13,13 +13,15 @@ use crate::fit::ItemMap;
 pub struct ColdReport {
     /// Cold keys in the log.
     pub keys: u64,
-    /// By the sequence model, which knows them by their path tokens alone.
+    /// By how many path tokens they share with the current key.
     pub tokens: RankMetrics,
-    /// By how often they were asked for so far; ties get their mean place.
+    /// By the sequence model, to which they are the mean of their tokens' embeddings.
+    pub sequence: RankMetrics,
+    /// By how often they were asked for so far. Ties get their mean place, here and above.
     pub popularity: RankMetrics,
 }
 
-/// Both rankings side by side.
+/// The rankings side by side.
 #[derive(Debug)]
 pub(crate) struct Cold<'a> {
     sequence: &'a SequenceModel,
@@ -29,6 +31,7 @@ pub(crate) struct Cold<'a> {
     /// Requests so far, by key.
     counts: Vec<u32>,
     tokens: Tally,
+    by_sequence: Tally,
     popularity: Tally,
 }
 
@@ -37,7 +40,8 @@ impl<'a> Cold<'a> {
         let numbered = (0..).map(KeyId).zip(&items.items);
         let keys: Vec<KeyId> = numbered.filter(|(_, item)| item.row.is_none()).map(|(key, _)| key).collect();
         let counts = vec![0; items.items.len()];
-        Self { sequence, items, keys, counts, tokens: Tally::default(), popularity: Tally::default() }
+        let [tokens, by_sequence, popularity] = [Tally::default(); 3];
+        Self { sequence, items, keys, counts, tokens, by_sequence, popularity }
     }
 
     /// Counts a request of the range measured on.
@@ -45,14 +49,19 @@ impl<'a> Cold<'a> {
         self.counts[key.0 as usize] += 1;
     }
 
-    /// A client in this state asks for `next`; nothing happens when that is not cold, or after enough rankings.
-    pub(crate) fn rank(&mut self, state: &SequenceState, next: KeyId) {
+    /// A client in this state asks for `next` after `current`; nothing happens when that is not cold, or after enough
+    /// rankings.
+    pub(crate) fn rank(&mut self, state: &SequenceState, current: KeyId, next: KeyId) {
         if self.items.items[next.0 as usize].row.is_some() || self.tokens.predictions() >= RANKINGS_MAX {
             return;
         }
+        let tokens = &self.items.items[current.0 as usize].tokens;
+        let likeness = |key: KeyId| tokens.likeness(&self.items.items[key.0 as usize].tokens);
+        let next_likeness = likeness(next);
+        self.tokens.record(self.place(|key| likeness(key).total_cmp(&next_likeness)));
         let score = |key: KeyId| self.sequence.score(state, &self.items.items[key.0 as usize]);
         let next_score = score(next);
-        self.tokens.record(self.place(|key| score(key).total_cmp(&next_score)));
+        self.by_sequence.record(self.place(|key| score(key).total_cmp(&next_score)));
         let count = |key: KeyId| self.counts[key.0 as usize];
         let next_count = count(next);
         self.popularity.record(self.place(|key| count(key).cmp(&next_count)));
@@ -74,7 +83,9 @@ impl<'a> Cold<'a> {
 
     pub(crate) fn report(&self) -> ColdReport {
         let keys = self.keys.len() as u64;
-        ColdReport { keys, tokens: self.tokens.metrics(), popularity: self.popularity.metrics() }
+        let [tokens, sequence, popularity] =
+            [self.tokens, self.by_sequence, self.popularity].map(|tally| tally.metrics());
+        ColdReport { keys, tokens, sequence, popularity }
     }
 }
 

@@ -6,7 +6,7 @@ use nearcast_models::{DemandCorrection, Model};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    demand::{self, BaselineFit, DemandSample, deviance},
+    demand::{BaselineFit, DemandSample, deviance},
     fit::{DemandSet, ItemMap, RegionMap, query},
 };
 
@@ -199,7 +199,7 @@ fn deciles(samples: &[DemandSample], forecasts: &[f64], horizon: usize) -> Vec<D
 }
 
 /// The baselines of a training range as `metrics.json` holds them; `None` where a version was published without.
-pub(crate) fn published_baselines(metrics: &serde_json::Value) -> Option<Vec<demand::BaselineFit>> {
+pub(crate) fn published_baselines(metrics: &serde_json::Value) -> Option<Vec<BaselineFit>> {
     serde_json::from_value(metrics.pointer(BASELINES)?.clone()).ok()
 }
 

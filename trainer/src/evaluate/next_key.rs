@@ -237,7 +237,7 @@ impl<'a> Bench<'a> {
             variant.rank(situation.at, request.region, &client.blend, next);
         }
         let state = client.state.clone().unwrap_or_else(|| self.model.sequence.initial_state());
-        self.cold.rank(&state, next);
+        self.cold.rank(&state, current, next);
         self.sequence.push(state, current, next);
     }
 

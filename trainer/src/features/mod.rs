@@ -1,7 +1,9 @@
-//! Features: what the models learn from, computed by SQL over the coded log.
+//! Features: what the models learn from, computed over the coded log.
 //!
-//! [`CodedLog`] replaces strings by numbers in one pass; every table after that is a query over its Parquet file. Each
-//! query takes a [`TimeRange`], and fitting only ever passes ranges that end at or before the split boundary.
+//! [`CodedLog`] replaces strings by numbers in one pass; every table after that is computed from its Parquet file, whose
+//! rows lie in the order of time. What one pass in that order answers is scanned (sessions, co-access, counts); all else
+//! is SQL. Each answer takes a [`TimeRange`], and fitting only ever passes ranges that end at or before the split
+//! boundary.
 
 mod coded;
 mod columns;
@@ -10,25 +12,44 @@ mod engine;
 mod hours;
 mod pairs;
 mod requests;
+mod scan;
 mod sessions;
+mod speed;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use arrow::array::RecordBatch;
 use nearcast_datasets::{LogSource, Timestamp};
 
 use self::engine::SqlEngine;
+pub use self::speed::{FeatureSpeed, FeatureStage, measure_features};
 pub(crate) use self::{
     coded::CodedLog,
     hours::HOUR_MICROS,
-    pairs::{Pair, PairLimits, PairScope},
+    pairs::{PairLimits, PairScope},
     requests::Request,
     sessions::Sessions,
     vocabulary::KeyCount,
 };
-use crate::{Result, config::FeatureConfig, progress::OnProgress};
+use crate::{Error, Result, config::FeatureConfig, progress::OnProgress};
+
+/// Puts the rows of a log into the order of time; the engine spills what does not fit in memory.
+fn sort(engine: &SqlEngine, log: &CodedLog) -> Result<()> {
+    let (file, sorted) = (log.file(), log.scratch().join(SORTED));
+    engine.register("unsorted", &file)?;
+    let schema = coded::coded_schema();
+    let mut writer = coded::create(&sorted, &schema)?;
+    engine.for_each("SELECT at, client, region, key, position FROM unsorted ORDER BY at, position", |batch| {
+        let batch =
+            RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()).map_err(coded::parquet_error)?;
+        Ok(writer.write(&batch)?)
+    })?;
+    writer.close()?;
+    std::fs::rename(&sorted, &file).map_err(|source| Error::Scratch { path: file, source })
+}
 
 /// A half-open range of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,11 +81,18 @@ impl Features {
     pub(crate) fn prepare(sources: &[LogSource], config: &FeatureConfig, progress: OnProgress<'_>) -> Result<Self> {
         let log = CodedLog::read(sources, &config.coding, progress)?;
         let engine = SqlEngine::start(&config.engine, log.scratch())?;
+        if !log.sorted {
+            sort(&engine, &log)?;
+        }
         engine.register("requests", &log.file())?;
         Ok(Self { engine, log, config: config.clone() })
     }
+
     /// The longest silence within a session.
     pub(crate) fn session_gap(&self) -> Duration {
         self.config.session_gap
     }
 }
+
+/// Where the rows are sorted to.
+const SORTED: &str = "sorted.parquet";

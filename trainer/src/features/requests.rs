@@ -22,19 +22,14 @@ pub(crate) struct Request {
 impl Features {
     /// Calls `each` with every request of `range` in time order, requests of one instant in the input's order.
     pub(crate) fn for_each_request(&self, range: TimeRange, mut each: impl FnMut(Request) -> Result<()>) -> Result<()> {
-        let sql =
-            format!("SELECT at, client, region, key FROM requests WHERE {} ORDER BY at, position", range.condition());
-        self.engine.for_each(&sql, |batch| {
-            let at = column::<Int64Type>(batch, "at")?;
-            let client = column::<UInt32Type>(batch, "client")?;
-            let region = column::<UInt32Type>(batch, "region")?;
-            let key = column::<UInt32Type>(batch, "key")?;
-            for row in 0..batch.num_rows() {
+        self.scan(range, |rows| {
+            let codes = rows.client.iter().zip(rows.region).zip(rows.key);
+            for (at, ((client, region), key)) in rows.at.iter().zip(codes) {
                 each(Request {
-                    at: Timestamp::from_micros(at.value(row)),
-                    client: ClientId(client.value(row)),
-                    region: region_id(region.value(row)),
-                    key: KeyId(key.value(row)),
+                    at: Timestamp::from_micros(*at),
+                    client: ClientId(*client),
+                    region: region_id(*region),
+                    key: KeyId(*key),
                 })?;
             }
             Ok(())

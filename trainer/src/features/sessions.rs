@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use arrow::datatypes::{Int64Type, UInt32Type};
 use nearcast_datasets::KeyId;
 
-use super::{Features, TimeRange, columns::column};
+use super::{Features, TimeRange};
 use crate::Result;
 
 /// All sessions of a range of time, one after the other in one allocation (four bytes a request).
@@ -41,42 +40,39 @@ impl Sessions {
     pub(crate) fn bounds(&self, index: usize) -> Range<usize> {
         self.starts[index]..self.starts.get(index + 1).copied().unwrap_or(self.keys.len())
     }
-
-    fn push(&mut self, key: KeyId, starts_session: bool) {
-        if starts_session {
-            self.starts.push(self.keys.len());
-        }
-        self.keys.push(key);
-    }
 }
 
 impl Features {
     /// The sessions of `range`, ordered by client.
+    ///
+    /// Two passes: one counts each client's requests, the other puts them where they belong, which rows in the order of
+    /// time make a sort by client and time.
     pub(crate) fn sessions(&self, range: TimeRange) -> Result<Sessions> {
-        let sql = format!(
-            "WITH {} SELECT key, starts FROM flagged ORDER BY client, at, position",
-            flagged(range, self.config.session_gap_micros())
-        );
-        let mut sessions = Sessions::default();
-        self.engine.for_each(&sql, |batch| {
-            let keys = column::<UInt32Type>(batch, "key")?;
-            let starts = column::<Int64Type>(batch, "starts")?;
-            for (key, starts) in keys.values().iter().zip(starts.values()) {
-                sessions.push(KeyId(*key), *starts == 1);
+        let mut places = vec![0_usize; self.log.clients + 1];
+        self.scan(range, |rows| {
+            rows.client.iter().for_each(|client| places[*client as usize + 1] += 1);
+            Ok(())
+        })?;
+        for client in 1..places.len() {
+            places[client] += places[client - 1];
+        }
+        let count = places.last().copied().unwrap_or_default();
+        let (mut keys, mut starts) = (vec![KeyId(0); count], vec![0_u64; count.div_ceil(64)]);
+        let mut last_at = vec![i64::MIN; self.log.clients];
+        let gap_micros = self.config.session_gap_micros();
+        self.scan(range, |rows| {
+            for ((at, client), key) in rows.at.iter().zip(rows.client).zip(rows.key) {
+                let client = *client as usize;
+                let (place, last) = (places[client], std::mem::replace(&mut last_at[client], *at));
+                places[client] += 1;
+                keys[place] = KeyId(*key);
+                if last == i64::MIN || *at - last > gap_micros {
+                    starts[place / 64] |= 1 << (place % 64);
+                }
             }
             Ok(())
         })?;
-        Ok(sessions)
+        let starts = (0..count).filter(|place| starts[place / 64] >> (place % 64) & 1 == 1).collect();
+        Ok(Sessions { keys, starts })
     }
-}
-
-/// The common table `flagged`: the requests of `range`, with `starts` = 1 where a client's session begins.
-pub(super) fn flagged(range: TimeRange, gap_micros: i64) -> String {
-    format!(
-        "gaps AS (SELECT client, at, position, key, \
-           at - LAG(at) OVER (PARTITION BY client ORDER BY at, position) AS gap FROM requests WHERE {}), \
-         flagged AS (SELECT client, at, position, key, \
-           CASE WHEN gap <= {gap_micros} THEN 0 ELSE 1 END AS starts FROM gaps)",
-        range.condition()
-    )
 }

@@ -74,6 +74,24 @@ fn region_pairs_join_different_clients_of_one_region() {
 }
 
 #[test]
+fn pairs_are_the_same_however_many_partitions_count_them() {
+    let clients = ["a", "b", "c", "d", "e"];
+    let keys = ["/0", "/1", "/2", "/3", "/4", "/5", "/6"];
+    let rows: Vec<Row<'_>> = (0..500_usize)
+        .map(|n| (n as i64, clients[n * n % 5], ["r", "s"][n / 3 % 2], keys[(n * 3 + n / 7) % 7]))
+        .collect();
+    let (_folder, mut features) = features(&rows);
+    for scope in [PairScope::Client, PairScope::Region] {
+        let counted = [1, 2, 5].map(|partitions| {
+            features.config.engine.partitions = partitions;
+            pairs(&features, scope, seconds(0, 400), PairLimits { half_life: HOUR, ..ALL })
+        });
+        assert!(counted[0].len() > 20, "{counted:?}");
+        assert!(counted[0] == counted[1] && counted[0] == counted[2]);
+    }
+}
+
+#[test]
 fn pairs_halve_per_half_life_and_only_the_heaviest_are_kept() {
     let rows: [Row<'_>; 6] = [
         (0, "a", "r", "/1"),

@@ -1,9 +1,8 @@
 //! How often each key was requested: what the vocabulary is chosen by.
 
-use arrow::datatypes::{Int64Type, UInt32Type};
 use nearcast_datasets::KeyId;
 
-use super::{Features, TimeRange, columns::column};
+use super::{Features, TimeRange};
 use crate::Result;
 
 /// A key and how often it was requested.
@@ -18,18 +17,12 @@ pub(crate) struct KeyCount {
 impl Features {
     /// Every key requested in `range`, ordered by code.
     pub(crate) fn key_counts(&self, range: TimeRange) -> Result<Vec<KeyCount>> {
-        let sql = format!(
-            "SELECT key, COUNT(*) AS requests FROM requests WHERE {} GROUP BY key ORDER BY key",
-            range.condition(),
-        );
-        let mut counts = Vec::new();
-        self.engine.for_each(&sql, |batch| {
-            let keys = column::<UInt32Type>(batch, "key")?;
-            let requests = column::<Int64Type>(batch, "requests")?;
-            let rows = keys.values().iter().zip(requests.values());
-            counts.extend(rows.map(|(key, count)| KeyCount { key: KeyId(*key), requests: count.unsigned_abs() }));
+        let mut requests = vec![0_u64; self.log.keys.bound()];
+        self.scan(range, |rows| {
+            rows.key.iter().for_each(|key| requests[*key as usize] += 1);
             Ok(())
         })?;
-        Ok(counts)
+        let counts = (0..).zip(requests).filter(|(_, requests)| *requests > 0);
+        Ok(counts.map(|(key, requests)| KeyCount { key: KeyId(key), requests }).collect())
     }
 }

@@ -1,4 +1,4 @@
-//! Co-access tables as an artifact carries them, from the pairs that SQL counted.
+//! Co-access tables as an artifact carries them, from the pairs that were counted.
 
 use std::{cmp::Reverse, time::Duration};
 
@@ -7,7 +7,7 @@ use nearcast_models::{CoAccessConfig, CoAccessRow, TrainedCoAccess};
 
 use crate::{
     Result,
-    features::{Features, Pair, PairLimits, PairScope, TimeRange},
+    features::{Features, PairLimits, PairScope, TimeRange},
 };
 
 /// The co-access of `range` in both scopes, decayed to its end and within the configured bounds.
@@ -21,29 +21,40 @@ pub(crate) fn fit_coaccess(features: &Features, range: TimeRange, config: &CoAcc
     let mut keys = Interner::default();
     let occurrences: Vec<(KeyId, KeyId, f64)> =
         occurrences.into_iter().map(|(key, count)| (key, KeyId(keys.insert(features.log.key(key))), count)).collect();
+    let kept: Map<KeyId, usize> = (0..).zip(&occurrences).map(|(place, (code, ..))| (*code, place)).collect();
+    // Hashing names again and again would cost as much as counting.
+    let mut numbers: Vec<Option<KeyId>> = vec![None; features.log.keys.bound()];
+    occurrences.iter().for_each(|(code, number, _)| numbers[code.0 as usize] = Some(*number));
+    let mut number =
+        |code: KeyId| *numbers[code.0 as usize].get_or_insert_with(|| KeyId(keys.insert(features.log.key(code))));
     let mut rows = |scope| -> Result<Vec<CoAccessRow>> {
-        let pairs = features.pairs(scope, range, limits)?;
-        Ok(to_rows(&pairs, &occurrences, |key| KeyId(keys.insert(features.log.key(key)))))
+        // Only rows that stay are held: there may be many times more.
+        let mut successors: Vec<Vec<(KeyId, f32)>> = vec![Vec::new(); occurrences.len()];
+        features.for_each_source(scope, range, limits, |pairs| {
+            if let Some(place) = pairs.first().and_then(|pair| kept.get(&pair.from)) {
+                successors[*place] = pairs.iter().map(|pair| (pair.to, pair.weight as f32)).collect();
+            }
+            Ok(())
+        })?;
+        Ok(to_rows(successors, &occurrences, &mut number))
     };
     let client = rows(PairScope::Client)?;
     let region = rows(PairScope::Region)?;
     Ok(TrainedCoAccess { keys, at: range.end, client, region })
 }
 
-/// One row per key that has successors, most requested key first.
+/// One row per key that has successors, most requested key first; `successors` lie beside `occurrences`.
 fn to_rows(
-    pairs: &[Pair],
+    successors: Vec<Vec<(KeyId, f32)>>,
     occurrences: &[(KeyId, KeyId, f64)],
     mut number: impl FnMut(KeyId) -> KeyId,
 ) -> Vec<CoAccessRow> {
-    let by_source: Map<KeyId, &[Pair]> =
-        pairs.chunk_by(|a, b| a.from == b.from).filter_map(|run| Some((run.first()?.from, run))).collect();
-    let mut rows = Vec::with_capacity(by_source.len());
-    for (code, key, count) in occurrences {
-        let Some(pairs) = by_source.get(code) else { continue };
-        let mut successors: Vec<_> = pairs.iter().map(|pair| (number(pair.to), pair.weight as f32)).collect();
-        successors.sort_by_key(|(_, weight)| Reverse(weight.to_bits()));
-        rows.push(CoAccessRow { key: *key, occurrences: *count as f32, successors });
-    }
-    rows
+    let pairs = successors.into_iter().zip(occurrences).filter(|(successors, _)| !successors.is_empty());
+    pairs
+        .map(|(mut successors, (_, key, count))| {
+            successors.iter_mut().for_each(|(to, _)| *to = number(*to));
+            successors.sort_by_key(|(_, weight)| Reverse(weight.to_bits()));
+            CoAccessRow { key: *key, occurrences: *count as f32, successors }
+        })
+        .collect()
 }

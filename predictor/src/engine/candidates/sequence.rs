@@ -1,7 +1,7 @@
 //! Candidates from the trained model: what this client asks for next, given all it asked for in its session.
 //!
 //! The model's blend proposes; it goes on learning from the stream. The recurrent network has no say here: decision
-//! record 0006 has the numbers.
+//! record 0008 has the numbers.
 
 use std::sync::Arc;
 
