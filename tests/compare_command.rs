@@ -29,7 +29,7 @@ fn publish_two(registry: &str) {
     for width in ["2", "16"] {
         let embedding = format!("model.sequence.embedding_width={width}");
         let hidden = format!("model.sequence.hidden_width={width}");
-        let settings = [&embedding, &hidden, "gate.requests_max=0"];
+        let settings = [&embedding, &hidden, "gate.requests_max=0", "blend.examples_max=500", FEW];
         let settings = settings.iter().flat_map(|setting| ["--set", setting]);
         let train = ["train", &log, "--registry", registry, "--epochs", "4", "--no-checkpoints"];
         succeed(&train.into_iter().chain(settings).collect::<Vec<_>>());
@@ -50,7 +50,8 @@ fn two_versions_are_compared_on_the_same_requests_with_intervals() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let registry = folder.path().display().to_string();
     publish_two(&registry);
-    let compare = |more: &[&str]| succeed(&[&["compare", "v0001", "v0002", "--registry", &registry], more].concat());
+    let both = ["compare", "v0001", "v0002", "--registry", &registry, "--set", FEW];
+    let compare = |more: &[&str]| succeed(&[&both, more].concat());
 
     let json = compare(&[&sample(), "--json"]);
     let found: Value = serde_json::from_str(&json).expect("one JSON document");
@@ -75,13 +76,14 @@ fn two_versions_are_compared_on_the_same_requests_with_intervals() {
     let text = compare(&[&sample()]);
     assert!(text.contains("v0002 is better") && text.contains("paired bootstrap of"), "{text}");
     assert!(compare(&[]).contains("no intervals: give a log"));
-    let same: Value =
-        serde_json::from_str(&succeed(&["compare", "v0002", "champion", &sample(), "--registry", &registry, "--json"]))
-            .expect("JSON");
+    let log = sample();
+    let same = ["compare", "v0002", "champion", &log, "--registry", &registry, "--json", "--set", FEW];
+    let same = succeed(&same);
+    let same: Value = serde_json::from_str(&same).expect("JSON");
     assert_eq!(metric(&same, "model", "hit_rate_20")["a"], metric(&found, "model", "hit_rate_20")["b"]);
 
     let place = |version: &str| folder.path().join("versions").join(version).display().to_string();
-    let by_folder = succeed(&["compare", &place("v0002"), &place("v0002"), &sample()]);
+    let by_folder = succeed(&["compare", &place("v0002"), &place("v0002"), &sample(), "--set", FEW]);
     assert!(by_folder.contains("made with the same settings") && !by_folder.contains("is better"), "{by_folder}");
     let refused = nearcast(&["compare", "v0001", "v0009", "--registry", &registry]);
     assert_eq!(refused.status.code(), Some(1));
@@ -95,11 +97,12 @@ fn a_report_shows_curves_regions_hours_and_what_is_known_of_a_key() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let registry = folder.path().join("models").display().to_string();
     let log = sample();
-    succeed(&["train", &log, "--registry", &registry, "--epochs", "2", "--set", "gate.requests_max=0"]);
+    let quick = ["--set", "gate.requests_max=0", "--set", "blend.examples_max=500", "--set", FEW];
+    succeed(&[&["train", &log, "--registry", &registry, "--epochs", "2"][..], &quick].concat());
     let own = fs::read_to_string(folder.path().join("models/versions/v0001/report.html")).expect("a report");
     let path = folder.path().join("report.html").display().to_string();
     let key = "/shuttle/missions/missions.html";
-    succeed(&["evaluate", "champion", &log, "--registry", &registry, "--report", &path, "--key", key]);
+    succeed(&["evaluate", "champion", &log, "--registry", &registry, "--report", &path, "--key", key, "--set", FEW]);
     let page = fs::read_to_string(&path).expect("a report");
     for report in [&own, &page] {
         for title in ["Learning curves", "Reliability", "By region", "By hour", "What it knows about keys"] {
@@ -112,3 +115,6 @@ fn a_report_shows_curves_regions_hours_and_what_is_known_of_a_key() {
     let refused = nearcast(&["evaluate", "champion", &log, "--registry", &registry, "--key", key]);
     assert_eq!(refused.status.code(), Some(2), "a key is for the report");
 }
+
+/// As few predictions as still tell the two apart.
+const FEW: &str = "evaluate.predictions_max=2000";

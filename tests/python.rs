@@ -23,7 +23,13 @@ fn train(registry: &Path, arguments: &[&str]) -> (Value, String) {
     let log = Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/samples/web-1995.parquet");
     let mut command = Command::new(env!("CARGO_BIN_EXE_nearcast"));
     command.arg("train").arg(log).args(["--registry", &registry, "--json", "--epochs", "2"]);
-    let small = ["model.sequence.embedding_width=16", "model.sequence.hidden_width=24", "gate.requests_max=2000"];
+    let small = [
+        "model.sequence.embedding_width=16",
+        "model.sequence.hidden_width=24",
+        "gate.requests_max=1000",
+        "blend.examples_max=500",
+        "evaluate.predictions_max=500",
+    ];
     command.args(small.iter().flat_map(|setting| ["--set", setting])).args(arguments);
     let output = command.output().expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

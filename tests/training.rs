@@ -16,7 +16,9 @@ fn train(log: &str, registry: &Path, arguments: &[&str]) -> Command {
     command.args(["train", log, "--epochs", "3", "--checkpoint-minutes", "0", "--registry"]).arg(registry);
     let small = ["embedding_width=8", "hidden_width=8", "lanes=64"].map(|setting| format!("model.sequence.{setting}"));
     command.args(small.iter().flat_map(|setting| ["--set", setting]));
-    command.args(["--set", "model.vocabulary.token_buckets=256", "--set", "gate.requests_max=1000"]).args(arguments);
+    let quick = ["model.vocabulary.token_buckets=256", "gate.requests_max=1000", "blend.examples_max=500"];
+    command.args(quick.iter().flat_map(|setting| ["--set", setting]));
+    command.args(["--set", "evaluate.predictions_max=300", "--set", "demand.epochs=1"]).args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }

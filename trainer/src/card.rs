@@ -154,16 +154,20 @@ fn demand_horizon(text: &mut String, horizon: &HorizonReport) {
          | --- | --- | --- |"
     );
     for (name, deviance) in &all.deviance {
-        let newborn = newborn.deviance.get(name).copied().unwrap_or(f64::NAN);
-        let _ = writeln!(text, "| {name} | {deviance:.4} | {newborn:.4} |");
+        // Where no such key came there is nothing to measure.
+        let newborn = newborn.deviance.get(name).map_or_else(|| "-".to_owned(), |found| format!("{found:.4}"));
+        let _ = writeln!(text, "| {name} | {deviance:.4} | {newborn} |");
     }
-    let expected = |group: &DemandGroup, name: &str| group.expected_per_request.get(name).copied().unwrap_or(f64::NAN);
+    let expected = |group: &DemandGroup, name: &str| {
+        let found = group.expected_per_request.get(name).filter(|found| found.is_finite());
+        found.map_or_else(|| "-".to_owned(), |found| format!("{found:.3}"))
+    };
     let ratios: Vec<String> =
         deciles.iter().map(|part| format!("{:.2}", part.expected / part.came.max(f64::MIN_POSITIVE))).collect();
     let _ = writeln!(
         text,
-        "\nThe model expected {:.3} requests for each that came, {:.3} when it is corrected online by how its forecasts \
-         turned out ({:.3} for newborn keys, which are {:.0} % of the requests); then in tenths of rising forecasts: {}.",
+        "\nThe model expected {} requests for each that came, {} when it is corrected online by how its forecasts \
+         turned out ({} for newborn keys, which are {:.0} % of the requests); then in tenths of rising forecasts: {}.",
         expected(all, forecast::MODEL),
         expected(all, forecast::MODEL_ONLINE),
         expected(newborn, forecast::MODEL_ONLINE),
@@ -234,7 +238,8 @@ const LIMITS: &str = "## Limits
 const LOADING: &str = "## Loading in Python
 
 Every file opens with public tools: `pip install numpy pyarrow safetensors`. This scores every key of the vocabulary as a
-client's next one; the others are made of their path tokens, which takes the hash of `models/src/tokens.rs`.
+client's next one, as the sequence model alone does; other keys are made of their path tokens, which takes the hash of
+`models/src/tokens.rs`. `report.html` shows curves, `metrics.parquet` has their numbers, `train.toml` all settings.
 
 ```python
 import numpy as np

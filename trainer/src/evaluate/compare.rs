@@ -9,8 +9,7 @@ use serde::Serialize;
 
 use super::{
     bootstrap::{BlockSum, Blocks, Interval, paired_interval},
-    next_key::method,
-    outcomes::{Outcome, Places, outcomes},
+    outcomes::{METHODS, Outcome, outcomes},
 };
 use crate::{
     Error, Result, TrainConfig,
@@ -116,7 +115,7 @@ pub struct Measured {
 /// One metric of both versions on the same predictions.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MetricDifference {
-    /// `sequence` or `model`, as in an evaluation.
+    /// `model`, `model_online` or `sequence`, as in an evaluation.
     pub method: &'static str,
     /// Whether predictions that repeat the current key count.
     pub with_repeats: bool,
@@ -197,10 +196,10 @@ fn measure(
     let block_count = numbers.iter().max().map_or(0, |last| last + 1);
     let mut metrics = Vec::new();
     for with_repeats in [false, true] {
-        for (name, of) in METHODS {
+        for (index, name) in METHODS.into_iter().enumerate() {
             for (metric, value) in METRICS {
                 let place = |outcome: &Outcome| {
-                    let places = of(outcome);
+                    let places = outcome.places[index];
                     value(if with_repeats { places.all } else { places.without_current })
                 };
                 let pairs = of_a.iter().zip(&of_b).zip(&numbers).filter(|((a, _), _)| with_repeats || !a.repeats);
@@ -308,9 +307,6 @@ fn recorded(a: &Contender, b: &Contender) -> Vec<RecordedMetric> {
     numbers(a).into_iter().filter_map(pair).collect()
 }
 
-type Of = fn(&Outcome) -> Places;
-const METHODS: [(&str, Of); 2] =
-    [(method::MODEL, |outcome| outcome.model), (method::SEQUENCE, |outcome| outcome.sequence)];
 /// What a place is worth; place 0 is a miss.
 type Worth = fn(u8) -> f64;
 const METRICS: [(&str, Worth); 5] = [
@@ -333,11 +329,11 @@ const BLOCKS_WARN: usize = 20;
 mod tests {
     use nearcast_datasets::RegionId;
 
-    use super::*;
+    use super::{super::outcomes::Places, *};
 
     fn outcome(seconds: i64, client: u32) -> Outcome {
-        let (at, places) = (Timestamp::from_micros(seconds * 1_000_000), Places::default());
-        Outcome { at, client: ClientId(client), region: RegionId(0), repeats: false, sequence: places, model: places }
+        let (at, places) = (Timestamp::from_micros(seconds * 1_000_000), [Places::default(); METHODS.len()]);
+        Outcome { at, client: ClientId(client), region: RegionId(0), repeats: false, places }
     }
 
     #[test]

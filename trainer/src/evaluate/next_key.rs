@@ -118,17 +118,17 @@ pub(crate) fn measure(
 
 /// What is remembered of one client.
 #[derive(Debug, Default)]
-struct Client {
+pub(super) struct Client {
     last_at: Option<Timestamp>,
     /// The session so far, oldest first.
-    keys: Vec<KeyId>,
-    blend: BlendSession,
-    state: Option<SequenceState>,
+    pub(super) keys: Vec<KeyId>,
+    pub(super) blend: BlendSession,
+    pub(super) state: Option<SequenceState>,
 }
 
 impl Client {
     /// The client asks at `at`: in the same session, or in a new one.
-    fn come_back(&mut self, at: Timestamp, gap: std::time::Duration) {
+    pub(super) fn come_back(&mut self, at: Timestamp, gap: std::time::Duration) {
         if self.last_at.is_some_and(|last_at| at.since(last_at) > gap) {
             self.keys.clear();
             self.blend.pause();
@@ -137,7 +137,7 @@ impl Client {
         self.last_at = Some(at);
     }
 
-    fn push(&mut self, key: KeyId) {
+    pub(super) fn push(&mut self, key: KeyId) {
         if self.keys.len() == SESSION_KEYS_MAX {
             self.keys.remove(0);
         }
@@ -298,13 +298,13 @@ impl<'a> Ranking<'a> {
 }
 
 /// Every so many transitions one is ranked.
-fn stride(requests: u64, predictions_max: usize) -> u64 {
+pub(super) fn stride(requests: u64, predictions_max: usize) -> u64 {
     requests.div_ceil(predictions_max as u64).max(1)
 }
 
 /// Predictions ranked at once.
-const BATCH: usize = 512;
+pub(super) const BATCH: usize = 512;
 /// Requests of one session that are remembered.
 const SESSION_KEYS_MAX: usize = 200;
 /// The sequence model follows sessions from this long before the start on.
-const WARM: std::time::Duration = std::time::Duration::from_hours(2);
+pub(super) const WARM: std::time::Duration = std::time::Duration::from_hours(2);

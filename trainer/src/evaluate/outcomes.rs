@@ -1,18 +1,18 @@
 //! What became of every single prediction: what paired comparisons and reports rest on.
 
-use nearcast_datasets::{ClientId, KeyId, RegionId, Timestamp};
+use nearcast_datasets::{ClientId, KeyId, Map, RegionId, Timestamp};
 use nearcast_models::{Model, SequenceState};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{
     blend::Variant,
+    next_key::{BATCH, Client, WARM, method, stride},
     rank::{PLACES, Proposals},
-    walk::walk,
 };
 use crate::{
     Result,
-    features::{Features, TimeRange},
+    features::{Features, Request, TimeRange},
     fit::ItemMap,
     progress::{OnProgress, Progress},
 };
@@ -28,10 +28,8 @@ pub(crate) struct Outcome {
     pub(crate) region: RegionId,
     /// Whether the next key is the current one again.
     pub(crate) repeats: bool,
-    /// The place of the next key among the sequence model's proposals.
-    pub(crate) sequence: Places,
-    /// The place among the blend's, as published.
-    pub(crate) model: Places,
+    /// The place of the next key among the proposals of each of [`METHODS`].
+    pub(crate) places: [Places; METHODS.len()],
 }
 
 /// 1-based places of the next key; 0 beyond the last place that counts.
@@ -100,25 +98,17 @@ impl Reliability {
     }
 }
 
-/// Every prediction of a range, and how far the blend's probabilities can be trusted.
+/// Every prediction of a range, and how far the model's probabilities can be trusted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcomes {
     /// In the order of the log.
     pub(crate) list: Vec<Outcome>,
-    /// Of the blend's proposals.
+    /// Of the model's proposals, as published.
     pub(crate) reliability: Reliability,
 }
 
-/// A prediction that waits to be ranked.
-struct Pending {
-    state: SequenceState,
-    current: KeyId,
-    next: KeyId,
-    outcome: Outcome,
-}
-
-/// Predicts on `range` with the model as published; of more than `predictions_max` requests evenly spaced ones are
-/// taken, the same for every model.
+/// Predicts on `range` with every form of the model in [`METHODS`]; of more than `predictions_max` requests evenly spaced
+/// ones are taken, the same for every model.
 pub(crate) fn outcomes(
     features: &Features,
     model: &Model,
@@ -126,65 +116,97 @@ pub(crate) fn outcomes(
     predictions_max: usize,
     progress: OnProgress<'_>,
 ) -> Result<Outcomes> {
-    let requests = features.count(range)?;
-    let stride = requests.div_ceil(predictions_max as u64).max(1);
+    let (requests, gap) = (features.count(range)?, features.session_gap());
+    let stride = stride(requests, predictions_max);
     let items = ItemMap::new(features, &model.vocabulary);
-    let mut blend = Variant::published(features, model)?;
-    let mut ranking = Ranking { model, items: &items, found: Outcomes::default() };
-    let (mut pending, mut transitions) = (Vec::with_capacity(BATCH), 0_u64);
-    walk(features, range, &model.sequence, &items, |transition| {
-        if transitions.is_multiple_of(stride) {
-            let (current, next) = (transition.current, transition.next);
-            let (proposals, claims) = blend.propose(transition.at, transition.region, transition.blend);
-            for claim in claims {
-                ranking.found.reliability.record(f64::from(claim.probability), claim.key == next);
+    let mut variants = Variant::all(features, model)?;
+    variants.retain(|variant| METHODS.contains(&variant.name));
+    let mut ranking = Ranking { model, items: &items, variants, pending: Vec::new(), found: Outcomes::default() };
+    let (mut clients, mut transitions): (Map<ClientId, Client>, u64) = (Map::default(), 0);
+    // What clients did before the range is known, as it is where the model serves.
+    let from = features.log.first.min(range.start);
+    features.for_each_request(TimeRange { start: from, end: range.end }, |request| {
+        let Request { at, client: id, region, key } = request;
+        let client = clients.entry(id).or_default();
+        client.come_back(at, gap);
+        if at >= range.start {
+            if let Some(current) = client.keys.last().copied() {
+                if transitions.is_multiple_of(stride) {
+                    ranking.rank(&request, current, client);
+                    let predictions = ranking.found.list.len() as u64;
+                    progress(Progress::Ranking { predictions, total: requests / stride });
+                }
+                transitions += 1;
             }
-            let outcome = Outcome {
-                at: transition.at,
-                client: transition.client,
-                region: transition.region,
-                repeats: current == next,
-                sequence: Places::default(),
-                model: Places::of(proposals, current, next),
-            };
-            pending.push(Pending { state: transition.state.clone(), current, next, outcome });
-            if pending.len() == BATCH {
-                ranking.rank(&mut pending);
-                let predictions = ranking.found.list.len() as u64;
-                progress(Progress::Ranking { predictions, total: requests / stride });
-            }
+            ranking.variants.iter_mut().for_each(|variant| variant.learn(at, region, &client.blend, key));
         }
-        transitions += 1;
+        if at >= range.start.before(WARM) {
+            let state = client.state.get_or_insert_with(|| model.sequence.initial_state());
+            model.sequence.step(state, &items.items[key.0 as usize]);
+        }
+        client.push(key);
         Ok(())
     })?;
-    ranking.rank(&mut pending);
+    ranking.flush();
     Ok(ranking.found)
 }
 
 struct Ranking<'a> {
     model: &'a Model,
     items: &'a ItemMap,
+    variants: Vec<Variant>,
+    /// Predictions that the sequence model has yet to make: the last ones of the list.
+    pending: Vec<(SequenceState, KeyId, KeyId)>,
     found: Outcomes,
 }
 
 impl Ranking<'_> {
-    /// Ranks what is pending on all cores, in the order of the log.
-    fn rank(&mut self, pending: &mut Vec<Pending>) {
+    fn rank(&mut self, request: &Request, current: KeyId, client: &Client) {
+        let Request { at, client: id, region, key: next } = *request;
+        let mut outcome =
+            Outcome { at, client: id, region, repeats: current == next, places: [Places::default(); METHODS.len()] };
+        for variant in &mut self.variants {
+            let name = variant.name;
+            let (proposals, claims) = variant.propose(at, region, &client.blend);
+            if let Some(method) = METHODS.iter().position(|method| *method == name) {
+                outcome.places[method] = Places::of(proposals, current, next);
+            }
+            if name == method::MODEL {
+                for claim in claims {
+                    self.found.reliability.record(f64::from(claim.probability), claim.key == next);
+                }
+            }
+        }
+        let state = client.state.clone().unwrap_or_else(|| self.model.sequence.initial_state());
+        self.found.list.push(outcome);
+        self.pending.push((state, current, next));
+        if self.pending.len() == BATCH {
+            self.flush();
+        }
+    }
+
+    /// Lets the sequence model rank what is pending, on all cores.
+    fn flush(&mut self) {
         let (sequence, items) = (&self.model.sequence, self.items);
-        let list = |Pending { state, .. }: &Pending| -> Proposals {
+        let place = |(state, current, next): &(SequenceState, KeyId, KeyId)| {
             let mut rows = Vec::new();
             sequence.top_exact(state, PLACES + 1, &mut rows);
-            rows.iter().map(|(row, _)| items.rows[*row as usize]).collect()
+            let proposals: Proposals = rows.iter().map(|(row, _)| items.rows[*row as usize]).collect();
+            Places::of(&proposals, *current, *next)
         };
-        let lists: Vec<Proposals> = pending.par_iter().map(list).collect();
-        for (list, Pending { current, next, outcome, .. }) in lists.iter().zip(pending.drain(..)) {
-            self.found.list.push(Outcome { sequence: Places::of(list, current, next), ..outcome });
+        let places: Vec<Places> = self.pending.par_iter().map(place).collect();
+        let first = self.found.list.len() - places.len();
+        for (outcome, places) in self.found.list[first..].iter_mut().zip(places) {
+            outcome.places[SEQUENCE] = places;
         }
+        self.pending.clear();
     }
 }
 
-/// Predictions ranked at once.
-const BATCH: usize = 512;
+/// The forms of the model whose predictions are kept one by one, as an evaluation names them.
+pub(crate) const METHODS: [&str; 3] = [method::MODEL, method::MODEL_ONLINE, method::SEQUENCE];
+/// The place of the sequence model alone among [`METHODS`].
+const SEQUENCE: usize = 2;
 const BINS: usize = 20;
 
 #[cfg(test)]

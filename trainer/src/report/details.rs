@@ -30,7 +30,7 @@ impl Score {
             return;
         }
         self.predictions += 1;
-        let place = outcome.model.without_current;
+        let place = outcome.places[MODEL].without_current;
         if place > 0 {
             self.hits += 1;
             self.reciprocals += 1.0 / f64::from(place);
@@ -48,6 +48,9 @@ impl Score {
     }
 }
 
+/// The place of the published model among the methods of an outcome.
+const MODEL: usize = 0;
+
 /// A closer look at a version on a range of a log.
 #[derive(Clone, Debug)]
 pub struct Details {
@@ -55,7 +58,7 @@ pub struct Details {
     pub(crate) regions: BTreeMap<String, Score>,
     /// By hour of the day, UTC.
     pub(crate) hours: [Score; 24],
-    /// The sequence model's claimed probabilities.
+    /// The model's claimed probabilities.
     pub(crate) reliability: Reliability,
     /// What the model knows of some keys.
     pub(crate) keys: Vec<KeyFacts>,
