@@ -234,7 +234,7 @@ const LIMITS: &str = "## Limits
 - Clients appear as pseudonyms in training and not at all in the files.
 ";
 
-/// The scorer is run by `tests/python.rs` and agrees with the predictor's within 1e-5.
+/// The scorer is run by `tests/python.rs` and agrees with the sequence model within 1e-5.
 const LOADING: &str = "## Loading in Python
 
 Every file opens with public tools: `pip install numpy pyarrow safetensors`. This scores every key of the vocabulary as a

@@ -11,8 +11,7 @@ use crate::{
 };
 
 const CENTROIDS: &str = "sequence.cell_centroids";
-/// The only header entry, a [`Header`] as JSON: safetensors writes several entries in random order, and the same model
-/// must give the same bytes.
+/// The header's one entry: a [`HeaderEntry`] as JSON.
 const HEADER: &str = "nearcast";
 /// The blend's weights in the order of a [`RankerState`], with their columns (none for a vector).
 const RANKER: [(&str, Option<usize>); 5] = [
@@ -29,10 +28,10 @@ const RANKER_UNITS: usize = 16;
 const RANKER_LENGTHS: [usize; 5] =
     [BLEND_FEATURE_COUNT, BLEND_FEATURE_COUNT * RANKER_UNITS, RANKER_UNITS, RANKER_UNITS, 4];
 
-/// What the header says besides shapes.
+/// What the file says besides its tensors.
 #[derive(Serialize, Deserialize)]
-struct Header {
-    /// Region names by their position in the placement head.
+struct HeaderEntry {
+    /// The region names, in the order of the placement head.
     regions: Vec<String>,
     /// Requests that the blend's network has learned from.
     blend_learned: u64,
@@ -60,9 +59,10 @@ pub(super) fn write(model: &Model) -> Result<Vec<u8>> {
         };
         views.push((*name, TensorView::new(Dtype::F32, shape, bytes).map_err(Error::learn(WRITE))?));
     }
-    let header = Header { regions: model.regions.clone(), blend_learned: model.blend.ranker.learned };
-    let header = serde_json::to_string(&header).map_err(Error::learn(WRITE))?;
-    let header = [(HEADER.to_owned(), header)].into_iter().collect();
+    // One entry only: the library writes several in an order that is drawn anew each time.
+    let entry = HeaderEntry { regions: model.regions.clone(), blend_learned: model.blend.ranker.learned };
+    let entry = serde_json::to_string(&entry).map_err(Error::learn(WRITE))?;
+    let header = [(HEADER.to_owned(), entry)].into_iter().collect();
     safetensors::serialize(views, Some(header)).map_err(Error::learn(WRITE))
 }
 
@@ -98,9 +98,10 @@ pub(super) fn read(bytes: &[u8], config: &ModelConfig) -> Result<Parts> {
         false => None,
     };
     let placement = read_placement(&numbers, config)?;
-    let header = metadata.metadata().as_ref().and_then(|header| header.get(HEADER));
-    let header = header.ok_or_else(|| Error::content(TENSORS, "its header does not name the regions"))?;
-    let Header { regions, blend_learned: learned } = serde_json::from_str(header).map_err(|error| broken(&error))?;
+    let entry = metadata.metadata().as_ref().and_then(|header| header.get(HEADER));
+    let entry = entry.ok_or_else(|| Error::content(TENSORS, format!("its header has no entry `{HEADER}`")))?;
+    let HeaderEntry { regions, blend_learned: learned } =
+        serde_json::from_str(entry).map_err(|error| broken(&error))?;
     let weights = RANKER.iter().map(|(name, _)| numbers(name)).collect::<Result<Vec<_>>>()?.concat();
     let ranker = RankerState { learned, weights, squares: numbers(RANKER_SQUARES)? };
     let sequence = SequenceModel::from_parts(config.sequence.clone(), sequence, cells);

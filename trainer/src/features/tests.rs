@@ -130,7 +130,7 @@ fn client_pairs_equal_what_the_online_table_counts() {
                 online.observe(request.at, *from, request.key, 1.0 / f32::from(distance));
             }
             recent.insert(0, request.key);
-            recent.truncate(features.pair_window());
+            recent.truncate(features.config.pair_window);
             Ok(())
         })
         .unwrap();
