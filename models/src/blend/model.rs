@@ -352,7 +352,8 @@ pub(super) fn stamped(entries: &[Entry], key: KeyId) -> Stamped {
 
 /// Seconds since the Unix epoch, at least one: zero stands for never.
 pub(super) fn seconds(at: Timestamp) -> u32 {
-    u32::try_from(at.micros() / 1_000_000).unwrap_or(if at.micros() < 0 { 0 } else { u32::MAX - 1 }).saturating_add(1)
+    let most = i64::from(u32::MAX) - 1;
+    u32::try_from((at.micros() / 1_000_000).clamp(0, most) + 1).unwrap_or(u32::MAX)
 }
 
 /// Half-lives since the Unix epoch.

@@ -141,8 +141,8 @@ impl Ranker {
     #[inline(always)]
     fn score(&self, features: &Features) -> f32 {
         let mut units = self.units(features);
-        for unit in 0..UNITS {
-            units[unit] = rectify(units[unit]) * self.weights.hidden[OUTPUTS][unit];
+        for (unit, weight) in units.iter_mut().zip(&self.weights.hidden[OUTPUTS]) {
+            *unit = rectify(*unit) * weight;
         }
         let mut linear = [0.0; PARTS];
         for (weights, inputs) in self.weights.linear.as_chunks::<PARTS>().0.iter().zip(features.as_chunks::<PARTS>().0)
@@ -192,8 +192,8 @@ impl Ranker {
             }
             for (feature, input) in features.iter().enumerate() {
                 gradient.linear[feature] += error * input;
-                for unit in 0..UNITS {
-                    gradient.hidden[feature][unit] += errors[unit] * input;
+                for (gradient, error) in gradient.hidden[feature].iter_mut().zip(&errors) {
+                    *gradient += error * input;
                 }
             }
         }

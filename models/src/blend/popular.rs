@@ -69,7 +69,7 @@ mod tests {
             plain += f64::exp2(time);
         }
         assert!((log.exp2() - plain).abs() < 1e-9 * plain);
-        assert_eq!(add(NOTHING, NOTHING), NOTHING);
+        assert!(add(NOTHING, NOTHING) < -1e300);
     }
 
     #[test]

@@ -160,7 +160,7 @@ fn gradient_steps_follow_the_loss() {
     let mut blend = blend();
     play(&mut blend, topical(50, 3).iter().map(Vec::as_slice));
     let mut session = BlendSession::default();
-    [11, 13].map(|key| session.push(KeyId(key)));
+    [11, 13].into_iter().for_each(|key| session.push(KeyId(key)));
     for target in [17, 4_000] {
         let example =
             blend.example(at(9_000), REGION, &session, |_| 0.0, KeyId(target)).expect("the session has begun");
