@@ -135,6 +135,16 @@ fn reaches_nearly_the_best_hit_rate_that_a_chain_allows() -> Result<()> {
 }
 
 #[test]
+fn the_smallest_widths_can_be_trained() -> Result<()> {
+    let sessions = Chain { keys: 19 }.sessions(50, 8, 3);
+    for (embedding_width, hidden_width) in [(1, 1), (1, 8), (8, 1)] {
+        let (_, model) = sessions.train(&SequenceConfig { embedding_width, hidden_width, ..small() }, 1, 1)?;
+        assert_eq!(model.config().embedding_width, embedding_width);
+    }
+    Ok(())
+}
+
+#[test]
 fn serving_equals_candles_gru() -> Result<()> {
     let sessions = Chain { keys: 19 }.sessions(100, 8, 3);
     let (vocabulary, model) = sessions.train(&small(), 1, 1)?;
