@@ -5,7 +5,7 @@ use std::path::Path;
 use nearcast_datasets::Timestamp;
 use nearcast_models::{
     ItemCatalogue, Manifest, Model, ModelConfig, PlacementTrainer, Result, SequenceConfig, SequenceTrainer,
-    TrainedCoAccess, TrainingRange, Vocabulary,
+    TrainedBlend, TrainedCoAccess, TrainingRange, Vocabulary,
 };
 
 /// Saves a version that knows the keys `/a` and `/b` to the folder `dir`; the seed makes each one different.
@@ -16,12 +16,13 @@ pub(crate) fn save(dir: &Path, seed: u64) -> Result<()> {
     let items = ["/a", "/b"].map(|key| vocabulary.item(key)).to_vec();
     let catalogue = ItemCatalogue { items, counts: vec![3, 2] };
     let sequence = SequenceTrainer::new(&config.sequence, &vocabulary, catalogue, seed)?.finish()?;
-    let placement = PlacementTrainer::new(&config.placement, &sequence, 1, seed)?.finish();
+    let placement = PlacementTrainer::new(&config.placement, &sequence, 1, &[], seed)?.finish();
     let training = TrainingRange { requests: 5, ..TrainingRange::default() };
     let model = Model {
         vocabulary,
         sequence,
         coaccess: TrainedCoAccess::default(),
+        blend: TrainedBlend::default(),
         placement,
         regions: vec!["default".to_owned()],
         gate: None,

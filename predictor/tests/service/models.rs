@@ -20,7 +20,7 @@ fn publish(registry: &Registry, seed: u64) -> Result<VersionName> {
     let items = names.iter().map(|name| vocabulary.item(name)).collect();
     let catalogue = ItemCatalogue { items, counts: vec![3; 3] };
     let sequence = SequenceTrainer::new(&config.sequence, &vocabulary, catalogue, seed)?.finish()?;
-    let placement = PlacementTrainer::new(&config.placement, &sequence, 1, seed)?.finish();
+    let placement = PlacementTrainer::new(&config.placement, &sequence, 1, &[], seed)?.finish();
     let model = Model {
         vocabulary,
         sequence,
