@@ -51,7 +51,12 @@ pub(super) fn of(replay: &ReplayReport, evaluation: &Evaluation) -> Vec<Finding>
         findings.extend(compare("learning online only", trained, online, SEED_NOISE));
         findings.extend(price(trained));
     }
-    let verdicts = evaluation.verdicts.iter();
+    // Whatever is lost is told; of what is won, not every variation.
+    let is_variation = |metric: &str| {
+        let (next_key, with_repeats) = (!metric.starts_with("demand"), ["hit_rate_20", "mrr_20"].contains(&metric));
+        if next_key { with_repeats } else { metric.contains("newborn") }
+    };
+    let verdicts = evaluation.verdicts.iter().filter(|verdict| !verdict.wins || !is_variation(&verdict.metric));
     findings.extend(verdicts.map(|verdict| Finding { is_better: verdict.wins, text: verdict.sentence() }));
     findings
 }

@@ -173,7 +173,7 @@ fn verdict(
 
 const SCHEMA: &str = "nearcast.evaluate/2";
 /// What ranks keys that training never saw.
-const TOKENS: &str = "path tokens";
+const TOKENS: &str = "likeness by path tokens";
 
 #[cfg(test)]
 mod tests {
