@@ -123,6 +123,18 @@ fn publish_aside(folder: &Path, events: Vec<RequestEvent>) -> JoinHandle<Result<
     tokio::task::spawn_blocking(move || publish(&folder, &events).map_err(|error| error.to_string()))
 }
 
+/// Publishes the version that was trained in the folder `from` to the registry in `to`, and makes it the champion.
+fn move_over(from: &Path, to: &Path) -> JoinHandle<Result<String, String>> {
+    let (trained, registry) = (from.join("models/versions/v0001"), to.join("models"));
+    let publish = move || {
+        let registry = Registry::open(&registry.to_string_lossy())?;
+        let version = registry.publish(&trained)?;
+        registry.alias("champion", version)?;
+        Ok(version.to_string())
+    };
+    tokio::task::spawn_blocking(move || publish().map_err(|error: nearcast_models::Error| error.to_string()))
+}
+
 /// Nodes that play a log, and what they were told on the way.
 struct Play<E> {
     nodes: Vec<TestNode>,
@@ -154,6 +166,8 @@ async fn a_newly_trained_version_takes_over_without_dropping_a_stream() -> Resul
     let folder = tempfile::tempdir()?;
     let events = sample(6_000)?;
     assert_eq!(publish_aside(folder.path(), events[..3_000].to_vec()).await??, "v0001");
+    let aside = tempfile::tempdir()?;
+    assert_eq!(publish_aside(aside.path(), events.clone()).await??, "v0001");
 
     let text = format!(
         "listen = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\nregistry_poll_seconds = 0.05\nregistry = {:?}\ndata_dir = {:?}",
@@ -185,8 +199,8 @@ async fn a_newly_trained_version_takes_over_without_dropping_a_stream() -> Resul
     }
     assert_eq!(play.versions, ["v0001"], "the first version gives orders");
 
-    // The streams go on while the second version is trained, published and swapped in.
-    let second = publish_aside(folder.path(), events.clone());
+    // The streams go on while the second version is published and swapped in.
+    let second = move_over(aside.path(), folder.path());
     let mut left = REQUESTS_AFTER_PUBLISHING_MAX;
     while play.versions.len() < 2 && left > 0 {
         play.step().await?;
