@@ -215,21 +215,18 @@ impl Pool {
 
     /// Keeps the `most` candidates that look best at first sight, and of those the ones that `is_living` admits.
     pub(super) fn limit(&mut self, most: usize, is_living: impl Fn(&Evidence) -> bool) {
+        // First sights are not negative, so their bits are ordered as they are. Of equals the earlier one leads.
+        let rank = |place: u64, evidence: &Evidence| {
+            (u64::from(evidence.first_sight().to_bits()) << 32) | (PLACE_BITS - place)
+        };
         self.order.clear();
-        for (place, evidence) in (0_u64..).zip(&self.evidence) {
-            // First sights are not negative, so their bits are ordered as they are. Of equals the earlier one leads.
-            self.order.push(u64::from(evidence.first_sight().to_bits()) << 32 | (PLACE_BITS - place));
-        }
-        if self.order.len() > most {
-            self.order.select_nth_unstable_by(most - 1, |a, b| b.cmp(a));
-            self.order.truncate(most);
-        }
-        // In the order of their places, so that what is kept can move up where it is.
-        self.order.sort_unstable_by_key(|candidate| PLACE_BITS - (candidate & PLACE_BITS));
+        self.order.extend((0_u64..).zip(&self.evidence).map(|(place, evidence)| rank(place, evidence)));
+        let least =
+            if self.order.len() > most { *self.order.select_nth_unstable_by(most - 1, |a, b| b.cmp(a)).1 } else { 0 };
         let mut kept = 0;
-        for candidate in &self.order {
-            let evidence = self.evidence[(PLACE_BITS - (candidate & PLACE_BITS)) as usize];
-            if is_living(&evidence) {
+        for place in 0..self.evidence.len() {
+            let evidence = self.evidence[place];
+            if rank(place as u64, &evidence) >= least && is_living(&evidence) {
                 self.evidence[kept] = evidence;
                 kept += 1;
             }

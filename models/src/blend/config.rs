@@ -8,16 +8,16 @@ use crate::{Error, Result};
 ///
 /// | field | default | meaning | range |
 /// | --- | --- | --- | --- |
-/// | `links_per_key` | 48 | keys joined to a key; the least counted one makes room | 1..=1,024 |
+/// | `links_per_key` | 32 | keys joined to a key; the least counted one makes room | 1..=1,024 |
 /// | `window` | 5 | distinct keys of a session, newest first, that a request is joined to | 1..=8 |
 /// | `contexts_max` | 131,072 | pairs of consecutive keys with followers of their own; old ones make room | ≥ 2 |
-/// | `candidates_max` | 80 | candidates of a request that the network looks at | 21..=1,024 |
+/// | `candidates_max` | 64 | candidates of a request that the network looks at | 21..=1,024 |
 /// | `hot_keys` | 24 | favourites kept per region, and overall | 0..=256 |
 /// | `half_life_seconds` | 2,592,000 (30 days) | time after which a link is worth half | > 0 |
 /// | `hot_half_life_seconds` | 1,800 | time after which a request is worth half to a region's favourites | > 0 |
 /// | `recent_half_life_seconds` | 3,600 | time after which a request is worth half to a key's recent count | > 0 |
 /// | `learning_rate` | 0.05 | step size of the network (Adagrad) | > 0 |
-/// | `learn_every` | 8 | of so many requests one teaches the network online | ≥ 1 |
+/// | `learn_every` | 32 | of so many requests one teaches the network online | ≥ 1 |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BlendConfig {
@@ -46,16 +46,16 @@ pub struct BlendConfig {
 impl Default for BlendConfig {
     fn default() -> Self {
         Self {
-            links_per_key: 48,
+            links_per_key: 32,
             window: 5,
             contexts_max: 131_072,
-            candidates_max: 80,
+            candidates_max: 64,
             hot_keys: 24,
             half_life_seconds: 2_592_000.0,
             hot_half_life_seconds: 1_800.0,
             recent_half_life_seconds: 3_600.0,
             learning_rate: 0.05,
-            learn_every: 8,
+            learn_every: 32,
         }
     }
 }

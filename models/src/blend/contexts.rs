@@ -72,14 +72,11 @@ impl Contexts {
     }
 
     fn touch(&mut self, pair: Pair) -> &mut Context {
-        if !self.young.contains_key(&pair) {
-            if self.young.len() * 2 >= self.contexts_max {
-                self.old = std::mem::take(&mut self.young);
-            }
-            let known = self.old.remove(&pair).unwrap_or_default();
-            self.young.insert(pair, known);
+        if self.young.len() * 2 >= self.contexts_max && !self.young.contains_key(&pair) {
+            self.old = std::mem::take(&mut self.young);
         }
-        self.young.entry(pair).or_default()
+        let old = &mut self.old;
+        self.young.entry(pair).or_insert_with(|| old.remove(&pair).unwrap_or_default())
     }
 }
 

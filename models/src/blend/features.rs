@@ -182,7 +182,7 @@ fn flag(flag: bool) -> f32 {
 }
 
 /// Candidates whose logarithms are taken together.
-const LANES: usize = 8;
+const LANES: usize = 16;
 /// Logarithms per candidate.
 const LOGS: usize = 13;
 /// Added to shares before their logarithm is taken.
