@@ -75,6 +75,7 @@ impl Traffic {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 fn measure(keys: u32, requests: usize) -> Measured {
     let mut blend = Blend::new(&BlendConfig::default(), 1).expect("the defaults are in range");
     let mut traffic = Traffic::new(keys, CLIENTS);
@@ -132,7 +133,7 @@ fn main() -> ExitCode {
         args.get(place + 1)?.parse::<u32>().ok()
     };
     let requests = value("--requests").unwrap_or(400_000) as usize;
-    let sizes = value("--keys").map_or(vec![20_000, 1_000_000], |keys| vec![keys.max(TOPIC_KEYS)]);
+    let sizes = value("--keys").map_or_else(|| vec![20_000, 1_000_000], |keys| vec![keys.max(TOPIC_KEYS)]);
     let sizes = sizes.into_iter().map(|keys| measure(keys, requests)).collect();
     let report = Report { schema: "nearcast.serving-speed/1", sizes };
     if args.iter().any(|arg| arg == "--json") {
