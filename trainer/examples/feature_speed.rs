@@ -51,6 +51,7 @@ fn processor_time() -> Duration {
     Duration::from_millis(10 * ticks.sum::<u64>())
 }
 
+#[expect(clippy::print_stdout, reason = "an example's output is its purpose")]
 fn text(speed: &FeatureSpeed) {
     let events = speed.events as f64;
     println!(
@@ -79,6 +80,7 @@ fn totals(speed: &FeatureSpeed) -> (f64, f64) {
     stages.fold((0.0, 0.0), |sum, stage| (sum.0 + stage.seconds, sum.1 + stage.processor_seconds))
 }
 
+#[expect(clippy::print_stdout, reason = "an example's output is its purpose")]
 fn run() -> Result<(), Box<dyn Error>> {
     let Arguments { json, sessions, raw, logs } = arguments()?;
     let config = TrainConfig::try_from(raw)?;
@@ -99,6 +101,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+#[expect(clippy::print_stderr, reason = "an example says why it fails")]
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
