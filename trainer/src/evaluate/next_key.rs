@@ -266,8 +266,21 @@ impl<'a> Bench<'a> {
 struct Ranking<'a> {
     sequence: &'a SequenceModel,
     items: &'a ItemMap,
-    pending: Vec<(SequenceState, KeyId, KeyId)>,
+    pending: Vec<Pending>,
     tally: MethodTally,
+}
+
+/// A prediction that waits to be ranked: what the sequence model knew, the current key and the next one.
+pub(super) type Pending = (SequenceState, KeyId, KeyId);
+
+/// What the sequence model proposes for each prediction, compared with every row; worked out on all cores.
+pub(super) fn sequence_lists(sequence: &SequenceModel, items: &ItemMap, pending: &[Pending]) -> Vec<Proposals> {
+    let list = |(state, ..): &Pending| {
+        let mut rows = Vec::new();
+        sequence.top_exact(state, PLACES + 1, &mut rows);
+        rows.iter().map(|(row, _)| items.rows[*row as usize]).collect()
+    };
+    pending.par_iter().map(list).collect()
 }
 
 impl<'a> Ranking<'a> {
@@ -284,13 +297,7 @@ impl<'a> Ranking<'a> {
 
     /// Ranks what is pending; the order of counting stays that of the log.
     fn flush(&mut self) {
-        let (sequence, items) = (self.sequence, self.items);
-        let list = |(state, ..): &(SequenceState, KeyId, KeyId)| -> Proposals {
-            let mut rows = Vec::new();
-            sequence.top_exact(state, PLACES + 1, &mut rows);
-            rows.iter().map(|(row, _)| items.rows[*row as usize]).collect()
-        };
-        let lists: Vec<Proposals> = self.pending.par_iter().map(list).collect();
+        let lists = sequence_lists(self.sequence, self.items, &self.pending);
         for (list, (_, current, next)) in lists.iter().zip(self.pending.drain(..)) {
             self.tally.record(list, current, next);
         }

@@ -1,14 +1,13 @@
 //! What became of every single prediction: what paired comparisons and reports rest on.
 
 use nearcast_datasets::{ClientId, KeyId, Map, RegionId, Timestamp};
-use nearcast_models::{Model, SequenceState};
-use rayon::prelude::*;
+use nearcast_models::Model;
 use serde::Serialize;
 
 use super::{
     blend::Variant,
-    next_key::{BATCH, Client, WARM, method, stride},
-    rank::{PLACES, Proposals},
+    next_key::{BATCH, Client, Pending, WARM, method, sequence_lists, stride},
+    rank::place,
 };
 use crate::{
     Result,
@@ -43,12 +42,9 @@ pub(crate) struct Places {
 
 impl Places {
     fn of(proposals: &[Option<KeyId>], current: KeyId, next: KeyId) -> Self {
-        let place = |found: Option<usize>| found.and_then(|index| u8::try_from(index + 1).ok()).unwrap_or(0);
+        let number = |place: Option<usize>| place.and_then(|place| u8::try_from(place).ok()).unwrap_or(0);
         let others = proposals.iter().filter(|proposal| **proposal != Some(current));
-        Self {
-            all: place(proposals.iter().take(PLACES).position(|proposal| *proposal == Some(next))),
-            without_current: place(others.take(PLACES).position(|proposal| *proposal == Some(next))),
-        }
+        Self { all: number(place(proposals.iter(), next)), without_current: number(place(others, next)) }
     }
 }
 
@@ -156,7 +152,7 @@ struct Ranking<'a> {
     items: &'a ItemMap,
     variants: Vec<Variant>,
     /// Predictions that the sequence model has yet to make: the last ones of the list.
-    pending: Vec<(SequenceState, KeyId, KeyId)>,
+    pending: Vec<Pending>,
     found: Outcomes,
 }
 
@@ -187,19 +183,12 @@ impl Ranking<'_> {
 
     /// Lets the sequence model rank what is pending, on all cores.
     fn flush(&mut self) {
-        let (sequence, items) = (&self.model.sequence, self.items);
-        let place = |(state, current, next): &(SequenceState, KeyId, KeyId)| {
-            let mut rows = Vec::new();
-            sequence.top_exact(state, PLACES + 1, &mut rows);
-            let proposals: Proposals = rows.iter().map(|(row, _)| items.rows[*row as usize]).collect();
-            Places::of(&proposals, *current, *next)
-        };
-        let places: Vec<Places> = self.pending.par_iter().map(place).collect();
-        let first = self.found.list.len() - places.len();
-        for (outcome, places) in self.found.list[first..].iter_mut().zip(places) {
-            outcome.places[SEQUENCE] = places;
+        let lists = sequence_lists(&self.model.sequence, self.items, &self.pending);
+        let first = self.found.list.len() - lists.len();
+        let waiting = self.found.list[first..].iter_mut().zip(self.pending.drain(..));
+        for ((outcome, (_, current, next)), list) in waiting.zip(&lists) {
+            outcome.places[SEQUENCE] = Places::of(list, current, next);
         }
-        self.pending.clear();
     }
 }
 

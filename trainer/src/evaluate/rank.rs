@@ -60,7 +60,7 @@ impl MethodTally {
 }
 
 /// The 1-based place of `next`, if it is within [`PLACES`].
-fn place<'a>(proposals: impl Iterator<Item = &'a Option<KeyId>>, next: KeyId) -> Option<usize> {
+pub(crate) fn place<'a>(proposals: impl Iterator<Item = &'a Option<KeyId>>, next: KeyId) -> Option<usize> {
     proposals.take(PLACES).position(|proposal| *proposal == Some(next)).map(|index| index + 1)
 }
 
