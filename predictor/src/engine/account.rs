@@ -83,7 +83,7 @@ pub struct CalibrationBin {
 
 impl Calibration {
     /// Records a claim and what happened.
-    pub fn record(&mut self, claimed: f32, used: bool) {
+    pub(super) fn record(&mut self, claimed: f32, used: bool) {
         let bin = &mut self.bins[((claimed * BINS as f32) as usize).min(BINS - 1)];
         bin.count += 1;
         bin.claimed += f64::from(claimed);

@@ -2,10 +2,10 @@
 
 use nearcast_datasets::{KeyId, RegionId, Timestamp};
 use nearcast_models::{Blend, BlendLearning, BlendSession, Model, Proposal};
-use nearcast_predictor::engine::Calibration;
 
 use super::{
     next_key::method,
+    outcomes::Reliability,
     rank::{MethodTally, PLACES, Proposals},
 };
 use crate::{Result, features::Features};
@@ -21,7 +21,7 @@ pub(crate) struct Variant {
     /// Keys of the log are numbered below this; others are only the model's.
     keys: u32,
     pub(crate) tally: MethodTally,
-    pub(crate) calibration: Calibration,
+    pub(crate) reliability: Reliability,
     list: Vec<Proposal>,
     proposals: Proposals,
 }
@@ -57,7 +57,7 @@ impl Variant {
             now_max: if learning == BlendLearning::NONE { at } else { Timestamp::MAX },
             keys,
             tally: MethodTally::default(),
-            calibration: Calibration::default(),
+            reliability: Reliability::with_bins(CALIBRATION_BINS),
             list: Vec::new(),
             proposals: Proposals::new(),
         }
@@ -81,7 +81,7 @@ impl Variant {
     pub(crate) fn rank(&mut self, at: Timestamp, region: RegionId, session: &BlendSession, next: KeyId) {
         self.propose(at, region, session);
         for Proposal { key, probability } in &self.list {
-            self.calibration.record(*probability, *key == next);
+            self.reliability.record(f64::from(*probability), *key == next);
         }
         if let Some(current) = session.current() {
             self.tally.record(&self.proposals, current, next);
@@ -93,3 +93,6 @@ impl Variant {
         self.blend.learn(at, region, session, key, |_| 0.0, self.learning);
     }
 }
+
+/// Bins of the calibration error in a report.
+const CALIBRATION_BINS: usize = 10;

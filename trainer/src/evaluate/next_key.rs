@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use nearcast_datasets::{ClientId, KeyId, Map, Timestamp};
 use nearcast_models::{BlendSession, Model, SequenceModel, SequenceState};
-use nearcast_predictor::engine::Calibration;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -248,7 +247,7 @@ impl<'a> Bench<'a> {
             self.tallies.iter().map(|(name, tally)| (name.clone(), tally.metrics())).collect();
         methods.insert(method::SEQUENCE.to_owned(), self.sequence.tally.metrics());
         methods.extend(self.variants.iter().map(|variant| (variant.name.to_owned(), variant.tally.metrics())));
-        let error = |variant: &Variant| (variant.name.to_owned(), Calibration::error(&variant.calibration));
+        let error = |variant: &Variant| (variant.name.to_owned(), variant.reliability.error());
         NextKeyReport {
             transitions: self.transitions,
             ranked: self.ranked,

@@ -68,14 +68,19 @@ pub(crate) struct ReliabilityBin {
 
 impl Default for Reliability {
     fn default() -> Self {
-        Self { bins: vec![ReliabilityBin::default(); BINS] }
+        Self::with_bins(BINS)
     }
 }
 
 impl Reliability {
-    fn record(&mut self, claimed: f64, came_true: bool) {
-        let claimed = claimed.clamp(0.0, 1.0);
-        let bin = &mut self.bins[((claimed * BINS as f64) as usize).min(BINS - 1)];
+    /// Nothing recorded yet, in so many bins.
+    pub(crate) fn with_bins(bins: usize) -> Self {
+        Self { bins: vec![ReliabilityBin::default(); bins] }
+    }
+
+    pub(crate) fn record(&mut self, claimed: f64, came_true: bool) {
+        let (claimed, bins) = (claimed.clamp(0.0, 1.0), self.bins.len());
+        let bin = &mut self.bins[((claimed * bins as f64) as usize).min(bins - 1)];
         bin.count += 1;
         bin.claimed += claimed;
         bin.came_true += u64::from(came_true);
