@@ -6,15 +6,15 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, ensure};
-use comfy_table::{CellAlignment, Table, presets};
+use anyhow::ensure;
+use comfy_table::{Table, presets};
 use nearcast_datasets::LogSource;
-use nearcast_models::{Model, Registry};
+use nearcast_models::Registry;
 use nearcast_trainer::{
     Blocks, CompareOptions, Comparison, Contender, Measured, MetricDifference, TRAIN_CONFIG, compare,
 };
 
-use super::train::read_config;
+use super::{evaluate, train::read_config};
 use crate::{output::Output, progress::TrainingBar};
 
 /// Arguments of `nearcast compare`.
@@ -86,7 +86,8 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         level: args.level,
     };
     let logs = args.logs.iter().map(|log| LogSource::parse(log)).collect::<Result<Vec<_>, _>>()?;
-    let (a, b) = (open(&args.a, args.registry.as_deref())?, open(&args.b, args.registry.as_deref())?);
+    let registry = args.registry.as_deref().map(Registry::open).transpose()?;
+    let (a, b) = (open(&args.a, registry.as_ref())?, open(&args.b, registry.as_ref())?);
     let mut bar = TrainingBar::new();
     let comparison = compare(&a, &b, &logs, &options, &mut |progress| bar.show(progress));
     bar.finish();
@@ -94,18 +95,15 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn open(name: &str, registry: Option<&str>) -> anyhow::Result<Contender> {
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    let Some(registry) = registry else {
-        let model = Model::load(Path::new(name))
-            .with_context(|| format!("`{name}` was taken for a directory; name a registry with --registry"))?;
-        let config = fs::read(Path::new(name).join(TRAIN_CONFIG)).ok().map(text);
-        return Ok(Contender { name: name.to_owned(), model, config });
+fn open(name: &str, registry: Option<&Registry>) -> anyhow::Result<Contender> {
+    let (version, model) = evaluate::open(name, registry)?;
+    let config = match registry.zip(version) {
+        Some((registry, version)) => registry.file(version, TRAIN_CONFIG)?,
+        None => fs::read(Path::new(name).join(TRAIN_CONFIG)).ok(),
     };
-    let registry = Registry::open(registry)?;
-    let (version, model) = registry.load(name)?;
-    let config = registry.file(version, TRAIN_CONFIG)?.map(text);
-    Ok(Contender { name: version.to_string(), model, config })
+    let config = config.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let name = version.map_or_else(|| name.to_owned(), |version| version.to_string());
+    Ok(Contender { name, model, config })
 }
 
 fn text(comparison: &Comparison) -> String {
@@ -195,12 +193,7 @@ fn measures(a: &str, b: &str, measured: &Measured) -> String {
 }
 
 fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
+    evaluate::table_in(presets::NOTHING, header)
 }
 
 const RECORDED: [(&str, &str); 4] = [

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use comfy_table::{CellAlignment, Table, presets};
 use nearcast_datasets::LogSource;
-use nearcast_models::{Model, Registry};
+use nearcast_models::{Model, Registry, VersionName};
 use nearcast_trainer::{
     DemandReport, EvaluateOptions, Evaluation, NextKeyReport, Progress, Verdict, evaluate, evaluate_in_detail,
     replay::write_document, report_page,
@@ -58,7 +58,9 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let raw = read_config(args.config.as_deref(), &args.settings)?;
     let options = EvaluateOptions { config: raw.try_into()?, allow_leakage: args.allow_leakage };
     let logs = args.logs.iter().map(|log| LogSource::parse(log)).collect::<Result<Vec<_>, _>>()?;
-    let (name, model) = open(&args.model, args.registry.as_deref())?;
+    let registry = args.registry.as_deref().map(Registry::open).transpose()?;
+    let (version, model) = open(&args.model, registry.as_ref())?;
+    let name = version.map_or_else(|| args.model.clone(), |version| version.to_string());
     let mut bar = TrainingBar::new();
     let mut show = |progress: Progress<'_>| bar.show(progress);
     let evaluation = match &args.report {
@@ -76,15 +78,16 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The model and the name to report it by.
-fn open(model: &str, registry: Option<&str>) -> anyhow::Result<(String, Model)> {
+/// The model from the registry, with its version, or without a registry from the directory of that name.
+pub(super) fn open(model: &str, registry: Option<&Registry>) -> anyhow::Result<(Option<VersionName>, Model)> {
     if let Some(registry) = registry {
-        let (version, loaded) = Registry::open(registry)?.load(model)?;
-        return Ok((version.to_string(), loaded));
+        let (version, loaded) = registry.load(model)?;
+        return Ok((Some(version), loaded));
     }
-    let loaded = Model::load(Path::new(model))
-        .context("MODEL was taken for a directory; name a registry with --registry to use a version or alias")?;
-    Ok((model.to_owned(), loaded))
+    let loaded = Model::load(Path::new(model)).with_context(|| {
+        format!("`{model}` was taken for a directory; name a registry with --registry to use a version or alias")
+    })?;
+    Ok((None, loaded))
 }
 
 /// The evaluation as tables, verdicts and warnings.
@@ -141,8 +144,13 @@ fn demand(report: &DemandReport) -> String {
 }
 
 fn table(header: &[&str]) -> Table {
+    table_in(presets::UTF8_HORIZONTAL_ONLY, header)
+}
+
+/// A table whose columns but the first hold numbers.
+pub(super) fn table_in(preset: &str, header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.load_preset(preset).set_header(header);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }

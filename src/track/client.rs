@@ -112,7 +112,9 @@ impl Client {
             .header(CONTENT_TYPE, kind)
             .body(Full::new(body))
             .map_err(|error| Refusal::Answer(format!("{} makes no URL: {error}", self.server)))?;
-        let answer = shell.client.request(request).await.map_err(|error| away(chain(&error)))?;
+        let answer = shell.client.request(request).await;
+        // With its causes, on one line.
+        let answer = answer.map_err(|error| away(format!("{:#}", anyhow::Error::new(error))))?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| away(error.to_string()))?.to_bytes();
@@ -127,17 +129,6 @@ impl Client {
             serde_json::from_slice(&body).map_err(|error| Refusal::Answer(error.to_string()))
         }
     }
-}
-
-/// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// Files go through another part of the server's interface.
