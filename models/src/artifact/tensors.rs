@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     BLEND_FEATURE_COUNT, Error, Model, PlacementHead, RankerState, Result, SequenceModel,
     artifact::{ModelConfig, TENSORS},
+    blend::{CONTEXT_COUNT, UNITS},
     placement::weights::PlacementWeights,
     sequence::{retrieval::Cells, weights::SequenceWeights},
 };
@@ -13,20 +14,16 @@ use crate::{
 const CENTROIDS: &str = "sequence.cell_centroids";
 /// The header's one entry: a [`HeaderEntry`] as JSON.
 const HEADER: &str = "nearcast";
-/// The blend's weights in the order of a [`RankerState`], with their columns (none for a vector).
-const RANKER: [(&str, Option<usize>); 5] = [
-    ("blend.linear", None),
-    ("blend.hidden", Some(RANKER_UNITS)),
-    ("blend.hidden_biases", None),
-    ("blend.output", None),
-    ("blend.none", None),
+/// The blend's weights in the order of a [`RankerState`], with their columns (none for a vector) and numbers.
+const RANKER: [(&str, Option<usize>, usize); 5] = [
+    ("blend.linear", None, BLEND_FEATURE_COUNT),
+    ("blend.hidden", Some(UNITS), BLEND_FEATURE_COUNT * UNITS),
+    ("blend.hidden_biases", None, UNITS),
+    ("blend.output", None, UNITS),
+    ("blend.none", None, CONTEXT_COUNT),
 ];
 /// Sums of squared gradients of all of the blend's weights.
 const RANKER_SQUARES: &str = "blend.squares";
-const RANKER_UNITS: usize = 16;
-/// Numbers in each of the tensors of [`RANKER`].
-const RANKER_LENGTHS: [usize; 5] =
-    [BLEND_FEATURE_COUNT, BLEND_FEATURE_COUNT * RANKER_UNITS, RANKER_UNITS, RANKER_UNITS, 4];
 
 /// What the file says besides its tensors.
 #[derive(Serialize, Deserialize)]
@@ -102,7 +99,7 @@ pub(super) fn read(bytes: &[u8], config: &ModelConfig) -> Result<Parts> {
     let entry = entry.ok_or_else(|| Error::content(TENSORS, format!("its header has no entry `{HEADER}`")))?;
     let HeaderEntry { regions, blend_learned: learned } =
         serde_json::from_str(entry).map_err(|error| broken(&error))?;
-    let weights = RANKER.iter().map(|(name, _)| numbers(name)).collect::<Result<Vec<_>>>()?.concat();
+    let weights = RANKER.iter().map(|(name, ..)| numbers(name)).collect::<Result<Vec<_>>>()?.concat();
     let ranker = RankerState { learned, weights, squares: numbers(RANKER_SQUARES)? };
     let sequence = SequenceModel::from_parts(config.sequence.clone(), sequence, cells);
     let placement = PlacementHead::from_parts(config.placement.clone(), placement);
@@ -131,12 +128,12 @@ fn sequence_tensors<'a>(config: &ModelConfig, weights: &'a SequenceWeights) -> [
 }
 
 fn ranker_tensors(ranker: &RankerState) -> Result<Vec<Named<'_>>> {
-    if ranker.weights.len() != RANKER_LENGTHS.iter().sum::<usize>() {
+    if ranker.weights.len() != RANKER.iter().map(|(.., length)| length).sum::<usize>() {
         return Err(Error::content(TENSORS, format!("the blend's network has {} weights", ranker.weights.len())));
     }
     let mut rest = &ranker.weights[..];
     let mut tensors = Vec::with_capacity(RANKER.len() + 1);
-    for ((name, columns), length) in RANKER.into_iter().zip(RANKER_LENGTHS) {
+    for (name, columns, length) in RANKER {
         let (head, tail) = rest.split_at(length);
         tensors.push((name, columns, head));
         rest = tail;

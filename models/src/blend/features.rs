@@ -46,7 +46,7 @@ pub const BLEND_FEATURE_NAMES: [&str; BLEND_FEATURE_COUNT] = [
 pub(super) type Features = [f32; BLEND_FEATURE_COUNT];
 
 /// Numbers by which the network judges that no candidate comes next.
-pub(super) const CONTEXT_COUNT: usize = 4;
+pub(crate) const CONTEXT_COUNT: usize = 4;
 
 /// What all candidates of a request have in common.
 #[derive(Clone, Copy, Debug)]

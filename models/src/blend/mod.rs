@@ -28,3 +28,4 @@ pub use self::{
     session::BlendSession,
     trained::{BlendContextRow, BlendKeyRow, BlendLinkRow, TrainedBlend},
 };
+pub(crate) use self::{features::CONTEXT_COUNT, network::UNITS};

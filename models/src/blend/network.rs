@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Hidden units.
-const UNITS: usize = 16;
+pub(crate) const UNITS: usize = 16;
 /// Rows of hidden weights: one per feature, the units' biases, what each unit adds to the score.
 const ROWS: usize = BLEND_FEATURE_COUNT + 2;
 const BIASES: usize = BLEND_FEATURE_COUNT;
