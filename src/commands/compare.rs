@@ -200,5 +200,5 @@ const RECORDED: [(&str, &str); 4] = [
     ("evaluation/next_key/methods/model/without_repeats/", "_20"),
     ("evaluation/next_key/methods/model_online/without_repeats/", "_20"),
     ("evaluation/next_key/methods/sequence/without_repeats/", "_20"),
-    ("evaluation/demand/deviance/model", ""),
+    ("evaluation/demand/horizons/", "/all/deviance/model"),
 ];

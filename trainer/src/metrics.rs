@@ -107,8 +107,13 @@ pub(crate) fn flatten(name: &str, value: &Value, into: &mut Vec<(String, f64)>) 
                 flatten(&if name.is_empty() { field.clone() } else { format!("{name}/{field}") }, value, into)
             });
         }
-        // Whole curves and words are for the report.
-        Value::Array(_) | Value::Bool(_) | Value::Null | Value::String(_) => {}
+        // Of lists only those by horizon hold numbers of their own; whole curves and words are for the report.
+        Value::Array(items) => items.iter().for_each(|item| {
+            if let Some(seconds) = item.get("horizon_seconds") {
+                flatten(&format!("{name}/{seconds}"), item, into);
+            }
+        }),
+        Value::Bool(_) | Value::Null | Value::String(_) => {}
     }
 }
 
@@ -122,5 +127,8 @@ mod tests {
         let mut found = Vec::new();
         flatten("test", &value, &mut found);
         assert_eq!(found, [("test/a/b".to_owned(), 1.5), ("test/d".to_owned(), 2.0)]);
+        found.clear();
+        flatten("demand", &serde_json::json!([{"horizon_seconds": 900, "deviance": 0.5}, {"x": 1}]), &mut found);
+        assert_eq!(found, [("demand/900/horizon_seconds".to_owned(), 900.0), ("demand/900/deviance".to_owned(), 0.5)]);
     }
 }
