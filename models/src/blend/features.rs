@@ -82,7 +82,6 @@ impl Surroundings {
         let (current_known, all) = (kernel::ln(self.current_requests + 1.0), kernel::ln(self.requests + 1.0));
         let context_known = kernel::ln(1.0 + self.context_requests) / 3.0;
         let session = kernel::ln(1.0 + self.session_requests as f32) / 2.0;
-        let arch = pulp::Arch::new();
         for evidence in evidence.chunks(LANES) {
             // Logarithms are taken of many candidates at once, which is several times as fast.
             let mut logs = [[1.0_f32; LANES]; LOGS];
@@ -90,7 +89,7 @@ impl Surroundings {
                 let log = self.arguments(evidence, entry(evidence.key));
                 logs.iter_mut().zip(log).for_each(|(row, argument)| row[lane] = argument);
             }
-            arch.dispatch(|| {
+            kernel::vectorised(|| {
                 for number in logs.as_flattened_mut() {
                     *number = kernel::ln(*number);
                 }

@@ -107,11 +107,6 @@ impl Blend {
         })
     }
 
-    /// The configuration it was made with.
-    pub fn config(&self) -> &BlendConfig {
-        &self.config
-    }
-
     /// What the network has learned.
     pub fn ranker(&self) -> RankerState {
         self.ranker.state()

@@ -129,12 +129,8 @@ impl Ranker {
         out.resize(candidates.len(), 0.0);
         pulp::Arch::new().dispatch(Scoring { ranker: self, candidates, scores: out });
         let none: f32 = self.weights.none.iter().zip(context).map(|(weight, input)| weight * input).sum();
-        let highest = out.iter().copied().fold(none, f32::max);
-        let mut sum = kernel::exp(none - highest);
-        for score in &mut *out {
-            *score = kernel::exp(*score - highest);
-            sum += *score;
-        }
+        let highest = kernel::highest(out).max(none);
+        let sum = kernel::exp(none - highest) + kernel::exp_all(out, highest);
         out.iter_mut().for_each(|score| *score /= sum);
     }
 

@@ -34,11 +34,6 @@ impl BlendSession {
         self.recent.last().copied()
     }
 
-    /// The session's latest requests, newest first.
-    pub fn recent(&self) -> impl ExactSizeIterator<Item = KeyId> {
-        self.recent.iter().rev().copied()
-    }
-
     /// The client asked for `key`.
     pub fn push(&mut self, key: KeyId) {
         if self.recent.len() == RECENT_MAX {
@@ -118,7 +113,7 @@ mod tests {
         assert_eq!((session.current(), session.requests()), (None, 0));
         assert_eq!(session.history(), [KeyId(2), KeyId(1), KeyId(3)]);
         (0..40).for_each(|key| session.push(KeyId(key)));
-        assert_eq!((session.recent().len(), session.requests()), (RECENT_MAX, 40));
+        assert_eq!((session.oldest_first().len(), session.requests()), (RECENT_MAX, 40));
         session.pause();
         assert_eq!(session.history().len(), HISTORY_MAX);
         assert_eq!(session.history().last(), Some(&KeyId(39)));

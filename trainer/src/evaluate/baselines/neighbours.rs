@@ -86,10 +86,6 @@ fn nearest(mut similar: Vec<(u32, f32)>) -> Vec<(u32, f32)> {
     similar
 }
 
-fn add_votes(votes: Map<KeyId, f32>, scores: &mut Vec<(KeyId, f32)>) {
-    scores.extend(votes);
-}
-
 /// Vector session-based kNN: later keys of the present session count more, linearly; a neighbour's vote counts by how
 /// late the latest shared key is.
 #[derive(Debug)]
@@ -117,7 +113,7 @@ impl Scorer for Vsknn<'_> {
                 *votes.entry(key).or_default() += similarity * late;
             }
         }
-        add_votes(votes, scores);
+        scores.extend(votes);
     }
 }
 
@@ -177,7 +173,7 @@ impl Scorer for Stan<'_> {
                 *votes.entry(key).or_default() += similarity * (-(distance as f32) / self.distance).exp();
             }
         }
-        add_votes(votes, scores);
+        scores.extend(votes);
     }
 }
 
@@ -205,7 +201,7 @@ impl Scorer for VmisKnn<'_> {
                 *votes.entry(key).or_default() += similarity * late * self.0.inverse_frequency(key);
             }
         }
-        add_votes(votes, scores);
+        scores.extend(votes);
     }
 }
 
