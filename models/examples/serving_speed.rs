@@ -78,6 +78,7 @@ impl Traffic {
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 fn measure(keys: u32, requests: usize) -> Measured {
     let mut blend = Blend::new(&BlendConfig::default(), 1).expect("the defaults are in range");
+    (0..keys).for_each(|key| blend.introduce(KeyId(key), &format!("/{}/{key}", key / SECTION_KEYS)));
     let mut traffic = Traffic::new(keys, CLIENTS);
     let mut sessions = vec![BlendSession::default(); CLIENTS];
     let mut proposals: Vec<Proposal> = Vec::new();
@@ -96,18 +97,18 @@ fn measure(keys: u32, requests: usize) -> Measured {
         if number < warm {
             // The tables fill; the network learns now and then.
             let learning = if number.is_multiple_of(16) { BlendLearning::ALL } else { counting };
-            blend.learn(at, REGION, session, key, |_| 0.0, learning);
+            blend.learn(at, REGION, session, key, learning);
             session.push(key);
             continue;
         }
         if number.is_multiple_of(CHECKED_EVERY) {
-            blend.propose(at, REGION, session, |_| 0.0, 20, &mut proposals);
+            blend.propose(at, REGION, session, 20, &mut proposals);
             hits += usize::from(proposals.iter().any(|proposal| proposal.key == key));
         }
         let start = Instant::now();
-        blend.learn(at, REGION, session, key, |_| 0.0, BlendLearning::ALL);
+        blend.learn(at, REGION, session, key, BlendLearning::ALL);
         session.push(key);
-        blend.propose(at, REGION, session, |_| 0.0, 20, &mut proposals);
+        blend.propose(at, REGION, session, 20, &mut proposals);
         let took = start.elapsed();
         busy += took;
         times.push(took);
@@ -152,5 +153,7 @@ fn main() -> ExitCode {
 const REGION: RegionId = RegionId(0);
 const CLIENTS: usize = 20_000;
 const TOPIC_KEYS: u32 = 32;
+/// Keys of a directory.
+const SECTION_KEYS: u32 = 64;
 /// Of so many requests one is checked.
 const CHECKED_EVERY: usize = 50;

@@ -24,8 +24,7 @@ impl TokenIds {
         if buckets == 0 {
             return tokens;
         }
-        let path = key.split(['?', '#']).next().unwrap_or(key);
-        let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let (directory, name) = split(key);
         for prefix in directories(directory).take(DIRECTORY_TOKENS_MAX) {
             tokens.push(bucket(b'd', prefix, "", 0, buckets));
         }
@@ -60,6 +59,17 @@ impl TokenIds {
             self.count += 1;
         }
     }
+}
+
+/// The bucket of the directory that a key lies in, below `buckets`, which is not zero.
+pub(crate) fn directory_bucket(key: &str, buckets: u32) -> u32 {
+    bucket(b'd', split(key).0, "", 0, buckets)
+}
+
+/// A key's directory and its name in there; a query belongs to neither.
+fn split(key: &str) -> (&str, &str) {
+    let path = key.split(['?', '#']).next().unwrap_or(key);
+    path.rsplit_once('/').unwrap_or(("", path))
 }
 
 /// The prefixes of a directory path, shortest first: `/a`, `/a/b`, …

@@ -55,7 +55,7 @@ fn blend(names: &[String]) -> Result<TrainedBlend> {
     for keys in [[1, 2, 3], [1, 2, 4], [5, 1, 2]] {
         let mut session = BlendSession::default();
         for (at, key) in (1_000_000_i64..).map(Timestamp::from_micros).zip(keys) {
-            blend.learn(at, RegionId(0), &session, KeyId(key), |_| 0.0, BlendLearning::ALL);
+            blend.learn(at, RegionId(0), &session, KeyId(key), BlendLearning::ALL);
             session.push(KeyId(key));
         }
     }

@@ -8,6 +8,7 @@ use crate::{
         config::WINDOW_MAX,
         contexts::{Context, Stamped},
         links::{Entry, Link},
+        sections::{SECTION_KEYS, Section},
         session::{RECENT_MAX, Window},
     },
     kernel,
@@ -46,6 +47,10 @@ pub(super) struct Evidence {
     pub(super) in_history: bool,
     /// Among the region's favourites: log2 of its forward-decayed count.
     pub(super) hot: Option<f64>,
+    /// Share of all requests, when a favourite of everybody.
+    pub(super) popular: f32,
+    /// Share of the requests of the current key's section, when a favourite there.
+    pub(super) section: f32,
 }
 
 /// The candidates of one request, each once. Kept between requests, so that nothing is allocated for them.
@@ -56,7 +61,8 @@ pub(super) struct Pool {
     /// candidates. It is small, so that looking a key up costs no more in a large vocabulary than in a small one.
     places: Vec<Place>,
     request: u32,
-    /// Candidates by first sight in the high bits, with their places in the low ones.
+    /// First sights of candidates in the high bits, with their places in the low ones.
+    ranks: Vec<u64>,
     order: Vec<u64>,
     /// Distinct keys of the session: they come first in `evidence`.
     session_keys: usize,
@@ -84,11 +90,12 @@ struct Own {
 impl Pool {
     /// A pool with room for all that `config` allows.
     pub(super) fn new(config: &BlendConfig) -> Self {
-        let most = config.window * config.links_per_key + 2 * config.hot_keys + SESSION_CANDIDATES_MAX;
+        let most = config.window * config.links_per_key + 2 * config.hot_keys + SECTION_KEYS + SESSION_CANDIDATES_MAX;
         Self {
             evidence: Vec::with_capacity(most),
             places: vec![Place::default(); usize::next_power_of_two(2 * most)],
             request: 0,
+            ranks: Vec::with_capacity(most),
             order: Vec::with_capacity(most),
             session_keys: 0,
             own_requests: [0.0; RECENT_MAX],
@@ -132,10 +139,10 @@ impl Pool {
             let found = self.place(*key);
             window_place[found] = place;
         }
-        let mut passing: Vec<usize> = Vec::with_capacity(WINDOW_MAX + 1);
+        let (mut passing, mut held) = ([usize::MAX; WINDOW_MAX], 0);
         for key in recent {
             let to = self.place(*key);
-            for (distance, from) in passing.iter().enumerate() {
+            for (distance, from) in passing[..held].iter().enumerate() {
                 if let Some(own) = self.own_pairs.get_mut(window_place[*from]) {
                     own[to].direct += if distance == 0 { 1.0 } else { 0.0 };
                     own[to].after += 1.0;
@@ -146,10 +153,11 @@ impl Pool {
                     own[*from].before += 1.0;
                 }
             }
-            passing.retain(|held| *held != to);
-            passing.insert(0, to);
             // A session with fewer distinct keys than the window is wide never fills it.
-            passing.truncate(width);
+            let leaving = passing[..held].iter().position(|place| *place == to).unwrap_or(held.min(width - 1));
+            passing.copy_within(..leaving, 1);
+            passing[0] = to;
+            held = held.max(leaving + 1);
         }
     }
 
@@ -208,26 +216,37 @@ impl Pool {
         self.of(key).hot = Some(count);
     }
 
-    /// Adds a key that nothing in particular speaks for.
-    pub(super) fn add(&mut self, key: KeyId) {
-        self.of(key);
+    /// Adds a favourite of everybody, with its share of all requests.
+    pub(super) fn add(&mut self, key: KeyId, share: f32) {
+        self.of(key).popular = share;
+    }
+
+    /// Adds the favourites of the current key's section; `lasting` is the time in half-lives.
+    pub(super) fn stay(&mut self, section: &Section, lasting: f64) {
+        let one = (lasting - section.requests()).exp2() as f32;
+        for (key, share) in section.shares() {
+            let evidence = self.of(key);
+            evidence.section = (share - evidence.times * one).max(0.0);
+        }
     }
 
     /// Keeps the `most` candidates that look best at first sight, and of those the ones that `is_living` admits.
     pub(super) fn limit(&mut self, most: usize, is_living: impl Fn(&Evidence) -> bool) {
         // First sights are not negative, so their bits are ordered as they are. Of equals the earlier one leads.
-        let rank = |place: u64, evidence: &Evidence| {
+        let rank = |(place, evidence): (u64, &Evidence)| {
             (u64::from(evidence.first_sight().to_bits()) << 32) | (PLACE_BITS - place)
         };
-        self.order.clear();
-        self.order.extend((0_u64..).zip(&self.evidence).map(|(place, evidence)| rank(place, evidence)));
-        let least =
-            if self.order.len() > most { *self.order.select_nth_unstable_by(most - 1, |a, b| b.cmp(a)).1 } else { 0 };
+        self.ranks.clear();
+        self.ranks.extend((0..).zip(&self.evidence).map(rank));
+        let mut least = 0;
+        if self.ranks.len() > most {
+            self.order.clone_from(&self.ranks);
+            least = *self.order.select_nth_unstable_by(most - 1, |a, b| b.cmp(a)).1;
+        }
         let mut kept = 0;
         for place in 0..self.evidence.len() {
-            let evidence = self.evidence[place];
-            if rank(place as u64, &evidence) >= least && is_living(&evidence) {
-                self.evidence[kept] = evidence;
+            if self.ranks[place] >= least && is_living(&self.evidence[place]) {
+                self.evidence[kept] = self.evidence[place];
                 kept += 1;
             }
         }
@@ -290,18 +309,19 @@ impl Evidence {
         true
     }
 
-    /// A rough guess at how probable the candidate is.
+    /// A rough guess at how probable the candidate is. The weights were chosen on the first 70 % of four logs.
     fn first_sight(&self) -> f32 {
         let in_session = 0.1 * self.nearness + if self.in_history { 0.02 } else { 0.0 };
-        let favourite = if self.hot.is_some() { 0.02 } else { 0.0 };
+        let favourite = self.popular + if self.hot.is_some() { 0.02 } else { 0.0 };
         self.direct
-            + self.after
-            + 0.5 * self.before
-            + self.others
+            + 0.5 * self.after
+            + 0.25 * self.before
+            + 0.5 * self.others
             + self.context
-            + 0.05 * self.association
+            + 0.02 * self.association
             + in_session
             + favourite
+            + self.section
     }
 }
 

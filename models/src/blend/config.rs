@@ -8,7 +8,7 @@ use crate::{Error, Result};
 ///
 /// | field | default | meaning | range |
 /// | --- | --- | --- | --- |
-/// | `links_per_key` | 32 | keys joined to a key; the least counted one makes room | 1..=1,024 |
+/// | `links_per_key` | 32 | keys joined to a key; the one worth least makes room | 1..=1,024 |
 /// | `window` | 5 | distinct keys of a session, newest first, that a request is joined to | 1..=8 |
 /// | `contexts_max` | 131,072 | pairs of consecutive keys with followers of their own; old ones make room | ≥ 2 |
 /// | `candidates_max` | 64 | candidates of a request that the network looks at | 21..=1,024 |
@@ -21,7 +21,7 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BlendConfig {
-    /// Keys joined to a key; the least counted one makes room.
+    /// Keys joined to a key; the one worth least makes room.
     pub links_per_key: usize,
     /// Distinct keys of a session, newest first, that a request is joined to.
     pub window: usize,

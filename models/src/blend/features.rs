@@ -10,7 +10,8 @@ use crate::{
 /// Numbers that the network sees of every candidate.
 pub const BLEND_FEATURE_COUNT: usize = 28;
 
-/// What they are, in order. Shares are seen as ln(share + 0.001)/3 + 1 unless called plain.
+/// What they are, in order. Shares are seen as ln(share + 0.001)/3 + 1 unless called plain; that of a section's requests
+/// as ln(1000·share + 1)/3, so that it is zero where no section is known.
 pub const BLEND_FEATURE_NAMES: [&str; BLEND_FEATURE_COUNT] = [
     "share in which it directly followed the current key",
     "share in which it followed the current key",
@@ -38,7 +39,7 @@ pub const BLEND_FEATURE_NAMES: [&str; BLEND_FEATURE_COUNT] = [
     "time since its first request",
     "requests of the session",
     "requests of the current key",
-    "what the sequence model says",
+    "share of its section's requests",
     "nothing but popularity speaks for it",
 ];
 
@@ -69,13 +70,11 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
-    /// Puts the features of all candidates into `out`. `entry` is what is known of a key; `score` what the sequence model
-    /// says of it, a log-probability, zero without one.
+    /// Puts the features of all candidates into `out`; `entry` is what is known of a key.
     pub(super) fn features<'a>(
         &self,
         evidence: &[Evidence],
         entry: impl Fn(KeyId) -> &'a Entry,
-        score: impl Fn(KeyId) -> f32,
         out: &mut Vec<Features>,
     ) {
         out.clear();
@@ -127,7 +126,7 @@ impl Surroundings {
                     log(12) / 3.0,
                     session,
                     current_known / 4.0,
-                    score(evidence.key) / 4.0,
+                    log(13) / 3.0,
                     flag(!in_session && !is_linked),
                 ]);
             }
@@ -161,6 +160,7 @@ impl Surroundings {
             recent(entry.recent, self.now_recent),
             evidence.hot.map_or(0.1, |count| recent(count, self.now_hot)),
             age_hours + 1.0,
+            evidence.section / SHARE_MIN + 1.0,
         ]
     }
 
@@ -183,6 +183,6 @@ fn flag(flag: bool) -> f32 {
 /// Candidates whose logarithms are taken together.
 const LANES: usize = 16;
 /// Logarithms per candidate.
-const LOGS: usize = 13;
+const LOGS: usize = 14;
 /// Added to shares before their logarithm is taken.
 const SHARE_MIN: f32 = 1e-3;

@@ -40,6 +40,12 @@ impl Link {
     pub(super) fn both(&self) -> f32 {
         self.after + self.before
     }
+
+    /// What it would cost to lose it. What followed directly will follow again; most of what merely met will not meet
+    /// again, and there is much more of it.
+    fn worth(&self) -> f32 {
+        self.both() + DIRECT_WORTH * self.direct
+    }
 }
 
 impl Entry {
@@ -65,7 +71,7 @@ impl Entry {
         }
     }
 
-    /// The link to a key, made when there is none; the least counted one makes room for it.
+    /// The link to a key, made when there is none; the one that is worth least makes room for it.
     pub(super) fn link(&mut self, to: KeyId, generation: u32, links_max: usize) -> &mut Link {
         let fresh = Link { to, generation, ..Link::default() };
         let place = match self.links.iter().position(|link| link.to == to) {
@@ -80,8 +86,8 @@ impl Entry {
                 self.links.len() - 1
             }
             None => {
-                let weakest =
-                    (0..self.links.len()).min_by(|a, b| self.links[*a].both().total_cmp(&self.links[*b].both()));
+                let worth = |place: &usize| self.links[*place].worth();
+                let weakest = (0..self.links.len()).min_by(|a, b| worth(a).total_cmp(&worth(b)));
                 let place = weakest.unwrap_or(0);
                 self.links[place] = fresh;
                 place
@@ -93,6 +99,8 @@ impl Entry {
 
 /// Counts are decayed in steps of this part of their half-life.
 const AGEING_STEPS: f64 = 32.0;
+/// What a direct succession is worth on top of the meeting that it is.
+const DIRECT_WORTH: f32 = 2.0;
 
 #[cfg(test)]
 mod tests {
@@ -107,6 +115,17 @@ mod tests {
         let held: Vec<u32> = entry.links.iter().map(|link| link.to.0).collect();
         assert_eq!(held, [1, 3]);
         assert!(entry.link(KeyId(1), 1, 2).both() < 0.5, "another key by the same number");
+    }
+
+    #[test]
+    fn a_direct_follower_outlives_chance_meetings() {
+        let mut entry = Entry::default();
+        let link = entry.link(KeyId(1), 0, 2);
+        (link.after, link.direct) = (1.0, 1.0);
+        for other in 2..50 {
+            entry.link(KeyId(other), 0, 2).before += 2.0;
+        }
+        assert!(entry.links.iter().any(|link| link.to == KeyId(1)), "{:?}", entry.links);
     }
 
     #[test]

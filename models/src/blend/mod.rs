@@ -15,6 +15,7 @@ mod links;
 mod model;
 mod network;
 mod popular;
+mod sections;
 mod session;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use crate::{
         links::Entry,
         network::Ranker,
         popular::{self, HotList},
+        sections::Sections,
         session::Window,
     },
 };
@@ -74,6 +75,7 @@ pub struct Blend {
     /// By region number.
     hot: Vec<HotList>,
     pub(super) favourites: HotList,
+    pub(super) sections: Sections,
     pub(super) ranker: Ranker,
     /// Decayed number of all requests, and when it was decayed.
     pub(super) requests: f32,
@@ -97,6 +99,7 @@ impl Blend {
             contexts: Contexts::new(config.contexts_max),
             hot: Vec::new(),
             favourites: HotList::default(),
+            sections: Sections::default(),
             ranker: Ranker::new(seed),
             requests: 0.0,
             requests_at: 0,
@@ -121,21 +124,26 @@ impl Blend {
         Ok(())
     }
 
+    /// A key goes by this name, which tells what section of the key space it lies in. Keys of no section are proposed all
+    /// the same.
+    pub fn introduce(&mut self, key: KeyId, name: &str) {
+        self.sections.introduce(key, name);
+    }
+
     /// Puts the `count` most probable next keys of a client into `out`, most probable first, ties by key.
     ///
-    /// `score` is what the sequence model says of a key, as a log-probability; zero for no opinion. Nothing is learned,
-    /// and a session that has not begun has no proposals. The cost does not depend on the number of keys.
+    /// Nothing is learned, and a session that has not begun has no proposals. The cost does not depend on the number of
+    /// keys.
     pub fn propose(
         &mut self,
         now: Timestamp,
         region: RegionId,
         session: &BlendSession,
-        score: impl Fn(KeyId) -> f32,
         count: usize,
         out: &mut Vec<Proposal>,
     ) {
         out.clear();
-        if self.look(now, region, session, score).is_none() {
+        if self.look(now, region, session).is_none() {
             return;
         }
         let evidence = self.pool.evidence.iter().map(|evidence| evidence.key);
@@ -152,21 +160,18 @@ impl Blend {
 
     /// The client of `session` asks for `key`: learns from it as `learning` allows. The session itself is moved on by
     /// [`BlendSession::push`], afterwards.
-    ///
-    /// `score` is as in [`Blend::propose`]; it is asked only for the requests that teach the network.
     pub fn learn(
         &mut self,
         now: Timestamp,
         region: RegionId,
         session: &BlendSession,
         key: KeyId,
-        score: impl Fn(KeyId) -> f32,
         learning: BlendLearning,
     ) {
         if learning.weights && session.current().is_some() {
             self.observed += 1;
             if self.observed.is_multiple_of(u64::from(self.config.learn_every))
-                && let Some(context) = self.look(now, region, session, score)
+                && let Some(context) = self.look(now, region, session)
             {
                 let target = self.pool.evidence.iter().position(|evidence| evidence.key == key);
                 let rate = self.config.learning_rate;
@@ -184,10 +189,9 @@ impl Blend {
         now: Timestamp,
         region: RegionId,
         session: &BlendSession,
-        score: impl Fn(KeyId) -> f32,
         key: KeyId,
     ) -> Option<BlendExample> {
-        let context = self.look(now, region, session, score)?;
+        let context = self.look(now, region, session)?;
         let target = self.pool.evidence.iter().position(|evidence| evidence.key == key);
         Some(BlendExample { candidates: self.features.clone(), context, target })
     }
@@ -214,17 +218,12 @@ impl Blend {
             *entry = Entry::unknown(generation);
         }
         self.favourites.forget(key);
+        self.sections.forget(key);
         self.hot.iter_mut().for_each(|hot| hot.forget(key));
     }
 
     /// Gathers candidates, features and probabilities of what comes next; the context is what they have in common.
-    fn look(
-        &mut self,
-        now: Timestamp,
-        region: RegionId,
-        session: &BlendSession,
-        score: impl Fn(KeyId) -> f32,
-    ) -> Option<[f32; CONTEXT_COUNT]> {
+    fn look(&mut self, now: Timestamp, region: RegionId, session: &BlendSession) -> Option<[f32; CONTEXT_COUNT]> {
         let (before, current) = session.context()?;
         let now_seconds = seconds(now);
         let Self { config, entries, pool, .. } = self;
@@ -244,8 +243,14 @@ impl Blend {
         for (key, count) in self.hot.get(usize::from(region.0)).into_iter().flat_map(HotList::keys) {
             pool.favour(*key, *count);
         }
-        if pool.evidence.len() < config.candidates_max {
-            self.favourites.keys().iter().for_each(|(key, _)| pool.add(*key));
+        let lasting = half_lives(now, config.half_life_seconds);
+        let all = lasting + f64::from(self.requests + 1.0).log2();
+        for (key, count) in self.favourites.keys() {
+            pool.add(*key, popular::share(*count, all));
+        }
+        // The favourites of a section that is most of the log are everybody's.
+        if let Some(section) = self.sections.of(current).filter(|section| section.requests() < all - 1.0) {
+            pool.stay(section, lasting);
         }
         pool.limit(config.candidates_max, |evidence| match evidence.generation {
             None => true,
@@ -267,7 +272,7 @@ impl Blend {
         };
         let unknown = Entry::unknown(0);
         let entry = |key: KeyId| entries.get(key.0 as usize).unwrap_or(&unknown);
-        surroundings.features(&pool.evidence, entry, score, &mut self.features);
+        surroundings.features(&pool.evidence, entry, &mut self.features);
         let context = surroundings.context(&pool.evidence);
         self.ranker.probabilities(&self.features, &context, &mut self.probabilities);
         Some(context)
@@ -316,7 +321,7 @@ impl Blend {
             let entry = self.entry(key, now_seconds);
             entry.recent = popular::add(entry.recent, worth);
             let hot_keys = self.config.hot_keys;
-            self.favourites.observe(key, half_lives(now, half_life), hot_keys);
+            self.count_favourite(key, 1.0, half_lives(now, half_life));
             let worth = half_lives(now, self.config.hot_half_life_seconds);
             let region = usize::from(region.0);
             if self.hot.len() <= region && region < REGIONS_MAX {
@@ -325,6 +330,18 @@ impl Blend {
             if let Some(hot) = self.hot.get_mut(region) {
                 hot.observe(key, worth, hot_keys);
             }
+        }
+    }
+
+    /// Counts further `requests` of a key, which its entry has counted, for what everybody and its section ask for;
+    /// `lasting` is the time in half-lives.
+    pub(super) fn count_favourite(&mut self, key: KeyId, requests: f32, lasting: f64) {
+        let Self { entries, favourites, sections, config, .. } = self;
+        let known = entries.get(key.0 as usize).filter(|entry| entry.occurrences > 0.0);
+        if let Some(entry) = known {
+            let count = lasting + f64::from(entry.occurrences).log2();
+            favourites.insert(key, count, config.hot_keys);
+            sections.observe(key, lasting + f64::from(requests).log2(), count);
         }
     }
 

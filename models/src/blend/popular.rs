@@ -5,8 +5,16 @@
 
 use nearcast_datasets::KeyId;
 
+use crate::kernel;
+
 /// log2 of nothing.
 pub(super) const NOTHING: f64 = f64::NEG_INFINITY;
+
+/// Which share of `all` a count is; both are log2 of forward-decayed counts.
+#[inline(always)]
+pub(super) fn share(count: f64, all: f64) -> f32 {
+    kernel::exp((count - all).min(0.0) as f32 * std::f32::consts::LN_2)
+}
 
 /// log2(2^a + 2^b).
 pub(super) fn add(a: f64, b: f64) -> f64 {
@@ -15,10 +23,18 @@ pub(super) fn add(a: f64, b: f64) -> f64 {
 }
 
 /// The keys with the highest decayed counts, kept approximately: a newcomer replaces the lowest when it is above it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct HotList {
     /// Keys with the log2 of their forward-decayed counts.
     keys: Vec<(KeyId, f64)>,
+    /// No count of a full list is lower: what the lowest was when it was last looked for. Counts only grow.
+    floor: f64,
+}
+
+impl Default for HotList {
+    fn default() -> Self {
+        Self { keys: Vec::new(), floor: NOTHING }
+    }
 }
 
 impl HotList {
@@ -40,15 +56,19 @@ impl HotList {
             held.1 = count;
         } else if self.keys.len() < keys_max {
             self.keys.push((key, count));
-        } else if let Some(lowest) = self.keys.iter_mut().min_by(|a, b| a.1.total_cmp(&b.1))
-            && lowest.1 < count
+        } else if count > self.floor
+            && let Some(lowest) = self.keys.iter_mut().min_by(|a, b| a.1.total_cmp(&b.1))
         {
-            *lowest = (key, count);
+            self.floor = lowest.1;
+            if lowest.1 < count {
+                *lowest = (key, count);
+            }
         }
     }
 
     pub(super) fn forget(&mut self, key: KeyId) {
         self.keys.retain(|(held, _)| *held != key);
+        self.floor = NOTHING;
     }
 
     /// In no order.

@@ -24,7 +24,7 @@ fn play<'a>(blend: &mut Blend, sessions: impl IntoIterator<Item = &'a [u32]>) ->
     for keys in sessions {
         let mut session = BlendSession::default();
         for key in keys {
-            blend.learn(at(second), REGION, &session, KeyId(*key), |_| 0.0, BlendLearning::ALL);
+            blend.learn(at(second), REGION, &session, KeyId(*key), BlendLearning::ALL);
             session.push(KeyId(*key));
             second += 10;
         }
@@ -36,7 +36,7 @@ fn proposals(blend: &mut Blend, second: u64, keys: &[u32]) -> Vec<Proposal> {
     let mut session = BlendSession::default();
     keys.iter().for_each(|key| session.push(KeyId(*key)));
     let mut out = Vec::new();
-    blend.propose(at(second), REGION, &session, |_| 0.0, 20, &mut out);
+    blend.propose(at(second), REGION, &session, 20, &mut out);
     out
 }
 
@@ -83,7 +83,7 @@ fn probabilities_are_calibrated_on_later_sessions() {
     for keys in topical(500, 6) {
         let mut session = BlendSession::default();
         for key in keys {
-            blend.propose(at(end), REGION, &session, |_| 0.0, 1, &mut out);
+            blend.propose(at(end), REGION, &session, 1, &mut out);
             if let Some(best) = out.first() {
                 claimed += f64::from(best.probability);
                 came += f64::from(u8::from(best.key == KeyId(key)));
@@ -105,11 +105,11 @@ fn a_session_does_not_take_its_own_requests_for_evidence() {
     let mut session = BlendSession::default();
     for key in keys {
         let learning = BlendLearning { weights: false, ..BlendLearning::ALL };
-        online.learn(at(end), REGION, &session, KeyId(key), |_| 0.0, learning);
+        online.learn(at(end), REGION, &session, KeyId(key), learning);
         session.push(KeyId(key));
     }
     let mut learned = Vec::new();
-    online.propose(at(end), REGION, &session, |_| 0.0, 5, &mut learned);
+    online.propose(at(end), REGION, &session, 5, &mut learned);
     let frozen = proposals(&mut blend, end, &keys);
     let probability = |list: &[Proposal]| list.iter().find(|it| it.key == KeyId(41)).map_or(0.0, |it| it.probability);
     assert!((probability(&learned) - probability(&frozen)).abs() < 0.05, "{learned:?} against {frozen:?}");
@@ -141,6 +141,28 @@ fn a_forgotten_key_is_not_proposed_under_its_old_links() {
 }
 
 #[test]
+fn a_key_seen_for_the_first_time_has_its_neighbours_proposed() {
+    let mut blend = blend();
+    // Three directories of ten keys, and one that holds most of what is asked for.
+    let name = |key: u32| format!("/{}/{key}", if key < 30 { key / 10 } else { 9 });
+    (0..60).for_each(|key| blend.introduce(KeyId(key), &name(key)));
+    let mut sessions = topical(1_000, 3);
+    sessions.extend((0..20_000).map(|session| vec![30 + session % 25]));
+    let end = play(&mut blend, sessions.iter().map(Vec::as_slice));
+    for (key, name, topic) in [(60, "/1/new", 10..20), (61, "/2/new", 20..30)] {
+        let strangers = proposals(&mut blend, end, &[key]);
+        let found = |list: &[Proposal]| list.iter().filter(|proposal| topic.contains(&proposal.key.0)).count();
+        assert!(found(&strangers) < 10, "{strangers:?}");
+        blend.introduce(KeyId(key), name);
+        let neighbours = proposals(&mut blend, end, &[key]);
+        assert_eq!(found(&neighbours), 10, "{neighbours:?}");
+    }
+    let crowd = proposals(&mut blend, end, &[59]);
+    let in_crowd = crowd.iter().filter(|proposal| (30..55).contains(&proposal.key.0)).count();
+    assert!(in_crowd > 10, "everybody's favourites, without the section's help: {crowd:?}");
+}
+
+#[test]
 fn parts_that_do_not_learn_stay_as_they_are() {
     let mut blend = blend();
     let end = play(&mut blend, topical(300, 3).iter().map(Vec::as_slice));
@@ -148,7 +170,7 @@ fn parts_that_do_not_learn_stay_as_they_are() {
     let weights = blend.ranker();
     let mut session = BlendSession::default();
     for key in [1, 3, 9, 1, 3, 9, 1, 3, 9, 1, 3, 9] {
-        blend.learn(at(end), REGION, &session, KeyId(key), |_| 0.0, BlendLearning::NONE);
+        blend.learn(at(end), REGION, &session, KeyId(key), BlendLearning::NONE);
         session.push(KeyId(key));
     }
     assert_eq!(proposals(&mut blend, end, &[1, 3]), before);
@@ -162,8 +184,7 @@ fn gradient_steps_follow_the_loss() {
     let mut session = BlendSession::default();
     [11, 13].into_iter().for_each(|key| session.push(KeyId(key)));
     for target in [17, 4_000] {
-        let example =
-            blend.example(at(9_000), REGION, &session, |_| 0.0, KeyId(target)).expect("the session has begun");
+        let example = blend.example(at(9_000), REGION, &session, KeyId(target)).expect("the session has begun");
         assert_eq!(example.is_covered(), target == 17);
         let first = blend.loss(&example);
         for _ in 0..50 {

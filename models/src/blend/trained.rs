@@ -146,7 +146,10 @@ impl Blend {
             entry.first_at = row.first_at;
             entry.recent = if row.recent > 0.0 { now + f64::from(row.recent).log2() } else { NOTHING };
             entry.links = links;
-            blend.favourites.insert(key, worth + f64::from(row.occurrences).log2(), config.hot_keys);
+            if let Some(name) = trained.keys.name(row.key.0) {
+                blend.introduce(key, name);
+            }
+            blend.count_favourite(key, row.occurrences, worth);
         }
         for row in &trained.contexts {
             let before = row.before.and_then(renumber);

@@ -45,7 +45,8 @@ impl Variant {
     pub(crate) fn published(features: &Features, model: &Model) -> Result<Self> {
         let mut keys = features.log.keys.clone();
         let bound = u32::try_from(keys.bound()).unwrap_or(u32::MAX);
-        let blend = Blend::from_trained(&model.config.blend, &model.blend, |name| Some(KeyId(keys.insert(name))))?;
+        let mut blend = Blend::from_trained(&model.config.blend, &model.blend, |name| Some(KeyId(keys.insert(name))))?;
+        features.log.keys.iter().for_each(|(key, name)| blend.introduce(KeyId(key), name));
         Ok(Self::of(method::MODEL, blend, BlendLearning::NONE, model.blend.at, bound))
     }
 
@@ -71,7 +72,7 @@ impl Variant {
         session: &BlendSession,
     ) -> (&Proposals, &[Proposal]) {
         let Self { blend, list, proposals, .. } = self;
-        blend.propose(at.min(self.now_max), region, session, |_| 0.0, PLACES + 1, list);
+        blend.propose(at.min(self.now_max), region, session, PLACES + 1, list);
         proposals.clear();
         proposals.extend(list.iter().map(|proposal| Some(proposal.key).filter(|key| key.0 < self.keys)));
         (proposals, list)
@@ -90,7 +91,7 @@ impl Variant {
 
     /// The client of `session` asks for `key`.
     pub(crate) fn learn(&mut self, at: Timestamp, region: RegionId, session: &BlendSession, key: KeyId) {
-        self.blend.learn(at, region, session, key, |_| 0.0, self.learning);
+        self.blend.learn(at, region, session, key, self.learning);
     }
 }
 

@@ -42,6 +42,7 @@ impl BlendPlan<'_> {
     /// Counts the requests of `range`, and fits the network on some of them as they looked before they came.
     pub(crate) fn fit(&self, features: &Features, range: TimeRange) -> Result<(TrainedBlend, BlendReport)> {
         let mut blend = Blend::new(self.config, self.seed)?;
+        features.log.keys.iter().for_each(|(key, name)| blend.introduce(KeyId(key), name));
         let examples = self.count(features, range, &mut blend)?;
         let report = self.fit_network(&mut blend, examples)?;
         let name = |key: KeyId| features.log.keys.name(key.0).map(|name| &**name);
@@ -60,11 +61,11 @@ impl BlendPlan<'_> {
             let session = clients.session(client, at);
             if at >= from && session.current().is_some() {
                 if requests.is_multiple_of(stride) {
-                    examples.extend(blend.example(at, region, session, |_| 0.0, key));
+                    examples.extend(blend.example(at, region, session, key));
                 }
                 requests += 1;
             }
-            blend.learn(at, region, session, key, |_| 0.0, counts);
+            blend.learn(at, region, session, key, counts);
             session.push(key);
             Ok(())
         })?;

@@ -63,6 +63,7 @@ impl SequenceSource {
             self.known.resize(number + 1, false);
         }
         self.known[number] = self.model.vocabulary.row(name).is_some();
+        self.blend.introduce(key, name);
     }
 
     /// A key's number is about to be given to another.
@@ -96,7 +97,7 @@ impl SequenceSource {
         if begins {
             state.pause();
         }
-        self.blend.learn(now, region, &state, key, |_| 0.0, BlendLearning::ALL);
+        self.blend.learn(now, region, &state, key, BlendLearning::ALL);
         state.push(key);
         session.state = Some(state);
     }
@@ -110,7 +111,7 @@ impl SequenceSource {
         merged: &mut Merged,
     ) {
         let current = state.current();
-        self.blend.propose(now, region, state, |_| 0.0, RATED_MAX, &mut self.best);
+        self.blend.propose(now, region, state, RATED_MAX, &mut self.best);
         for (Proposal { key, probability }, rank) in self.best.iter().take(PROPOSED_MAX).zip(0..) {
             if Some(*key) != current && *probability >= PROBABILITY_MIN {
                 merged.propose(*key, CandidateSource::Sequence, *probability, 0.0, rank);
