@@ -110,7 +110,8 @@ fn next_key(metrics: &TrainMetrics) -> String {
         text,
         "\nThe blend learned from {} requests in {} passes; {:.1} % of their keys were among its candidates. Expected \
          calibration error of its 21 best proposals: {:.4} as published, {:.4} learning on.\n\
-         Of {} rankings of the {} keys without a row, path tokens had {:.1} % within 20 places, popularity {:.1} %.",
+         Of {} rankings of the {} keys without a row, path tokens had {:.1} % within 20 places, popularity \
+         {:.1} %, both together {:.1} %.",
         metrics.blend_fit.examples,
         metrics.blend_fit.best_epoch,
         metrics.blend_fit.covered_share * 100.0,
@@ -120,6 +121,7 @@ fn next_key(metrics: &TrainMetrics) -> String {
         report.cold.keys,
         report.cold.tokens.hit_rate_20 * 100.0,
         report.cold.popularity.hit_rate_20 * 100.0,
+        report.cold.tokens_and_popularity.hit_rate_20 * 100.0,
     );
     text.push('\n');
     for line in evaluation.verdicts.iter().map(crate::Verdict::sentence).chain(evaluation.warnings()) {

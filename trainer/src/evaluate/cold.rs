@@ -19,6 +19,9 @@ pub struct ColdReport {
     pub sequence: RankMetrics,
     /// By how often they were asked for so far. Ties get their mean place, here and above.
     pub popularity: RankMetrics,
+    /// By both: how often they were asked for, times how likely a key that shares so many tokens is.
+    #[serde(default)]
+    pub tokens_and_popularity: RankMetrics,
 }
 
 /// The rankings side by side.
@@ -33,6 +36,7 @@ pub(crate) struct Cold<'a> {
     tokens: Tally,
     by_sequence: Tally,
     popularity: Tally,
+    together: Tally,
 }
 
 impl<'a> Cold<'a> {
@@ -40,8 +44,8 @@ impl<'a> Cold<'a> {
         let numbered = (0..).map(KeyId).zip(&items.items);
         let keys: Vec<KeyId> = numbered.filter(|(_, item)| item.row.is_none()).map(|(key, _)| key).collect();
         let counts = vec![0; items.items.len()];
-        let [tokens, by_sequence, popularity] = [Tally::default(); 3];
-        Self { sequence, items, keys, counts, tokens, by_sequence, popularity }
+        let [tokens, by_sequence, popularity, together] = [Tally::default(); 4];
+        Self { sequence, items, keys, counts, tokens, by_sequence, popularity, together }
     }
 
     /// Counts a request of the range measured on.
@@ -65,6 +69,9 @@ impl<'a> Cold<'a> {
         let count = |key: KeyId| self.counts[key.0 as usize];
         let next_count = count(next);
         self.popularity.record(self.place(|key| count(key).cmp(&next_count)));
+        let worth = |key: KeyId| (count(key) as f32 + COUNT_PRIOR) * (likeness(key) + LIKENESS_PRIOR);
+        let next_worth = worth(next);
+        self.together.record(self.place(|key| worth(key).total_cmp(&next_worth)));
     }
 
     /// The place of a key, given how the others compare with it: after all that are better and half of its equals.
@@ -83,11 +90,15 @@ impl<'a> Cold<'a> {
 
     pub(crate) fn report(&self) -> ColdReport {
         let keys = self.keys.len() as u64;
-        let [tokens, sequence, popularity] =
-            [self.tokens, self.by_sequence, self.popularity].map(|tally| tally.metrics());
-        ColdReport { keys, tokens, sequence, popularity }
+        let [tokens, sequence, popularity, tokens_and_popularity] =
+            [self.tokens, self.by_sequence, self.popularity, self.together].map(|tally| tally.metrics());
+        ColdReport { keys, tokens, sequence, popularity, tokens_and_popularity }
     }
 }
 
 /// Rankings of cold keys that are enough: each looks at all of them.
 const RANKINGS_MAX: u64 = 5_000;
+/// Requests that a key which was never asked for is taken to have: half of one is Jeffreys' prior.
+const COUNT_PRIOR: f32 = 0.5;
+/// Keeps keys without a common token in the ranking.
+const LIKENESS_PRIOR: f32 = 0.05;

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    cold::ColdReport,
     demand::{DemandReport, HorizonReport, forecast},
     next_key::{NextKeyReport, method},
-    rank::{MethodMetrics, RankMetrics},
+    rank::MethodMetrics,
 };
 use crate::{features::TimeRange, time::rfc3339};
 
@@ -127,11 +128,13 @@ fn verdicts(next_key: &NextKeyReport, demand: &DemandReport) -> Vec<Verdict> {
             verdicts.extend(verdict(metric, model, baselines, value, |model, baseline| model > baseline));
         }
     }
-    let RankMetrics { predictions, hit_rate_20: by_tokens, .. } = next_key.cold.tokens;
-    if predictions > 0 {
-        let value = |name: &str| Some(if name == TOKENS { by_tokens } else { next_key.cold.popularity.hit_rate_20 });
-        let metric = "hit_rate_20 among keys unseen in training";
-        verdicts.extend(verdict(metric, TOKENS, &[method::POPULARITY], value, |model, baseline| model > baseline));
+    let ColdReport { tokens, tokens_and_popularity, popularity, .. } = &next_key.cold;
+    if popularity.predictions > 0 {
+        for (name, by_tokens) in [(TOKENS, tokens), (TOKENS_AND_POPULARITY, tokens_and_popularity)] {
+            let value = |other: &str| Some(if other == name { by_tokens.hit_rate_20 } else { popularity.hit_rate_20 });
+            let metric = "hit_rate_20 among keys unseen in training";
+            verdicts.extend(verdict(metric, name, &[method::POPULARITY], value, |model, baseline| model > baseline));
+        }
     }
     for horizon in &demand.horizons {
         let minutes = horizon.horizon_seconds as f64 / 60.0;
@@ -174,6 +177,7 @@ fn verdict(
 const SCHEMA: &str = "nearcast.evaluate/2";
 /// What ranks keys that training never saw.
 const TOKENS: &str = "likeness by path tokens";
+const TOKENS_AND_POPULARITY: &str = "likeness by path tokens times popularity";
 
 #[cfg(test)]
 mod tests {
