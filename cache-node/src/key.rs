@@ -8,7 +8,8 @@ use thiserror::Error;
 
 /// A checked key: UTF-8, starts with `/`, at most [`KEY_BYTES_MAX`] bytes, no NUL, no `..` segment.
 ///
-/// It is the decoded path of the URL and, after the first `?`, the query as it was sent.
+/// It is the decoded path of the URL and, after the first `?`, the query as it was sent. A variant of it, where answers
+/// depend on request headers, has a key of its own, which no client, log or command can name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key(Arc<str>);
 
@@ -84,11 +85,39 @@ impl Key {
         Ok(Self(if slash.is_empty() { Arc::from(text) } else { Arc::from(format!("/{text}")) }))
     }
 
+    /// The key that was written down, which may be a variant's; `None` when the text is none.
+    pub(crate) fn from_record(text: &str) -> Option<Self> {
+        match text.split_once(VARIANT_MARK) {
+            None => Self::parse(text).ok(),
+            Some((base, number)) => Some(Self::parse(base).ok()?.variant(u64::from_str_radix(number, 16).ok()?)),
+        }
+    }
+
+    /// The variant of this key by that number.
+    pub(crate) fn variant(&self, number: u64) -> Self {
+        Self(Arc::from(format!("{}{VARIANT_MARK}{number:016x}", self.base_str())))
+    }
+
+    /// Whether it is a variant's.
+    pub(crate) fn is_variant(&self) -> bool {
+        self.0.contains(VARIANT_MARK)
+    }
+
+    /// The key that clients name.
+    pub(crate) fn base(&self) -> Self {
+        if self.is_variant() { Self(Arc::from(self.base_str())) } else { self.clone() }
+    }
+
+    fn base_str(&self) -> &str {
+        self.0.split(VARIANT_MARK).next().unwrap_or_default()
+    }
+
     /// The request target that names this key, percent-encoded.
     pub(crate) fn to_target(&self) -> String {
-        match self.0.split_once('?') {
+        let base = self.base_str();
+        match base.split_once('?') {
             Some((path, query)) => format!("{}?{}", utf8_percent_encode(path, PATH), utf8_percent_encode(query, QUERY)),
-            None => utf8_percent_encode(&self.0, PATH).to_string(),
+            None => utf8_percent_encode(base, PATH).to_string(),
         }
     }
 
@@ -103,9 +132,12 @@ impl Key {
     }
 }
 
+/// Stands between a key and its variant's number: a control character, which no key contains.
+const VARIANT_MARK: char = '\u{1}';
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.base_str())
     }
 }
 
@@ -121,6 +153,21 @@ mod tests {
             assert_eq!(Key::from_target(path, query).unwrap().as_str(), key, "{target}");
         }
         assert_eq!(Key::parse("block/12").unwrap().as_str(), "/block/12");
+    }
+
+    #[test]
+    fn a_variant_goes_by_its_base_outside_and_is_found_again() {
+        let key = Key::parse("/a?b=c").unwrap();
+        let variant = key.variant(0xfe);
+        assert!(variant.is_variant() && !key.is_variant() && variant != key);
+        assert_eq!(
+            (variant.to_target(), variant.base(), variant.variant(1)),
+            (key.to_target(), key.clone(), key.variant(1))
+        );
+        assert_eq!(Key::from_record(variant.as_str()), Some(variant.clone()));
+        assert_eq!(Key::from_record(key.as_str()), Some(key));
+        assert_eq!(Key::parse(variant.as_str()), Err(KeyError::Control));
+        assert_eq!(Key::from_record("/a\u{1}x"), None);
     }
 
     #[test]

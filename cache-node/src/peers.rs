@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -15,7 +15,12 @@ use thiserror::Error;
 use url::Url;
 
 use crate::{
-    config::PeersConfig, core::routing::MemberId, digest::Digest, key::Key, object::Object, record::PeerSegment,
+    config::PeersConfig,
+    core::routing::MemberId,
+    digest::Digest,
+    key::Key,
+    object::{Object, forwarded},
+    record::PeerSegment,
     store::Payload,
 };
 
@@ -43,6 +48,8 @@ pub(crate) struct PeerAsk<'a> {
     pub(crate) segment_bytes: u64,
     /// Whether the peer must not fetch it from the origin.
     pub(crate) only_if_held: bool,
+    /// The headers of the request that it is for.
+    pub(crate) asked: &'a HeaderMap,
 }
 
 /// A segment as a peer handed it out, verified.
@@ -114,6 +121,8 @@ impl Peers {
         url.set_query(Some(&query));
         let mut request =
             Request::get(url.as_str()).body(Empty::new()).map_err(|error| PeerError::Unreachable(error.to_string()))?;
+        *request.headers_mut() = forwarded(ask.asked);
+        request.headers_mut().remove(header::CACHE_CONTROL);
         if ask.only_if_held {
             request.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("only-if-cached"));
         }
@@ -156,7 +165,7 @@ fn decode(mut body: Bytes, ask: PeerAsk<'_>) -> Result<PeerAnswer, PeerError> {
     if Digest::from_slice(&head.digest) != Some(payload.digest) {
         return Err(PeerError::Damaged("its payload does not match the digest"));
     }
-    if object.key != *ask.key
+    if object.key.base() != *ask.key
         || object.segment_bytes != ask.segment_bytes
         || object.segment_len(ask.index) != payload.bytes.len() as u64
     {
@@ -182,13 +191,14 @@ mod tests {
         let key = Key::parse("/a").unwrap();
         let object = Object::new(ObjectParts {
             key: key.clone(),
+            status: http::StatusCode::OK,
             size_bytes: 15,
             segment_bytes: 10,
             headers: HeaderMap::new(),
             received_at: Timestamp::from_micros(5),
             freshness: Freshness::default(),
         });
-        let ask = PeerAsk { key: &key, index: 1, segment_bytes: 10, only_if_held: true };
+        let ask = PeerAsk { key: &key, index: 1, segment_bytes: 10, only_if_held: true, asked: &HeaderMap::new() };
         let payload = Payload::new(Bytes::from_static(b"12345"));
         let body = encode(&object, &payload, true).concat();
         let answer = decode(body.clone().into(), ask).unwrap();

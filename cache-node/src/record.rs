@@ -29,6 +29,18 @@ pub(crate) struct ObjectRecord {
     /// Until when it may be served without asking the origin, in microseconds since the epoch.
     #[prost(int64, tag = "8")]
     pub(crate) fresh_until_us: i64,
+    /// The status that it came with; 0 stands for 200.
+    #[prost(uint32, tag = "9")]
+    pub(crate) status: u32,
+    /// Until when it may be served while the origin is being asked, in microseconds since the epoch.
+    #[prost(int64, tag = "10")]
+    pub(crate) while_revalidate_until_us: i64,
+    /// Until when it may be served although the origin answers with an error, in microseconds since the epoch.
+    #[prost(int64, tag = "11")]
+    pub(crate) if_error_until_us: i64,
+    /// Until when it may be served although the origin cannot be reached, in microseconds since the epoch.
+    #[prost(int64, tag = "12")]
+    pub(crate) if_unreachable_until_us: i64,
 }
 
 /// One response header.

@@ -9,6 +9,8 @@ mod running;
 
 #[path = "node/bounds.rs"]
 mod bounds;
+#[path = "node/caching.rs"]
+mod caching;
 #[path = "node/cluster.rs"]
 mod cluster;
 #[path = "node/http.rs"]

@@ -87,14 +87,23 @@ async fn segment(front: &Arc<Front>, request: &Request<Incoming>) -> Response<Re
     };
     let only_if_held = request.headers().get(header::CACHE_CONTROL).is_some_and(|value| value == "only-if-cached");
     let route = if only_if_held { Route::Copy } else { Route::OriginOnly };
-    let ask = Ask { key, index, pinned: None, route, asked_at: clock::now(), must_validate: false };
+    let ask = Ask {
+        key,
+        index,
+        pinned: None,
+        route,
+        asked_at: clock::now(),
+        must_validate: false,
+        asked: Arc::new(request.headers().clone()),
+        is_whole: false,
+    };
     match front.shell.obtain(&ask).await {
         Ok(Obtained::Segment(delivery)) => {
             front.shell.metrics.peer_segments_sent.inc();
             hand_out(delivery)
         }
         Ok(Obtained::NotHeld) => text(StatusCode::NOT_FOUND, "not held"),
-        Ok(Obtained::Answered(_) | Obtained::Changed | Obtained::Uncacheable) => {
+        Ok(Obtained::Answered(_) | Obtained::Changed | Obtained::Passed(_) | Obtained::Uncacheable) => {
             text(StatusCode::MISDIRECTED_REQUEST, "not for sharing: ask the origin")
         }
         Err(error) => text(super::respond::status_of(&error), error.to_string()),

@@ -112,7 +112,13 @@ impl SegmentsBody {
                 self.current = Some(delivery.bytes);
                 Poll::Ready(self.take_current().map(Ok))
             }
-            Some(Ok(Obtained::Answered(_) | Obtained::Changed | Obtained::NotHeld | Obtained::Uncacheable)) => {
+            Some(Ok(
+                Obtained::Answered(_)
+                | Obtained::Changed
+                | Obtained::NotHeld
+                | Obtained::Passed(_)
+                | Obtained::Uncacheable,
+            )) => {
                 self.account.fail();
                 Poll::Ready(Some(Err(SendError::Changed)))
             }

@@ -16,7 +16,12 @@ pub(super) enum Verdict {
 }
 
 /// Judges `If-Match`, `If-Unmodified-Since`, `If-None-Match` and `If-Modified-Since`, in the order that HTTP prescribes.
+///
+/// Conditions concern an object that is there (RFC 9110, section 13.2.1): an error or a redirect is sent in any case.
 pub(super) fn judge(headers: &HeaderMap, object: &Object) -> Verdict {
+    if !object.status.is_success() {
+        return Verdict::Send;
+    }
     if headers.contains_key(header::IF_MATCH) {
         if !any_tag(headers, &header::IF_MATCH, |tag| tag == "*" || is_same_strong(tag, object)) {
             return Verdict::PreconditionFailed;
@@ -94,6 +99,7 @@ mod tests {
         own.insert(header::LAST_MODIFIED, HeaderValue::from_static("Tue, 15 Nov 1994 12:45:26 GMT"));
         let object = Object::new(ObjectParts {
             key: Key::parse("/a").unwrap(),
+            status: http::StatusCode::OK,
             size_bytes: 1,
             segment_bytes: 10,
             headers: own,

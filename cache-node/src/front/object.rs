@@ -23,7 +23,7 @@ use crate::{
     core::MissCause,
     key::Key,
     object::{Object, SharedObject},
-    shell::{Answered, Ask, Delivery, FetchError, Obtained, Route},
+    shell::{Answered, Ask, Delivery, FetchError, Obtained, Route, SharedHead},
 };
 
 /// Answers a request for an object.
@@ -44,11 +44,12 @@ pub(super) async fn handle(
         Arc::clone(connection.pseudonym.get_or_init(hash))
     });
     let account = Account::open(front, clock::now(), client, key.clone());
-    match *request.method() {
-        Method::GET | Method::HEAD if is_for_one_client(request.headers()) => {
-            pass::handle(front, request, key, account).await
+    let (head, body) = request.into_parts();
+    let asked: SharedHead = Arc::new(head.headers);
+    match head.method {
+        Method::GET | Method::HEAD if !has_directive(&asked, "no-store") => {
+            Lookup::new(front, head.method == Method::HEAD, asked, key).answer(front, body, account).await
         }
-        Method::GET | Method::HEAD => Lookup::new(front, &request, key).answer(front, request, account).await,
         Method::CONNECT | Method::TRACE => {
             let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "this method is not passed on");
             refusal
@@ -56,13 +57,8 @@ pub(super) async fn handle(
                 .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"));
             refusal
         }
-        _ => pass::handle(front, request, key, account).await,
+        method => pass::handle(front, method, &asked, body, key, account).await,
     }
-}
-
-/// Whether the answer may depend on who asks, or must not be kept.
-fn is_for_one_client(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::AUTHORIZATION) || has_directive(headers, "no-store")
 }
 
 fn has_directive(headers: &HeaderMap, name: &str) -> bool {
@@ -80,45 +76,47 @@ struct Lookup {
 }
 
 impl Lookup {
-    fn new(front: &Front, request: &Request<Incoming>, key: Key) -> Self {
+    fn new(front: &Front, is_head: bool, asked: SharedHead, key: Key) -> Self {
         let now = clock::now();
-        let headers = request.headers();
-        let is_head = request.method() == Method::HEAD;
+        let headers = &*asked;
         let range = if is_head { RangeAsk::Whole } else { RangeAsk::of(headers) };
-        let must_validate = has_directive(headers, "no-cache") || has_directive(headers, "max-age=0");
-        let known = front.shell.find_object(&key);
+        let must_validate = has_directive(headers, "no-cache")
+            || has_directive(headers, "max-age=0")
+            || !headers.contains_key(header::CACHE_CONTROL)
+                && headers.get(header::PRAGMA).is_some_and(|it| it == "no-cache");
+        let known = front.shell.find_object(&key, headers);
         let size = known.as_ref().map(|object| object.size_bytes);
         let index = range.first_segment(front.shell.config.segment_bytes, size);
         let usable = known.filter(|object| !must_validate && object.is_fresh(now));
         let route = if has_directive(headers, "only-if-cached") { Route::HeldOnly } else { Route::Anywhere };
-        let ask = Ask { key, index, pinned: None, route, asked_at: now, must_validate };
+        let is_whole = range == RangeAsk::Whole;
+        let ask = Ask { key, index, pinned: None, route, asked_at: now, must_validate, asked, is_whole };
         Self { ask, range, is_head, usable }
     }
 
-    async fn answer(
-        mut self,
-        front: &Arc<Front>,
-        request: Request<Incoming>,
-        mut account: Account,
-    ) -> Response<ResponseBody> {
+    async fn answer(mut self, front: &Arc<Front>, body: Incoming, mut account: Account) -> Response<ResponseBody> {
+        let asked = Arc::clone(&self.ask.asked);
         if let Some(object) = self.usable.take() {
-            match self.answer_from_head(request.headers(), &object, account) {
+            match self.answer_from_head(&asked, &object, account) {
                 Ok(response) => return response,
                 Err(returned) => account = returned,
             }
         }
         if self.is_head {
-            return pass::handle(front, request, self.ask.key, account).await;
+            return pass::handle(front, Method::HEAD, &asked, body, self.ask.key, account).await;
         }
         // The second round is for a suffix range whose start was not known in the first.
         for _ in 0..2 {
             match front.shell.obtain(&self.ask).await {
                 Err(error) => return failed(&self.ask.key, &error, account),
                 Ok(Obtained::Answered(answered)) => return answer_otherwise(&answered, account),
-                Ok(Obtained::Uncacheable) => return pass::handle(front, request, self.ask.key, account).await,
+                Ok(Obtained::Passed(response)) => return pass::hand_on(response, account),
+                Ok(Obtained::Uncacheable) => {
+                    return pass::handle(front, Method::GET, &asked, body, self.ask.key, account).await;
+                }
                 Ok(Obtained::NotHeld) => return not_held(account),
                 Ok(Obtained::Changed) => break,
-                Ok(Obtained::Segment(delivery)) => match self.begin(front, request.headers(), delivery, account) {
+                Ok(Obtained::Segment(delivery)) => match self.begin(front, &asked, delivery, account) {
                     Ok(response) => return response,
                     Err(returned) => account = returned,
                 },
@@ -138,7 +136,8 @@ impl Lookup {
         let (status, length) = match judge(headers, object) {
             Verdict::NotModified => (StatusCode::NOT_MODIFIED, None),
             Verdict::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, Some(0)),
-            Verdict::Send if self.is_head => (StatusCode::OK, Some(object.size_bytes)),
+            Verdict::Send if self.is_head => (object.status, Some(object.size_bytes)),
+            Verdict::Send if object.status != StatusCode::OK => return Err(account),
             Verdict::Send => match self.range.select(object, headers) {
                 Selection::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, Some(0)),
                 Selection::Part(_) | Selection::Whole => return Err(account),
@@ -175,8 +174,9 @@ impl Lookup {
             let status = if is_same { StatusCode::NOT_MODIFIED } else { StatusCode::PRECONDITION_FAILED };
             return Ok(respond(status, head, ResponseBody::bytes(Bytes::new(), Some(account))));
         }
-        let (status, part) = match self.range.select(&object, headers) {
-            Selection::Whole => (StatusCode::OK, None),
+        let range = if object.status == StatusCode::OK { self.range } else { RangeAsk::Whole };
+        let (status, part) = match range.select(&object, headers) {
+            Selection::Whole => (object.status, None),
             Selection::Part(part) => (StatusCode::PARTIAL_CONTENT, Some(part)),
             Selection::Unsatisfiable => {
                 account.begin(object.size_bytes, None, served, cause);

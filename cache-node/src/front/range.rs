@@ -102,6 +102,7 @@ mod tests {
         object_headers.insert(header::ETAG, HeaderValue::from_static("\"v1\""));
         let object = Object::new(ObjectParts {
             key: Key::parse("/a").unwrap(),
+            status: http::StatusCode::OK,
             size_bytes: 100,
             segment_bytes: 10,
             headers: object_headers,

@@ -29,7 +29,9 @@ pub(super) fn cache_status(served: ServedFrom, cause: Option<MissCause>) -> Head
 pub(super) fn object_headers(object: &Object, now: Timestamp) -> HeaderMap {
     let mut headers = object.headers.clone();
     headers.insert(header::AGE, HeaderValue::from(object.age(now).as_secs()));
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if object.status == StatusCode::OK {
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    }
     headers
 }
 

@@ -1,16 +1,19 @@
 //! What a node knows about an object besides its bytes: size, validators, headers and freshness.
 
 mod content_range;
+mod directives;
 mod policy;
+mod variant;
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use nearcast_datasets::Timestamp;
 
 pub(crate) use self::{
     content_range::{ContentRange, digits},
-    policy::{Freshness, assess, end_to_end},
+    policy::{Freshness, Reply, assess, end_to_end, forwarded},
+    variant::{VaryNames, selection, vary_names},
 };
 use crate::{
     digest,
@@ -21,8 +24,10 @@ use crate::{
 /// One state of an object. Immutable: a revalidation makes a new one with the same version.
 #[derive(Clone, Debug)]
 pub(crate) struct Object {
-    /// Its key.
+    /// Its key; of a variant, that variant's.
     pub(crate) key: Key,
+    /// The status that it came with.
+    pub(crate) status: StatusCode,
     /// Tells states of the object apart, on this node and between nodes.
     pub(crate) version: u64,
     /// Bytes of the whole object.
@@ -37,6 +42,12 @@ pub(crate) struct Object {
     pub(crate) age: Duration,
     /// Until when it may be served without asking the origin.
     pub(crate) fresh_until: Timestamp,
+    /// Until when it may be served while the origin is being asked.
+    pub(crate) while_revalidate_until: Timestamp,
+    /// Until when it may be served although the origin answers with an error.
+    pub(crate) if_error_until: Timestamp,
+    /// Until when it may be served although the origin cannot be reached.
+    pub(crate) if_unreachable_until: Timestamp,
     /// The payload store's number for segment 0; the others follow.
     payload_base: u128,
 }
@@ -45,6 +56,7 @@ pub(crate) struct Object {
 #[derive(Debug)]
 pub(crate) struct ObjectParts {
     pub(crate) key: Key,
+    pub(crate) status: StatusCode,
     pub(crate) size_bytes: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) headers: HeaderMap,
@@ -56,36 +68,60 @@ impl Object {
     /// The object that a response describes.
     pub(crate) fn new(parts: ObjectParts) -> Self {
         let version = version(&parts);
-        let ObjectParts { key, size_bytes, segment_bytes, headers, received_at, freshness } = parts;
-        Self {
+        let ObjectParts { key, status, size_bytes, segment_bytes, headers, received_at, freshness } = parts;
+        let mut object = Self {
             payload_base: payload_base(&key, version),
             key,
+            status,
             version,
             size_bytes,
             segment_bytes,
             headers,
             received_at,
-            age: freshness.age,
-            fresh_until: received_at.after(freshness.time_to_live),
-        }
+            age: Duration::ZERO,
+            fresh_until: received_at,
+            while_revalidate_until: received_at,
+            if_error_until: received_at,
+            if_unreachable_until: received_at,
+        };
+        object.assess(received_at, freshness);
+        object
+    }
+
+    /// Takes over how fresh it is as of `now`.
+    fn assess(&mut self, now: Timestamp, freshness: Freshness) {
+        self.received_at = now;
+        self.age = freshness.age;
+        self.fresh_until = now.after(freshness.time_to_live);
+        self.while_revalidate_until = self.fresh_until.after(freshness.while_revalidate);
+        self.if_error_until = self.fresh_until.after(freshness.if_error);
+        self.if_unreachable_until = self.fresh_until.after(freshness.if_unreachable);
     }
 
     /// The same state of the object after the origin confirmed it with a 304 or served another segment of it.
     #[must_use]
     pub(crate) fn refreshed(&self, newer: &HeaderMap, now: Timestamp, freshness: Freshness) -> Self {
         let mut refreshed = self.clone();
-        for (name, value) in end_to_end(newer).iter().filter(|(name, _)| !describes_one_body(name)) {
-            refreshed.headers.insert(name.clone(), value.clone());
+        let newer = end_to_end(newer);
+        for name in newer.keys().filter(|name| !describes_one_body(name)) {
+            refreshed.headers.remove(name);
+            for value in newer.get_all(name) {
+                refreshed.headers.append(name.clone(), value.clone());
+            }
         }
-        refreshed.received_at = now;
-        refreshed.age = freshness.age;
-        refreshed.fresh_until = now.after(freshness.time_to_live);
+        refreshed.headers.remove(header::AGE);
+        refreshed.assess(now, freshness);
         refreshed
     }
 
     /// The object that was written down; `None` when the record is damaged.
     pub(crate) fn from_record(record: &ObjectRecord) -> Option<Self> {
-        let key = Key::parse(&record.key).ok()?;
+        let key = Key::from_record(&record.key)?;
+        let time = |micros| Timestamp::from_micros(micros);
+        let status = match record.status {
+            0 => StatusCode::OK,
+            status => StatusCode::from_u16(u16::try_from(status).ok()?).ok()?,
+        };
         let mut headers = HeaderMap::with_capacity(record.headers.len());
         for HeaderRecord { name, value } in &record.headers {
             headers.append(HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_bytes(value).ok()?);
@@ -94,13 +130,17 @@ impl Object {
         Some(Self {
             payload_base: payload_base(&key, record.version),
             key,
+            status,
             version: record.version,
             size_bytes: record.size_bytes,
             segment_bytes: record.segment_bytes,
             headers,
-            received_at: Timestamp::from_micros(record.received_at_us),
+            received_at: time(record.received_at_us),
             age: Duration::from_micros(record.age_us),
-            fresh_until: Timestamp::from_micros(record.fresh_until_us),
+            fresh_until: time(record.fresh_until_us),
+            while_revalidate_until: time(record.while_revalidate_until_us),
+            if_error_until: time(record.if_error_until_us),
+            if_unreachable_until: time(record.if_unreachable_until_us),
         })
     }
 
@@ -119,6 +159,10 @@ impl Object {
             received_at_us: self.received_at.micros(),
             age_us: u64::try_from(self.age.as_micros()).unwrap_or(u64::MAX),
             fresh_until_us: self.fresh_until.micros(),
+            status: self.status.as_u16().into(),
+            while_revalidate_until_us: self.while_revalidate_until.micros(),
+            if_error_until_us: self.if_error_until.micros(),
+            if_unreachable_until_us: self.if_unreachable_until.micros(),
         }
     }
 
@@ -140,6 +184,11 @@ impl Object {
     /// When the origin last changed it.
     pub(crate) fn last_modified(&self) -> Option<&HeaderValue> {
         self.headers.get(header::LAST_MODIFIED)
+    }
+
+    /// Whether it is what a request with these headers gets.
+    pub(crate) fn suits(&self, asked: &HeaderMap) -> bool {
+        !self.key.is_variant() || self.key == self.key.base().variant(selection(&vary_names(&self.headers), asked))
     }
 
     /// Whether another response can be told to be of the same state.
@@ -176,7 +225,7 @@ fn describes_one_body(name: &HeaderName) -> bool {
 /// Equal for responses with the same validators and size, on every node; without validators, unique to one response.
 fn version(parts: &ObjectParts) -> u64 {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&parts.size_bytes.to_le_bytes());
+    hasher.update(&parts.size_bytes.to_le_bytes()).update(&parts.status.as_u16().to_le_bytes());
     let validators = [header::ETAG, header::LAST_MODIFIED].map(|name| parts.headers.get(name));
     for value in validators.iter().flatten() {
         hasher.update(value.as_bytes()).update(&[0]);

@@ -14,7 +14,12 @@ use tokio::sync::Semaphore;
 
 pub(crate) use self::body::{BodyError, OriginBody, read_up_to};
 use self::{http_origin::HttpOrigin, store_origin::StoreOrigin};
-use crate::{config::OriginConfig, error::Result, key::Key, object::Object};
+use crate::{
+    config::OriginConfig,
+    error::Result,
+    key::Key,
+    object::{Object, forwarded},
+};
 
 /// The body of a request to the origin: empty, or a client's passed on.
 pub(crate) type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
@@ -97,14 +102,15 @@ impl Origin {
         })
     }
 
-    /// Asks for some bytes of an object, without anything that came from a client.
+    /// Asks for some bytes of an object on behalf of a request, or of none.
     pub(crate) async fn fetch(
         &self,
         key: &Key,
+        asked: &HeaderMap,
         span: Option<Span>,
         condition: Condition<'_>,
     ) -> Result<Response<OriginBody>, OriginError> {
-        let mut headers = HeaderMap::new();
+        let mut headers = forwarded(asked);
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(Span { start, bytes }) = span {
             let last = start.saturating_add(bytes.saturating_sub(1));

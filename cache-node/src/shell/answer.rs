@@ -5,16 +5,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
 
-use super::Shell;
+use super::{SharedHead, Shell, flight::Passed};
 use crate::{
     clock,
     key::Key,
-    object::{ContentRange, Object, ObjectParts, SharedObject, assess, end_to_end},
+    object::{
+        ContentRange, Object, ObjectParts, Reply, SharedObject, assess, end_to_end, segment_count, selection,
+        vary_names,
+    },
     origin::{BodyError, Condition, OriginBody, OriginError, Span, read_up_to},
     store::Payload,
 };
 
-/// An origin's complete answer that is not the object: an error or a redirect.
+/// An origin's complete answer that cannot be kept, but is the same for all who wait for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Answered {
     pub(crate) status: StatusCode,
@@ -22,10 +25,22 @@ pub(crate) struct Answered {
     pub(crate) body: Bytes,
 }
 
+/// What the origin is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question<'a> {
+    pub(super) key: &'a Key,
+    /// The segment.
+    pub(super) index: u32,
+    /// The headers of the request that it is for.
+    pub(super) asked: &'a SharedHead,
+    /// Whether the whole object may as well come in one piece.
+    pub(super) is_whole: bool,
+}
+
 /// What an origin's response means.
 #[derive(Debug)]
 pub(super) enum OriginAnswer {
-    /// Something else than the object, the same for everyone.
+    /// Something that cannot be kept, the same for everyone.
     Answered(Arc<Answered>),
     /// The object is no longer in the state that was asked for.
     Changed,
@@ -33,36 +48,54 @@ pub(super) enum OriginAnswer {
     NotModified(HeaderMap),
     /// Exactly the segment asked for.
     Segment(Object, Payload),
-    /// Not to be kept, or for one client only.
-    Uncacheable,
-    /// The whole object, because the origin ignores ranges.
+    /// Not to be kept, or for one client only. The response is there when it is an answer to that client's request.
+    Uncacheable(Option<Arc<Passed>>),
+    /// The whole object, because it was asked for or the origin ignores ranges.
     Whole(Object, OriginBody),
 }
 
+impl Question<'_> {
+    /// The range to ask for; `None` for all there is.
+    fn span(&self, segment_bytes: u64, condition: Condition<'_>) -> Option<Span> {
+        let in_one = self.is_whole && self.index == 0 && !matches!(condition, Condition::IfSame(_));
+        (!in_one).then(|| Span { start: u64::from(self.index) * segment_bytes, bytes: segment_bytes })
+    }
+
+    /// What to do with a response that cannot be kept: hand it to the client that it answers.
+    fn pass(&self, span: Option<Span>, response: Response<OriginBody>) -> OriginAnswer {
+        let answers_it = span.is_none() && self.is_whole;
+        OriginAnswer::Uncacheable(answers_it.then(|| Passed::new(self.asked, response)))
+    }
+}
+
 impl Shell {
-    /// Asks the origin for one segment.
+    /// Asks the origin for one segment, or for all of them.
     pub(super) async fn ask_origin(
         &self,
-        key: &Key,
-        index: u32,
+        question: &Question<'_>,
         condition: Condition<'_>,
     ) -> Result<OriginAnswer, OriginError> {
-        let segment_bytes = self.config.segment_bytes;
-        let span = Span { start: u64::from(index) * segment_bytes, bytes: segment_bytes };
-        let response = self.origin.fetch(key, Some(span), condition).await?;
-        match response.status() {
-            StatusCode::PARTIAL_CONTENT => self.partial(key, span, response).await,
-            StatusCode::OK => self.whole(key, response).await,
-            StatusCode::NOT_MODIFIED => Ok(OriginAnswer::NotModified(response.into_parts().0.headers)),
-            StatusCode::PRECONDITION_FAILED => Ok(OriginAnswer::Changed),
-            StatusCode::RANGE_NOT_SATISFIABLE if index == 0 => self.empty(key).await,
-            _ => other(key, response).await,
+        let span = question.span(self.config.segment_bytes, condition);
+        let response = self.origin.fetch(question.key, question.asked, span, condition).await?;
+        match (response.status(), span) {
+            (StatusCode::PARTIAL_CONTENT, Some(span)) => self.partial(question, span, response).await,
+            (StatusCode::NOT_MODIFIED, _) if !matches!(condition, Condition::Always) => {
+                Ok(OriginAnswer::NotModified(response.into_parts().0.headers))
+            }
+            (StatusCode::PRECONDITION_FAILED, _) if matches!(condition, Condition::IfSame(_)) => {
+                Ok(OriginAnswer::Changed)
+            }
+            (StatusCode::RANGE_NOT_SATISFIABLE, Some(_)) if question.index == 0 => self.empty(question).await,
+            (status, _) if status.is_server_error() && matches!(condition, Condition::IfChanged(_)) => {
+                Ok(OriginAnswer::Answered(Arc::new(read(response).await?.0)))
+            }
+            _ => self.whole(question, span, response).await,
         }
     }
 
     async fn partial(
         &self,
-        key: &Key,
+        question: &Question<'_>,
         span: Span,
         response: Response<OriginBody>,
     ) -> Result<OriginAnswer, OriginError> {
@@ -70,13 +103,16 @@ impl Shell {
         let range =
             ContentRange::of(&head.headers).ok_or(OriginError::Unusable("206 without a sound Content-Range"))?;
         let (Some((first, last)), Some(size_bytes)) = (range.first_and_last, range.size_bytes) else {
-            return Ok(OriginAnswer::Uncacheable);
+            return Ok(OriginAnswer::Uncacheable(None));
         };
         let expected = span.bytes.min(size_bytes.saturating_sub(span.start));
         if first != span.start || last - first + 1 != expected {
-            return Err(OriginError::Unusable("206 with another range than was asked for"));
+            // It may make sense to the client that asked.
+            return Ok(OriginAnswer::Uncacheable(None));
         }
-        let Some(object) = self.describe(key, &head.headers, size_bytes) else { return Ok(OriginAnswer::Uncacheable) };
+        let Some(object) = self.describe(question, StatusCode::OK, &head.headers, Some(size_bytes)) else {
+            return Ok(OriginAnswer::Uncacheable(None));
+        };
         let mut surplus = Bytes::new();
         let bytes = read_up_to(&mut body, expected, &mut surplus).await.map_err(broken)?;
         if bytes.len() as u64 != expected || !surplus.is_empty() {
@@ -85,37 +121,69 @@ impl Shell {
         Ok(OriginAnswer::Segment(object, Payload::new(bytes)))
     }
 
-    async fn whole(&self, key: &Key, response: Response<OriginBody>) -> Result<OriginAnswer, OriginError> {
+    /// A complete response: the object, if it may be kept.
+    async fn whole(
+        &self,
+        question: &Question<'_>,
+        span: Option<Span>,
+        response: Response<OriginBody>,
+    ) -> Result<OriginAnswer, OriginError> {
+        let status = response.status();
+        let size_bytes = http_body::Body::size_hint(response.body()).exact();
+        if self.describe(question, status, response.headers(), size_bytes).is_none() {
+            return if status.is_success() {
+                Ok(question.pass(span, response))
+            } else {
+                shared(question, span, response).await
+            };
+        }
         let (head, mut body) = response.into_parts();
-        if let Some(size_bytes) = http_body::Body::size_hint(&body).exact() {
-            let object = self.describe(key, &head.headers, size_bytes);
-            return Ok(object.map_or(OriginAnswer::Uncacheable, |object| OriginAnswer::Whole(object, body)));
+        let describe = |size_bytes| self.describe(question, status, &head.headers, Some(size_bytes));
+        let mut surplus = Bytes::new();
+        if let Some(size_bytes) = size_bytes {
+            let Some(object) = describe(size_bytes) else { return Ok(OriginAnswer::Uncacheable(None)) };
+            let is_long = object.segment_count() > SEGMENTS_IN_ONE_MAX;
+            if span.is_none() && is_long && object.has_validator() && serves_ranges(&head.headers) {
+                // The others are fetched as clients come to read them, so that a slow one slows the origin down.
+                let expected = object.segment_len(0);
+                let bytes = read_up_to(&mut body, expected, &mut surplus).await.map_err(broken)?;
+                if bytes.len() as u64 != expected {
+                    return Err(OriginError::Unusable("a body shorter than its Content-Length"));
+                }
+                return Ok(OriginAnswer::Segment(object, Payload::new(bytes)));
+            }
+            return Ok(OriginAnswer::Whole(object, body));
         }
         // Its size is known only once it has been read.
         let bytes_max = self.config.origin.unsized_body_bytes_max;
-        let mut surplus = Bytes::new();
         let bytes = read_up_to(&mut body, bytes_max.saturating_add(1), &mut surplus).await.map_err(broken)?;
         if bytes.len() as u64 > bytes_max {
             self.metrics.bodies_too_long.inc();
-            return Ok(OriginAnswer::Uncacheable);
+            return Ok(OriginAnswer::Uncacheable(None));
         }
-        let object = self.describe(key, &head.headers, bytes.len() as u64);
-        Ok(object.map_or(OriginAnswer::Uncacheable, |object| OriginAnswer::Whole(object, OriginBody::from(bytes))))
+        let object = describe(bytes.len() as u64);
+        Ok(object
+            .map_or(OriginAnswer::Uncacheable(None), |object| OriginAnswer::Whole(object, OriginBody::from(bytes))))
     }
 
     /// No range of an empty object can be satisfied, so it is asked for without.
-    async fn empty(&self, key: &Key) -> Result<OriginAnswer, OriginError> {
-        let response = self.origin.fetch(key, None, Condition::Always).await?;
-        match response.status() {
-            StatusCode::OK => self.whole(key, response).await,
-            _ => other(key, response).await,
-        }
+    async fn empty(&self, question: &Question<'_>) -> Result<OriginAnswer, OriginError> {
+        let response = self.origin.fetch(question.key, question.asked, None, Condition::Always).await?;
+        self.whole(question, None, response).await
     }
 
-    /// The object that a response describes; `None` when it must not be kept.
-    fn describe(&self, key: &Key, headers: &HeaderMap, size_bytes: u64) -> Option<Object> {
+    /// The object that a response describes; `None` when it must not be kept. Of one whose size is not known yet, only
+    /// that can be told.
+    fn describe(
+        &self,
+        question: &Question<'_>,
+        status: StatusCode,
+        headers: &HeaderMap,
+        size_bytes: Option<u64>,
+    ) -> Option<Object> {
         let now = clock::now();
-        let freshness = assess(&key.to_target(), headers, now)?;
+        let freshness = assess(Reply { status, headers, asked: question.asked }, now)?;
+        let (size_bytes, segment_bytes) = (size_bytes.unwrap_or_default(), self.config.segment_bytes);
         if size_bytes > self.config.origin.object_bytes_max {
             self.metrics.bodies_too_long.inc();
             return None;
@@ -124,16 +192,24 @@ impl Shell {
         for name in [header::AGE, header::CONTENT_LENGTH, header::CONTENT_RANGE, header::ACCEPT_RANGES] {
             kept.remove(name);
         }
+        let names = vary_names(headers);
         let object = Object::new(ObjectParts {
-            key: key.clone(),
+            key: if names.is_empty() {
+                question.key.clone()
+            } else {
+                question.key.variant(selection(&names, question.asked))
+            },
+            status,
             size_bytes,
-            segment_bytes: self.config.segment_bytes,
+            segment_bytes,
             headers: kept,
             received_at: now,
             freshness,
         });
-        // Without a validator, segments fetched at different times could be of different states.
-        (object.has_validator() || object.segment_count() == 1).then_some(object)
+        // Without a validator, segments fetched at different times could be of different states; and only a complete
+        // answer other than 200 is worth keeping.
+        let is_one = segment_count(size_bytes, segment_bytes) == 1;
+        (is_one || status == StatusCode::OK && object.has_validator()).then_some(object)
     }
 }
 
@@ -145,26 +221,44 @@ pub(super) fn refresh(known: &SharedObject, headers: &HeaderMap) -> Option<Objec
     for (name, value) in headers {
         merged.insert(name.clone(), value.clone());
     }
-    let freshness = assess(&known.key.to_target(), &merged, now)?;
+    // What was kept once may be kept on for whoever may get it.
+    let reply = Reply { status: known.status, headers: &merged, asked: &HeaderMap::new() };
+    let freshness = assess(reply, now)?;
     Some(known.refreshed(headers, now, freshness))
 }
 
-/// An answer that is not the object, if it is short and for everyone.
-async fn other(key: &Key, response: Response<OriginBody>) -> Result<OriginAnswer, OriginError> {
+/// An error or redirect that cannot be kept: given to all who wait for it, if it is short and for everyone.
+async fn shared(
+    question: &Question<'_>,
+    span: Option<Span>,
+    response: Response<OriginBody>,
+) -> Result<OriginAnswer, OriginError> {
+    let head = response.headers();
+    let is_for_everyone = !head.contains_key(header::SET_COOKIE)
+        && !head.contains_key(header::VARY)
+        && !question.asked.contains_key(header::AUTHORIZATION)
+        && !forbids_sharing(head);
+    let size_bytes = http_body::Body::size_hint(response.body()).exact();
+    if !is_for_everyone || size_bytes.is_some_and(|size_bytes| size_bytes >= ANSWERED_BYTES_MAX) {
+        return Ok(question.pass(span, response));
+    }
+    let (answered, is_complete) = read(response).await?;
+    Ok(if is_complete { OriginAnswer::Answered(Arc::new(answered)) } else { OriginAnswer::Uncacheable(None) })
+}
+
+/// Reads a short response; tells whether that was all of it.
+async fn read(response: Response<OriginBody>) -> Result<(Answered, bool), OriginError> {
     let (head, mut body) = response.into_parts();
-    // A cache may keep it, so it may as well give it to all who wait for it now.
-    let is_for_everyone = !head.headers.contains_key(header::SET_COOKIE)
-        && !head.headers.contains_key(header::VARY)
-        && !forbids_sharing(&head.headers);
     let mut surplus = Bytes::new();
     let bytes = read_up_to(&mut body, ANSWERED_BYTES_MAX, &mut surplus).await.map_err(broken)?;
-    if !is_for_everyone || bytes.len() as u64 == ANSWERED_BYTES_MAX {
-        tracing::debug!(%key, status = %head.status, "the origin's answer is for one client only");
-        return Ok(OriginAnswer::Uncacheable);
-    }
+    let is_complete = (bytes.len() as u64) < ANSWERED_BYTES_MAX;
     let mut headers = end_to_end(&head.headers);
     headers.remove(header::CONTENT_LENGTH);
-    Ok(OriginAnswer::Answered(Arc::new(Answered { status: head.status, headers, body: bytes })))
+    Ok((Answered { status: head.status, headers, body: bytes }, is_complete))
+}
+
+fn serves_ranges(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT_RANGES).is_some_and(|units| units.as_bytes().eq_ignore_ascii_case(b"bytes"))
 }
 
 fn forbids_sharing(headers: &HeaderMap) -> bool {
@@ -179,5 +273,7 @@ fn broken(error: BodyError) -> OriginError {
     OriginError::Body(Arc::new(error))
 }
 
+/// Segments that are fetched in one piece, whoever reads them.
+const SEGMENTS_IN_ONE_MAX: u32 = 4;
 /// Bytes of an error or redirect that is shared; longer ones are passed through.
 const ANSWERED_BYTES_MAX: u64 = 64 << 10;

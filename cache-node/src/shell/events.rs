@@ -47,7 +47,9 @@ impl Shell {
         self.store.remove(object.payload_key(segment.index));
         let key = object.key.as_str().to_owned();
         self.journal.append(ChangeKind::Gone(GoneRecord { key, index: segment.index }));
-        self.uplink.send(Report::Lost(SegmentReport::of(&object, segment.index)));
+        if !object.key.is_variant() {
+            self.uplink.send(Report::Lost(SegmentReport::of(&object, segment.index)));
+        }
     }
 
     fn handle_gained(&self, state: &mut State, segment: SegmentId, bytes: u64) {
@@ -63,6 +65,9 @@ impl Shell {
                 digest: digest.to_bytes().to_vec(),
             }));
         }
-        self.uplink.send(Report::Gained(SegmentReport::of(&object, segment.index)));
+        // The predictor knows keys as clients name them, and places what is the same for everyone.
+        if !object.key.is_variant() {
+            self.uplink.send(Report::Gained(SegmentReport::of(&object, segment.index)));
+        }
     }
 }

@@ -1,16 +1,18 @@
 //! One transfer that requests wait for.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use http::Response;
 use nearcast_datasets::SegmentId;
 use tokio::sync::watch;
 
-use super::{Answered, FetchError, Shell};
+use super::{Answered, FetchError, SharedHead, Shell};
 use crate::{
     clock,
     core::{FetchFailed, Fetched, FetchedFrom, Landed, MissCause},
     object::SharedObject,
+    origin::OriginBody,
 };
 
 /// Who asked for a transfer.
@@ -35,8 +37,30 @@ pub(super) enum FlightEnd {
     Landed { object: SharedObject, bytes: Bytes, from: FetchedFrom, cause: Option<MissCause> },
     /// The state of things changed: look again.
     LookAgain,
-    /// The answer is for one client only: each must ask for itself.
-    Uncacheable,
+    /// It failed, but what is held may be served although it is stale.
+    Stale,
+    /// The answer is for one client only: each must ask for itself, but for the one whose request brought it.
+    Uncacheable(Option<Arc<Passed>>),
+}
+
+/// An answer that is for one client only.
+#[derive(Debug)]
+pub(crate) struct Passed {
+    /// The request that it answers.
+    asked: SharedHead,
+    response: Mutex<Option<Response<OriginBody>>>,
+}
+
+impl Passed {
+    pub(super) fn new(asked: &SharedHead, response: Response<OriginBody>) -> Arc<Self> {
+        Arc::new(Self { asked: Arc::clone(asked), response: Mutex::new(Some(response)) })
+    }
+
+    /// Hands the answer to the request that it is for; `None` for any other.
+    pub(super) fn take(&self, asked: &SharedHead) -> Option<Response<OriginBody>> {
+        let is_for = Arc::ptr_eq(&self.asked, asked);
+        is_for.then(|| self.response.lock().unwrap_or_else(PoisonError::into_inner).take()).flatten()
+    }
 }
 
 /// A transfer under way. Dropped without an end, it fails, so that nobody waits for ever.
@@ -85,10 +109,12 @@ impl Flight {
     fn tell_core(&self, state: &mut super::State, end: &FlightEnd) -> Landed {
         let now = clock::now();
         let result = match end {
-            FlightEnd::Answered(_) | FlightEnd::Uncacheable => {
+            FlightEnd::Answered(_) | FlightEnd::Uncacheable(_) => {
                 Ok(Fetched { bytes: 0, from: FetchedFrom::Origin, is_cacheable: false })
             }
-            FlightEnd::Failed(_) | FlightEnd::Landed { .. } | FlightEnd::LookAgain => Err(FetchFailed),
+            FlightEnd::Failed(_) | FlightEnd::Landed { .. } | FlightEnd::LookAgain | FlightEnd::Stale => {
+                Err(FetchFailed)
+            }
         };
         match self.purpose {
             Purpose::Demand => state.core.handle_fetched(now, self.segment, result),

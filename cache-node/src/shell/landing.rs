@@ -8,7 +8,7 @@ use nearcast_datasets::{KeyId, SegmentId, Timestamp};
 use super::{
     Shell, State,
     answer::refresh,
-    flight::{Flight, FlightEnd, Purpose},
+    flight::{Flight, FlightEnd, Passed, Purpose},
     state::Entry,
     transfer::Pulled,
 };
@@ -23,9 +23,20 @@ use crate::{
 impl Shell {
     /// A transfer brought its segment: keeps it if the core says so and ends the flight.
     pub(super) fn land(&self, flight: Flight, pulled: Pulled) {
+        let mut state = self.state();
+        let id = self.settle(&mut state, &pulled.object);
+        if id != flight.segment.key {
+            // It varies in another way than was known: it is kept for requests like this one, and those that wait look
+            // whether they are.
+            drop(state);
+            let segment = SegmentId { key: id, ..flight.segment };
+            let (from, bytes) = (pulled.from, pulled.payload.bytes.clone());
+            let object = self.keep(segment, pulled);
+            flight.end_without_segment(FlightEnd::Landed { object, bytes, from, cause: None });
+            return;
+        }
         self.count_fetched(&pulled);
         let now = clock::now();
-        let mut state = self.state();
         let (from, bytes) = (pulled.from, pulled.payload.bytes.clone());
         let (segment, purpose) = (flight.segment, flight.purpose);
         let (object, landed) = self.store(&mut state, now, segment, pulled, |state, fetched| match purpose {
@@ -36,13 +47,21 @@ impl Shell {
     }
 
     /// A transfer brought a segment that nobody had asked for yet.
-    pub(super) fn keep(&self, segment: SegmentId, pulled: Pulled) {
+    pub(super) fn keep(&self, segment: SegmentId, pulled: Pulled) -> SharedObject {
         self.count_fetched(&pulled);
         let now = clock::now();
         let mut state = self.state();
-        self.store(&mut state, now, segment, pulled, |state, fetched| {
-            state.core.handle_fetched(now, segment, Ok(fetched))
-        });
+        let tell = |state: &mut State, fetched| state.core.handle_fetched(now, segment, Ok(fetched));
+        self.store(&mut state, now, segment, pulled, tell).0
+    }
+
+    /// The number under which an object is kept. What its key's answers no longer depend on is dropped.
+    pub(super) fn settle(&self, state: &mut State, object: &Object) -> KeyId {
+        let (id, gone) = state.settle(object);
+        for former in gone {
+            self.expire(state, clock::now(), former);
+        }
+        id
     }
 
     /// A stale object has changed, and this is a segment of its new state. The request that found it stale counts as a
@@ -52,6 +71,7 @@ impl Shell {
         let now = clock::now();
         let mut state = self.state();
         let bytes = pulled.payload.bytes.len() as u64;
+        let segment = SegmentId { key: self.settle(&mut state, &pulled.object), ..segment };
         self.install(&mut state, now, segment.key, &Arc::new(pulled.object.clone()));
         if matches!(state.core.handle_request(now, segment, bytes), Answer::Join { .. }) {
             // Somebody else fetches it already.
@@ -65,7 +85,7 @@ impl Shell {
     /// The origin confirmed a stale object.
     pub(super) fn land_validation(&self, id: KeyId, stale: &SharedObject, headers: &HeaderMap) -> FlightEnd {
         self.metrics.validations.inc();
-        let Some(refreshed) = refresh(stale, headers) else { return self.land_uncacheable(id) };
+        let Some(refreshed) = refresh(stale, headers) else { return self.land_uncacheable(id, None) };
         let mut state = self.state();
         let is_same = state.entries.get(&id).is_some_and(|entry| entry.object.version == refreshed.version);
         if is_same {
@@ -82,12 +102,12 @@ impl Shell {
     }
 
     /// Answers for this key cannot be kept: drops what is held and lets requests pass for a while.
-    pub(super) fn land_uncacheable(&self, id: KeyId) -> FlightEnd {
+    pub(super) fn land_uncacheable(&self, id: KeyId, passed: Option<Arc<Passed>>) -> FlightEnd {
         let now = clock::now();
         let mut state = self.state();
         self.expire(&mut state, now, id);
         state.bypass(id, now.after(BYPASS_TIME));
-        FlightEnd::Uncacheable
+        FlightEnd::Uncacheable(passed)
     }
 
     /// Stores a segment: its object first, then what `tell` says the core thinks of it.
@@ -137,8 +157,9 @@ impl Shell {
     /// A client changed the object at the origin: drops what is held of it.
     pub(crate) fn invalidate(&self, key: &Key) {
         let mut state = self.state();
-        let id = state.key_id(key);
-        self.expire(&mut state, clock::now(), id);
+        for id in state.all_variants(key) {
+            self.expire(&mut state, clock::now(), id);
+        }
     }
 
     /// Drops every held segment of a key.

@@ -29,6 +29,7 @@ mod transfer;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use http::HeaderMap;
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
@@ -64,6 +65,9 @@ pub(crate) enum FetchError {
     #[error("the object would not settle; try again")]
     Unsettled,
 }
+
+/// The headers of a request, as the client sent them.
+pub(crate) type SharedHead = Arc<HeaderMap>;
 
 /// Everything that requests, transfers and the link share.
 #[derive(Debug)]
@@ -106,9 +110,9 @@ impl Shell {
         Ok(shell)
     }
 
-    /// The object behind `key`, if anything of it is held, whether fresh or not.
-    pub(crate) fn find_object(&self, key: &Key) -> Option<SharedObject> {
-        self.state().find_object(key)
+    /// The object that a request gets, if anything of it is held, whether fresh or not.
+    pub(crate) fn find_object(&self, key: &Key, asked: &HeaderMap) -> Option<SharedObject> {
+        self.state().find_object(key, asked)
     }
 
     /// Ends what runs in the background and writes out what waits.

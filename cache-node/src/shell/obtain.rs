@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::Response;
 use nearcast_datasets::{SegmentId, ServedFrom, Timestamp};
 use tokio::sync::watch;
 
 use super::{
-    Answered, FetchError, Shell, State,
+    Answered, FetchError, SharedHead, Shell, State,
     flight::{Flight, FlightEnd, Purpose, wait},
     transfer::Transfer,
 };
@@ -17,6 +18,7 @@ use crate::{
     digest::Digest,
     key::Key,
     object::SharedObject,
+    origin::OriginBody,
     store::{Loaded, Payload, Tier},
 };
 
@@ -45,6 +47,10 @@ pub(crate) struct Ask {
     pub(crate) asked_at: Timestamp,
     /// Whether the client wants the origin to be asked even if the object is fresh.
     pub(crate) must_validate: bool,
+    /// The request's headers.
+    pub(crate) asked: SharedHead,
+    /// Whether the whole object is wanted, so that it may as well come in one piece.
+    pub(crate) is_whole: bool,
 }
 
 /// A segment for a request.
@@ -68,6 +74,8 @@ pub(crate) enum Obtained {
     NotHeld,
     /// The segment.
     Segment(Delivery),
+    /// The answer is for this request only.
+    Passed(Response<OriginBody>),
     /// The answer is for one client only: pass the request through.
     Uncacheable,
 }
@@ -93,6 +101,8 @@ struct Held {
     object: SharedObject,
     digest: Option<Digest>,
     is_first_use: bool,
+    /// Asking the origin whether it is still good, while it is served.
+    background: Option<Start>,
 }
 
 impl Shell {
@@ -102,9 +112,13 @@ impl Shell {
     /// When no source gave it.
     pub(crate) async fn obtain(self: &Arc<Self>, ask: &Ask) -> Result<Obtained, FetchError> {
         let mut validated = None;
+        let mut may_be_stale = false;
         for _ in 0..ROUNDS_MAX {
-            let mut step = self.look_up(ask);
-            if let Step::Held(held) = step {
+            let mut step = self.look_up(ask, may_be_stale);
+            if let Step::Held(mut held) = step {
+                if let Some(Start { transfer, flight }) = held.background.take() {
+                    self.tasks.spawn(transfer.run(flight));
+                }
                 match self.read(&held).await {
                     Some((payload, tier)) => return Ok(deliver_held(ask, held, payload, tier, validated)),
                     None if ask.route == Route::Copy => return Ok(Obtained::NotHeld),
@@ -124,21 +138,27 @@ impl Shell {
             match wait(flight).await {
                 FlightEnd::Answered(answered) => return Ok(Obtained::Answered(answered)),
                 FlightEnd::Failed(error) => return Err(error),
+                // Somebody else's request brought another variant.
+                FlightEnd::Landed { object, .. } if !object.suits(&ask.asked) => {}
                 FlightEnd::Landed { object, bytes, from, cause: known } => {
                     return Ok(deliver_fetched(ask, object, bytes, from, known.unwrap_or(cause)));
                 }
                 FlightEnd::LookAgain => validated = Some(cause),
-                FlightEnd::Uncacheable => return Ok(Obtained::Uncacheable),
+                FlightEnd::Stale => may_be_stale = true,
+                FlightEnd::Uncacheable(passed) => {
+                    let response = passed.and_then(|passed| passed.take(&ask.asked));
+                    return Ok(response.map_or(Obtained::Uncacheable, Obtained::Passed));
+                }
             }
         }
         Err(FetchError::Unsettled)
     }
 
     /// Asks the core, and starts a transfer when it says so.
-    fn look_up(self: &Arc<Self>, ask: &Ask) -> Step {
+    fn look_up(self: &Arc<Self>, ask: &Ask, may_be_stale: bool) -> Step {
         let now = clock::now();
         let mut state = self.state();
-        let id = state.key_id(&ask.key);
+        let id = state.select(&ask.key, &ask.asked);
         if state.is_bypassed(now, id) {
             return Step::Uncacheable;
         }
@@ -147,20 +167,30 @@ impl Shell {
         let is_held = state.core.index().contains(segment);
         let is_stale =
             |object: &&SharedObject| (ask.must_validate || !object.is_fresh(now)) && object.received_at < ask.asked_at;
-        let stale = known.as_ref().filter(|_| is_held).filter(is_stale);
+        let stale = known.as_ref().filter(|_| is_held && !may_be_stale).filter(is_stale);
         if ask.route == Route::HeldOnly && (!is_held || stale.is_some()) {
             return Step::NotHeld;
         }
         if ask.route == Route::Copy {
             return state.copy(segment, known.filter(|object| is_held && object.is_fresh(now)));
         }
+        let mut background = None;
         if let Some(object) = stale {
-            return self.revalidate(&mut state, ask, segment, object);
+            if ask.must_validate || now >= object.while_revalidate_until {
+                return self.revalidate(&mut state, ask, segment, object);
+            }
+            if let Step::Wait { start, .. } = self.revalidate(&mut state, ask, segment, object) {
+                background = start;
+            }
         }
         let bytes = known.as_ref().map_or(0, |object| object.segment_len(ask.index));
         let answer = state.core.handle_request(now, segment, bytes);
         self.drain_events(&mut state);
-        self.follow(&mut state, ask, segment, known, answer)
+        let mut step = self.follow(&mut state, ask, segment, known, answer);
+        if let Step::Held(held) = &mut step {
+            held.background = background;
+        }
+        step
     }
 
     /// Does what the core answered.
@@ -175,7 +205,13 @@ impl Shell {
         let cause = match (answer, known.as_ref()) {
             (Answer::Hit { first_use }, Some(object)) => {
                 let digest = state.digests.get(&segment).copied();
-                return Step::Held(Held { segment, object: Arc::clone(object), digest, is_first_use: first_use });
+                return Step::Held(Held {
+                    segment,
+                    object: Arc::clone(object),
+                    digest,
+                    is_first_use: first_use,
+                    background: None,
+                });
             }
             (Answer::Join { cause } | Answer::Miss { cause }, _) => cause,
             // What the index holds has an entry; were it not so, fetching is always right.
@@ -236,6 +272,7 @@ impl Shell {
                 object: Arc::clone(&held.object),
                 digest: held.digest,
                 is_first_use: false,
+                background: None,
             });
         }
         let bytes = held.object.segment_len(held.segment.index);
@@ -257,7 +294,9 @@ impl State {
     /// A held segment, without the core hearing of it.
     fn copy(&self, segment: SegmentId, object: Option<SharedObject>) -> Step {
         let digest = self.digests.get(&segment).copied();
-        object.map_or(Step::NotHeld, |object| Step::Held(Held { segment, object, digest, is_first_use: false }))
+        object.map_or(Step::NotHeld, |object| {
+            Step::Held(Held { segment, object, digest, is_first_use: false, background: None })
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shell, State,
+    SharedHead, Shell, State,
     flight::{Flight, Purpose},
     transfer::Transfer,
 };
@@ -48,7 +48,15 @@ impl Shell {
         let key = state.key_name(segment.key).and_then(|name| Key::parse(name).ok());
         let known = state.entries.get(&segment.key).map(|entry| Arc::clone(&entry.object));
         let sources = state.resolve(&order.sources);
-        let transfer = key.map(|key| Transfer { key, index: segment.index, known, sources, through_peers: false });
+        let transfer = key.map(|key| Transfer {
+            key,
+            index: segment.index,
+            known,
+            sources,
+            through_peers: false,
+            asked: SharedHead::default(),
+            is_whole: false,
+        });
         (transfer, flight)
     }
 }

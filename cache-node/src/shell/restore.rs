@@ -35,7 +35,7 @@ impl Shell {
         if object.segment_bytes != self.config.segment_bytes {
             return;
         }
-        let id = state.key_id(&object.key);
+        let (id, _) = state.settle(&object);
         let object: SharedObject = Arc::new(object);
         state.entries.insert(id, Entry { object: Arc::clone(&object), held_count: 0 });
         for SegmentRecord { index, bytes, digest, .. } in &restored.segments {

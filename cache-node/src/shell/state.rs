@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroUsize, sync::Arc};
 
+use http::HeaderMap;
 use lru::LruCache;
 use nearcast_datasets::{Interner, KeyId, Map, SegmentId, Timestamp};
 use nearcast_proto::message::Epoch;
@@ -17,7 +18,7 @@ use crate::{
     digest::Digest,
     error::{Error, Result},
     key::Key,
-    object::SharedObject,
+    object::{Object, SharedObject, VaryNames, selection, vary_names},
     peers::Peer,
 };
 
@@ -47,9 +48,19 @@ pub(crate) struct State {
     pub(super) commands: CommandLedger,
     /// Keys whose answers could not be kept lately, with the time until which that is taken for granted.
     bypass: LruCache<KeyId, Timestamp>,
+    /// Keys whose answers depend on request headers.
+    varying: LruCache<KeyId, Varying>,
     keys: Interner,
     keys_max: usize,
     sweep_hand: u32,
+}
+
+/// How a key's answers vary.
+#[derive(Debug)]
+struct Varying {
+    names: VaryNames,
+    /// The numbers of its variants, the latest last.
+    variants: Vec<KeyId>,
 }
 
 impl State {
@@ -67,6 +78,7 @@ impl State {
             ordered: Map::default(),
             commands: CommandLedger::default(),
             bypass: LruCache::new(BYPASS_MAX),
+            varying: LruCache::new(VARYING_MAX),
             keys: Interner::default(),
             keys_max: config.keys_max,
             sweep_hand: 0,
@@ -82,6 +94,53 @@ impl State {
             self.sweep();
         }
         KeyId(self.keys.insert(key.as_str()))
+    }
+
+    /// The number of what a request gets: of the key, or of the variant that its headers select.
+    pub(super) fn select(&mut self, key: &Key, asked: &HeaderMap) -> KeyId {
+        let base = self.key_id(key);
+        // Most nodes never see a key that varies: no look-up for them.
+        if self.varying.is_empty() {
+            return base;
+        }
+        let number = self.varying.get(&base).map(|varying| selection(&varying.names, asked));
+        number.map_or(base, |number| self.key_id(&key.variant(number)))
+    }
+
+    /// The number under which an object is kept. Learns from it how its key varies; returns with it what is not to be
+    /// kept any longer because of that.
+    pub(super) fn settle(&mut self, object: &Object) -> (KeyId, Vec<KeyId>) {
+        let id = self.key_id(&object.key);
+        if !object.key.is_variant() {
+            let gone = if self.varying.is_empty() { None } else { self.varying.pop(&id) };
+            return (id, gone.map(|varying| varying.variants).unwrap_or_default());
+        }
+        let base = self.key_id(&object.key.base());
+        let names = vary_names(&object.headers);
+        let mut gone = Vec::new();
+        match self.varying.get_mut(&base) {
+            Some(varying) if varying.names == names => {
+                if !varying.variants.contains(&id) {
+                    varying.variants.push(id);
+                    if varying.variants.len() > VARIANTS_MAX {
+                        gone.push(varying.variants.remove(0));
+                    }
+                }
+            }
+            _ => {
+                gone.push(base);
+                let former = self.varying.put(base, Varying { names, variants: vec![id] });
+                gone.extend(former.into_iter().flat_map(|varying| varying.variants).filter(|former| *former != id));
+            }
+        }
+        (id, gone)
+    }
+
+    /// The numbers of a key and of all its variants.
+    pub(super) fn all_variants(&mut self, key: &Key) -> Vec<KeyId> {
+        let base = self.key_id(key);
+        let variants = self.varying.get(&base).map(|varying| varying.variants.clone());
+        [base].into_iter().chain(variants.unwrap_or_default()).collect()
     }
 
     /// Remembers that answers for a key cannot be kept.
@@ -108,8 +167,11 @@ impl State {
     }
 
     /// The object behind a key, if anything of it is held.
-    pub(super) fn find_object(&self, key: &Key) -> Option<SharedObject> {
-        let id = KeyId(self.keys.find(key.as_str())?);
+    pub(super) fn find_object(&self, key: &Key, asked: &HeaderMap) -> Option<SharedObject> {
+        let mut id = KeyId(self.keys.find(key.as_str())?);
+        if let Some(varying) = self.varying.peek(&id) {
+            id = KeyId(self.keys.find(key.variant(selection(&varying.names, asked)).as_str())?);
+        }
         self.entries.get(&id).map(|entry| Arc::clone(&entry.object))
     }
 
@@ -141,7 +203,9 @@ impl State {
     /// Every held segment with its object, for the inventory.
     pub(crate) fn inventory(&self) -> impl Iterator<Item = (&SharedObject, u32)> {
         let held = self.core.index().iter();
-        held.filter_map(|(segment, _)| Some((&self.entries.get(&segment.key)?.object, segment.index)))
+        let objects = held.filter_map(|(segment, _)| Some((&self.entries.get(&segment.key)?.object, segment.index)));
+        // The predictor knows keys as clients name them.
+        objects.filter(|(object, _)| !object.key.is_variant())
     }
 
     /// Forgets names that nothing refers to. Looks at a bounded number of them, so that no request waits for long.
@@ -152,15 +216,21 @@ impl State {
             let id = KeyId(self.sweep_hand);
             let is_wanted = self.entries.contains_key(&id)
                 || self.ordered.contains_key(&id)
+                || self.varying.contains(&id)
                 || !self.routing.holders(id).is_empty()
                 || self.flights.keys().any(|segment| segment.key == id);
             if !is_wanted {
                 self.keys.remove(id.0);
                 self.bypass.pop(&id);
+                self.varying.pop(&id);
             }
         }
     }
 }
 
 const BYPASS_MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("65,536 is not zero");
+/// Varying keys remembered; the least recently used is forgotten, and its variants with it.
+const VARYING_MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("65,536 is not zero");
+/// Variants of a key that are kept.
+const VARIANTS_MAX: usize = 64;
 const SWEEP_COUNT: usize = 16;

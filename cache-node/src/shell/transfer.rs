@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header;
 use nearcast_datasets::SegmentId;
 
 use super::{
-    Ask, FetchError, Route, Shell, State,
-    answer::OriginAnswer,
+    Ask, FetchError, Route, SharedHead, Shell, State,
+    answer::{OriginAnswer, Question},
     flight::{Flight, FlightEnd, Purpose},
 };
 use crate::{
@@ -41,6 +42,10 @@ pub(super) struct Transfer {
     pub(super) sources: Vec<TransferSource>,
     /// Whether peers may fetch it from the origin for us.
     pub(super) through_peers: bool,
+    /// The headers of the request that it is for; none when it is for no request.
+    pub(super) asked: SharedHead,
+    /// Whether the whole object may as well come in one piece.
+    pub(super) is_whole: bool,
 }
 
 /// What a source gave.
@@ -53,11 +58,21 @@ pub(super) struct Pulled {
 impl Transfer {
     /// A transfer for a request.
     pub(super) fn demand(state: &State, ask: &Ask, segment: SegmentId, known: Option<SharedObject>) -> Self {
+        // Credentials go to the origin and to nobody else.
+        let is_for_all = !ask.asked.contains_key(header::AUTHORIZATION);
         let sources = match ask.route {
-            Route::Anywhere => state.route(&ask.key, segment, known.as_ref()),
-            Route::Copy | Route::HeldOnly | Route::OriginOnly => vec![TransferSource::Origin],
+            Route::Anywhere if is_for_all => state.route(&ask.key, segment, known.as_ref()),
+            Route::Anywhere | Route::Copy | Route::HeldOnly | Route::OriginOnly => vec![TransferSource::Origin],
         };
-        Self { key: ask.key.clone(), index: ask.index, known, sources, through_peers: true }
+        Self {
+            key: ask.key.clone(),
+            index: ask.index,
+            known,
+            sources,
+            through_peers: true,
+            asked: Arc::clone(&ask.asked),
+            is_whole: ask.is_whole,
+        }
     }
 
     /// A question to the origin whether a stale object is still good, and for `segment` of it when it is not.
@@ -68,7 +83,13 @@ impl Transfer {
             known: Some(stale),
             sources: vec![TransferSource::Origin],
             through_peers: false,
+            asked: Arc::clone(&ask.asked),
+            is_whole: ask.is_whole,
         }
+    }
+
+    fn question(&self) -> Question<'_> {
+        Question { key: &self.key, index: self.index, asked: &self.asked, is_whole: self.is_whole }
     }
 
     /// Carries the transfer out and ends `flight`.
@@ -89,19 +110,28 @@ impl Transfer {
         let shell = Arc::clone(&flight.shell);
         let Some(stale) = &self.known else { return };
         let segment = SegmentId { index: self.index, ..flight.segment };
-        let asked = shell.ask_origin(&self.key, self.index, Condition::IfChanged(stale)).await;
-        let end = match asked {
-            Ok(OriginAnswer::NotModified(headers)) => shell.land_validation(segment.key, stale, &headers),
-            Ok(OriginAnswer::Segment(object, payload)) => {
-                shell.land_changed(segment, Pulled { object, payload, from: FetchedFrom::Origin });
-                FlightEnd::LookAgain
-            }
-            Ok(OriginAnswer::Whole(object, body)) => shell.land_changed_whole(segment, object, body).await,
-            Ok(OriginAnswer::Changed) => shell.land_gone(segment.key, FlightEnd::LookAgain),
-            Ok(OriginAnswer::Answered(answered)) => shell.land_gone(segment.key, FlightEnd::Answered(answered)),
-            Ok(OriginAnswer::Uncacheable) => shell.land_uncacheable(segment.key),
-            Err(error) => FlightEnd::Failed(error.into()),
-        };
+        let answer = shell.ask_origin(&self.question(), Condition::IfChanged(stale)).await;
+        let now = clock::now();
+        let end =
+            match answer {
+                Ok(OriginAnswer::NotModified(headers)) => shell.land_validation(segment.key, stale, &headers),
+                Ok(OriginAnswer::Segment(object, payload)) => {
+                    shell.land_changed(segment, Pulled { object, payload, from: FetchedFrom::Origin });
+                    FlightEnd::LookAgain
+                }
+                Ok(OriginAnswer::Whole(object, body)) => shell.land_changed_whole(segment, object, body).await,
+                Ok(OriginAnswer::Changed) => shell.land_gone(segment.key, FlightEnd::LookAgain),
+                // An error says nothing about the object, which may be served for a while yet.
+                Ok(OriginAnswer::Answered(answered)) if answered.status.is_server_error() => {
+                    if now < stale.if_error_until { FlightEnd::Stale } else { FlightEnd::Answered(answered) }
+                }
+                Ok(OriginAnswer::Answered(answered)) => shell.land_gone(segment.key, FlightEnd::Answered(answered)),
+                Ok(OriginAnswer::Uncacheable(passed)) => shell.land_uncacheable(segment.key, passed),
+                Err(error) => {
+                    let may_be_stale = now < stale.if_unreachable_until.max(stale.if_error_until);
+                    if may_be_stale { FlightEnd::Stale } else { FlightEnd::Failed(error.into()) }
+                }
+            };
         let mut state = shell.state();
         flight.end(&mut state, end);
     }
@@ -137,10 +167,14 @@ impl Transfer {
             index: self.index,
             segment_bytes: shell.config.segment_bytes,
             only_if_held: !self.through_peers,
+            asked: &self.asked,
         };
         let answer = shell.peers.pull(peer, ask).await?;
         let now = clock::now();
         let contradicts = |known: &SharedObject| known.version != answer.object.version && known.is_fresh(now);
+        if !answer.object.suits(&self.asked) {
+            return Err(PeerError::Absent);
+        }
         if !answer.object.is_fresh(now) || self.known.as_ref().is_some_and(contradicts) {
             return Err(PeerError::Absent);
         }
@@ -151,12 +185,13 @@ impl Transfer {
     /// Fetches from the origin and ends the flight, or hands it back with the error.
     async fn pull_from_origin(&self, shell: &Arc<Shell>, flight: Flight) -> Result<(), (Flight, OriginError)> {
         let condition = self.known.as_deref().map_or(Condition::Always, Condition::IfSame);
-        let mut asked = shell.ask_origin(&self.key, self.index, condition).await;
-        if matches!(asked, Ok(OriginAnswer::Changed | OriginAnswer::NotModified(_))) {
+        let question = self.question();
+        let mut answer = shell.ask_origin(&question, condition).await;
+        if matches!(answer, Ok(OriginAnswer::Changed | OriginAnswer::NotModified(_))) {
             shell.land_gone(flight.segment.key, FlightEnd::LookAgain);
-            asked = shell.ask_origin(&self.key, self.index, Condition::Always).await;
+            answer = shell.ask_origin(&question, Condition::Always).await;
         }
-        match asked {
+        match answer {
             Ok(OriginAnswer::Segment(object, payload)) => {
                 shell.land(flight, Pulled { object, payload, from: FetchedFrom::Origin });
             }
@@ -165,9 +200,9 @@ impl Transfer {
                 // Requests that wait for a failed prefetch get this answer too: it is the origin's.
                 flight.end_without_segment(FlightEnd::Answered(answered));
             }
-            Ok(OriginAnswer::Uncacheable) => {
-                shell.land_uncacheable(flight.segment.key);
-                flight.end_without_segment(FlightEnd::Uncacheable);
+            Ok(OriginAnswer::Uncacheable(passed)) => {
+                let end = shell.land_uncacheable(flight.segment.key, passed);
+                flight.end_without_segment(end);
             }
             Ok(OriginAnswer::Changed | OriginAnswer::NotModified(_)) => {
                 return Err((flight, OriginError::Unusable("a conditional answer to an unconditional request")));
@@ -182,8 +217,9 @@ impl Shell {
     /// Lands every segment of an object whose origin ignores ranges, as its bytes arrive. Requests for any of them
     /// wait for this one transfer.
     async fn land_whole(self: &Arc<Self>, flight: Flight, object: Object, mut body: OriginBody) {
-        let wanted = flight.segment;
-        let mut flights = self.register_rest(flight, &object);
+        let id = self.settle(&mut self.state(), &object);
+        let wanted = SegmentId { key: id, ..flight.segment };
+        let mut flights = if id == flight.segment.key { self.register_rest(flight, &object) } else { vec![flight] };
         let mut rest = Bytes::new();
         for index in 0..object.segment_count() {
             let expected = object.segment_len(index);
@@ -196,7 +232,7 @@ impl Shell {
             let pulled = Pulled { object: object.clone(), payload: Payload::new(bytes), from: FetchedFrom::Origin };
             match flights.iter().position(|flight| flight.segment.index == index) {
                 Some(position) => self.land(flights.swap_remove(position), pulled),
-                None => self.keep(SegmentId { index, ..wanted }, pulled),
+                None => drop(self.keep(SegmentId { index, ..wanted }, pulled)),
             }
         }
         // The wanted segment lay beyond the end: let those who wait look again, now that the size is known.

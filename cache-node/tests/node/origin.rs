@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::{Request, Response, StatusCode, body::Frame, body::Incoming, header, service::service_fn};
+use hyper::{HeaderMap, Request, Response, StatusCode, body::Frame, body::Incoming, header, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 
@@ -29,6 +29,10 @@ pub(crate) struct Behaviour {
     pub(crate) status: StatusCode,
     /// Sends only half of what it announced.
     pub(crate) breaks_off: bool,
+    /// Further headers of every answer.
+    pub(crate) headers: &'static [(&'static str, &'static str)],
+    /// The request header that the content depends on.
+    pub(crate) varies_by: Option<&'static str>,
 }
 
 impl Default for Behaviour {
@@ -41,6 +45,8 @@ impl Default for Behaviour {
             version: 1,
             status: StatusCode::OK,
             breaks_off: false,
+            headers: &[],
+            varies_by: None,
         }
     }
 }
@@ -52,6 +58,7 @@ pub(crate) struct Seen {
     pub(crate) target: String,
     pub(crate) range: Option<String>,
     pub(crate) if_none_match: Option<String>,
+    pub(crate) headers: HeaderMap,
 }
 
 #[derive(Debug)]
@@ -159,6 +166,7 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
         target: target.clone(),
         range: text(header::RANGE),
         if_none_match: text(header::IF_NONE_MATCH),
+        headers: request.headers().clone(),
     };
     shared.seen.lock().expect("no panic").push(seen.clone());
     if shared.is_gated.load(Ordering::SeqCst) {
@@ -166,12 +174,19 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
         permit.expect("the test opens the gate").expect("it is never closed").forget();
     }
     let behaviour = shared.behaviour.lock().expect("no panic").clone();
-    let tag = format!("\"v{}\"", behaviour.version);
-    let whole = content(&target, &behaviour);
+    let asked = behaviour.varies_by.and_then(|name| request.headers().get(name)?.to_str().ok()).unwrap_or_default();
+    let tag = format!("\"v{}{asked}\"", behaviour.version);
+    let whole = content(&format!("{target}{asked}"), &behaviour);
     let mut response = Response::builder()
         .header(header::CACHE_CONTROL, behaviour.cache_control)
         .header(header::ETAG, &tag)
         .header(header::CONTENT_TYPE, "application/x-test");
+    for (name, value) in behaviour.headers {
+        response = response.header(*name, *value);
+    }
+    if behaviour.honours_ranges {
+        response = response.header(header::ACCEPT_RANGES, "bytes");
+    }
     if behaviour.status != StatusCode::OK {
         return response.status(behaviour.status).body(full("no such thing".into())).expect("valid");
     }
