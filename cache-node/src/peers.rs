@@ -191,7 +191,7 @@ mod tests {
         let key = Key::parse("/a").unwrap();
         let object = Object::new(ObjectParts {
             key: key.clone(),
-            status: http::StatusCode::OK,
+            status: StatusCode::OK,
             size_bytes: 15,
             segment_bytes: 10,
             headers: HeaderMap::new(),

@@ -41,8 +41,8 @@ impl CacheDirectives {
     /// `argument` is `Some(None)` when there is one that is no number of seconds.
     fn add(&mut self, name: &str, argument: Option<Option<Duration>>) {
         match name {
-            "max-age" => _ = self.max_age.get_or_insert(argument.flatten()),
-            "s-maxage" => _ = self.s_maxage.get_or_insert(argument.flatten()),
+            "max-age" => _ = self.max_age.get_or_insert_with(|| argument.flatten()),
+            "s-maxage" => _ = self.s_maxage.get_or_insert_with(|| argument.flatten()),
             "stale-while-revalidate" => self.stale_while_revalidate = argument.flatten(),
             "stale-if-error" => self.stale_if_error = argument.flatten(),
             "no-store" => self.no_store = true,

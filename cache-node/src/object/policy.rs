@@ -47,9 +47,10 @@ pub(crate) fn assess(reply: Reply<'_>, now: Timestamp) -> Option<Freshness> {
         None => (plain, false),
     };
     let is_understood = UNDERSTOOD.contains(&status.as_u16());
-    let forbids = directives.no_store && !(directives.must_understand && is_understood)
+    // Who knows the status need not heed a `no-store` that stands beside `must-understand` (RFC 9111, section 5.2.2.3).
+    let forbids_storing = if directives.must_understand { !is_understood } else { directives.no_store };
+    let forbids = forbids_storing
         || directives.private
-        || directives.must_understand && !is_understood
         || status == StatusCode::PARTIAL_CONTENT && headers.get(header::CONTENT_RANGE).is_none()
         || status == StatusCode::NOT_MODIFIED
         || headers.contains_key(header::SET_COOKIE)
@@ -136,7 +137,7 @@ fn age_of(headers: &HeaderMap, now: Timestamp) -> Duration {
         let first = text.split(',').next().unwrap_or_default().trim();
         let digits = first.bytes().all(|byte| byte.is_ascii_digit()) && !first.is_empty();
         // Too many digits are an age too.
-        if digits { Duration::from_secs(first.parse().unwrap_or(u64::from(u32::MAX))) } else { Duration::ZERO }
+        if digits { Duration::from_secs(first.parse().unwrap_or(AGE_MAX_SECONDS)) } else { Duration::ZERO }
     });
     since_sent.max(stated.unwrap_or_default())
 }
@@ -205,6 +206,8 @@ const UNDERSTOOD: [u16; 23] =
     [200, 203, 204, 206, 300, 301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 410, 414, 421, 451, 500, 501, 502, 503];
 /// Statuses that may be kept without a stated lifetime (RFC 9110, section 15.1).
 const HEURISTIC: [u16; 12] = [200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501];
+/// An age of more digits than can be read.
+const AGE_MAX_SECONDS: u64 = u32::MAX as u64;
 /// The longest lifetime that is guessed.
 const HEURISTIC_MAX: Duration = Duration::from_secs(86_400);
 /// How long a response that states its lifetime may outlast it while the origin cannot be reached.
