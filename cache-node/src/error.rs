@@ -35,6 +35,14 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The file with the admin token cannot be used.
+    #[error("cannot use the admin token in {path}: {problem}")]
+    AdminToken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Another node runs on the same data folder.
     #[error("the data folder {path} is in use by another node; give each node its own `data_dir`")]
     DataDirTaken {

@@ -95,7 +95,7 @@ impl Key {
 
     /// The variant of this key by that number.
     pub(crate) fn variant(&self, number: u64) -> Self {
-        Self(Arc::from(format!("{}{VARIANT_MARK}{number:016x}", self.base_str())))
+        Self(Arc::from(format!("{}{VARIANT_MARK}{number:016x}", self.name())))
     }
 
     /// Whether it is a variant's.
@@ -105,16 +105,17 @@ impl Key {
 
     /// The key that clients name.
     pub(crate) fn base(&self) -> Self {
-        if self.is_variant() { Self(Arc::from(self.base_str())) } else { self.clone() }
+        if self.is_variant() { Self(Arc::from(self.name())) } else { self.clone() }
     }
 
-    fn base_str(&self) -> &str {
+    /// What clients name: the text of the key or of a variant's base.
+    pub(crate) fn name(&self) -> &str {
         self.0.split(VARIANT_MARK).next().unwrap_or_default()
     }
 
     /// The request target that names this key, percent-encoded.
     pub(crate) fn to_target(&self) -> String {
-        let base = self.base_str();
+        let base = self.name();
         match base.split_once('?') {
             Some((path, query)) => format!("{}?{}", utf8_percent_encode(path, PATH), utf8_percent_encode(query, QUERY)),
             None => utf8_percent_encode(base, PATH).to_string(),
@@ -137,7 +138,7 @@ const VARIANT_MARK: char = '\u{1}';
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.base_str())
+        f.write_str(self.name())
     }
 }
 

@@ -50,6 +50,7 @@ mod metrics;
 mod object;
 mod origin;
 mod peers;
+mod purge;
 mod record;
 mod server;
 mod shell;

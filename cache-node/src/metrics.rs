@@ -46,6 +46,8 @@ pub(crate) struct Metrics {
     pub(crate) commands: Counter,
     pub(crate) commands_rejected: Counter,
     pub(crate) bad_requests: Counter,
+    pub(crate) purges: Counter,
+    pub(crate) purged_objects: Counter,
     pub(crate) connections: Gauge,
     pub(crate) connections_full: Counter,
     pub(crate) log_dropped: Counter,
@@ -71,6 +73,8 @@ impl Default for Metrics {
             commands: Counter::default(),
             commands_rejected: Counter::default(),
             bad_requests: Counter::default(),
+            purges: Counter::default(),
+            purged_objects: Counter::default(),
             connections: Gauge::default(),
             connections_full: Counter::default(),
             log_dropped: Counter::default(),
@@ -114,7 +118,7 @@ impl Metrics {
         }
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 16] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 18] {
         [
             ("sent_bytes", "Payload bytes sent to clients", &self.sent_bytes),
             ("origin_bytes", "Payload bytes fetched from the origin, directly or through a peer", &self.origin_bytes),
@@ -128,6 +132,8 @@ impl Metrics {
             ("commands", "Commands received", &self.commands),
             ("commands_rejected", "Commands refused on receipt", &self.commands_rejected),
             ("bad_requests", "Requests refused as malformed", &self.bad_requests),
+            ("purges", "Purges carried out", &self.purges),
+            ("purged_objects", "Objects that purges dropped or made stale", &self.purged_objects),
             ("connections_full", "Times that the bound on connections was reached", &self.connections_full),
             ("log_dropped", "Log rows dropped because the queue was full", &self.log_dropped),
             ("log_failed", "Log rows lost because a file could not be written", &self.log_failed),

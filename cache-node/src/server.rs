@@ -13,7 +13,7 @@ use url::Url;
 use crate::{
     config::NodeConfig,
     error::{Error, Result},
-    front::{Front, Pseudonyms},
+    front::{AdminToken, Front, Pseudonyms},
     link::{self, Uplink},
     log::RequestLog,
     shell::Shell,
@@ -38,13 +38,15 @@ pub async fn run(listener: TcpListener, config: NodeConfig, shutdown: impl Futur
     let log = start_log(&config, &shell)?;
     let secret = config.data_dir.join("client.key");
     let pseudonyms = Pseudonyms::open(&secret).map_err(|source| Error::DataDir { path: secret, source })?;
+    let token_file = config.front.admin_token_file.as_deref();
+    let admin_token = token_file.map(AdminToken::read).transpose()?;
     let stop = CancellationToken::new();
     let background = TaskTracker::new();
     background.spawn(Arc::clone(&shell).run_prefetches(stop.clone()));
     if let Some(reports) = reports {
         background.spawn(link::run(Arc::clone(&shell), url.clone(), reports, stop.clone()));
     }
-    let front = Arc::new(Front { shell: Arc::clone(&shell), log, pseudonyms, stop: stop.clone() });
+    let front = Arc::new(Front { shell: Arc::clone(&shell), log, pseudonyms, admin_token, stop: stop.clone() });
     let serving = tokio::spawn({
         let front = Arc::clone(&front);
         async move { front.serve(listener).await }

@@ -19,5 +19,7 @@ mod http;
 mod log;
 #[path = "node/process.rs"]
 mod process;
+#[path = "node/purge.rs"]
+mod purge;
 #[path = "node/restart.rs"]
 mod restart;

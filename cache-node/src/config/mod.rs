@@ -90,6 +90,7 @@ impl NodeConfig {
         let base = path.parent().unwrap_or_else(|| Path::new(""));
         raw.data_dir = base.join(raw.data_dir);
         raw.log.dir = raw.log.dir.map(|dir| base.join(dir));
+        raw.front.admin_token_file = raw.front.admin_token_file.map(|file| base.join(file));
         if let Some(topology) = raw.emulation.topology.as_mut().filter(|topology| *topology != "default") {
             *topology = base.join(&*topology).display().to_string();
         }
@@ -202,6 +203,7 @@ mod tests {
         let mut spelt_out = NodeConfig::parse(&lines.join("\n"), Path::new("node.example.toml")).unwrap();
         // What the example sets only to show its form.
         spelt_out.advertise_url = None;
+        spelt_out.front.admin_token_file = None;
         spelt_out.store.disk_bytes = plain.store.disk_bytes;
         spelt_out.emulation = EmulationConfig::default();
         assert_eq!(format!("{plain:#?}"), format!("{spelt_out:#?}"));

@@ -1,8 +1,9 @@
 //! The node's own endpoints, below `/_nearcast/`.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use url::form_urlencoded;
@@ -10,10 +11,12 @@ use url::form_urlencoded;
 use super::{Front, body::ResponseBody, respond::text};
 use crate::{
     clock,
+    error::{Error, Result},
     key::Key,
     object::SharedObject,
     peers::{self, SEGMENT_PATH},
-    shell::{Ask, Delivery, Obtained, Route},
+    purge::PurgeOrder,
+    shell::{Ask, Delivery, Obtained, PurgeError, Route},
     status::{self, NodeStatus},
     store::Payload,
 };
@@ -29,16 +32,78 @@ pub(super) async fn handle(front: &Arc<Front>, request: Request<Incoming>) -> Re
         (&Method::GET | &Method::HEAD, "/_nearcast/readyz") => ready(front),
         (&Method::GET, "/_nearcast/metrics") => metrics(front),
         (&Method::GET, "/_nearcast/status") => json(&NodeStatus::of(&front.shell)),
+        (&Method::POST, "/_nearcast/clear" | "/_nearcast/purge") if !may_change(front, request.headers()) => {
+            let mut refusal = text(StatusCode::UNAUTHORIZED, "this needs the node's admin token");
+            refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            refusal
+        }
         (&Method::POST, "/_nearcast/clear") => {
             front.shell.clear().await;
             text(StatusCode::OK, "cleared")
         }
+        (&Method::POST, "/_nearcast/purge") => purge(front, request.into_body()).await,
         (&Method::GET, SEGMENT_PATH) => segment(front, &request).await,
         (_, "/_nearcast/livez" | "/_nearcast/readyz" | "/_nearcast/metrics" | "/_nearcast/status" | SEGMENT_PATH) => {
             not_allowed("GET")
         }
-        (_, "/_nearcast/clear") => not_allowed("POST"),
+        (_, "/_nearcast/clear" | "/_nearcast/purge") => not_allowed("POST"),
         _ => text(StatusCode::NOT_FOUND, format!("there is no {path}")),
+    }
+}
+
+/// The word that whoever changes the node's state must know. Only its hash is held.
+#[derive(Debug)]
+pub(crate) struct AdminToken(blake3::Hash);
+
+impl AdminToken {
+    /// Reads it from a file, without blanks around it.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is empty.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let failed = |problem: String| Error::AdminToken { path: path.to_path_buf(), problem };
+        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        match text.trim() {
+            "" => Err(failed("the file is empty; put a long random word into it".to_owned())),
+            token => Ok(Self(blake3::hash(token.as_bytes()))),
+        }
+    }
+
+    fn is_in(&self, headers: &HeaderMap) -> bool {
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        // Hashes compare in constant time.
+        given.is_some_and(|given| blake3::hash(given) == self.0)
+    }
+}
+
+fn may_change(front: &Front, headers: &HeaderMap) -> bool {
+    front.admin_token.as_ref().is_none_or(|token| token.is_in(headers))
+}
+
+/// Carries out the purge that the body orders, as JSON.
+async fn purge(front: &Front, body: Incoming) -> Response<ResponseBody> {
+    let bad = |problem: String| {
+        front.shell.metrics.bad_requests.inc();
+        text(StatusCode::BAD_REQUEST, problem)
+    };
+    let body = match Limited::new(body, PURGE_BYTES_MAX).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return bad(format!("the order cannot be read, or is above {PURGE_BYTES_MAX} bytes: {error}")),
+    };
+    let order: PurgeOrder = match serde_json::from_slice(&body) {
+        Ok(order) => order,
+        Err(error) => {
+            return bad(format!("no order such as {{\"keys\": [\"/a\"], \"prefixes\": [], \"tags\": []}}: {error}"));
+        }
+    };
+    match front.shell.purge(order).await {
+        Ok(objects) => typed(
+            serde_json::json!({ "schema": "nearcast.purge/1", "objects": objects }).to_string(),
+            "application/json",
+        ),
+        Err(PurgeError::Order(error)) => bad(error.to_string()),
+        Err(error @ PurgeError::TooMany) => text(StatusCode::TOO_MANY_REQUESTS, error.to_string()),
+        Err(error @ PurgeError::Log { .. }) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }
 
@@ -133,3 +198,6 @@ fn wanted(front: &Front, query: &str) -> Option<(Key, u32)> {
     let is_same_cut = segment_bytes == Some(front.shell.config.segment_bytes);
     is_same_cut.then_some((key?, index?))
 }
+
+/// Bytes of a purge's order.
+const PURGE_BYTES_MAX: usize = 4 << 20;

@@ -30,7 +30,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::body::ResponseBody;
-pub(crate) use self::client::Pseudonyms;
+pub(crate) use self::{admin::AdminToken, client::Pseudonyms};
 use crate::{config::FrontConfig, log::RequestLog, shell::Shell};
 
 /// What every request needs.
@@ -39,6 +39,8 @@ pub(crate) struct Front {
     pub(crate) shell: Arc<Shell>,
     pub(crate) log: Option<RequestLog>,
     pub(crate) pseudonyms: Pseudonyms,
+    /// What whoever changes the node's state must know.
+    pub(crate) admin_token: Option<AdminToken>,
     pub(crate) stop: CancellationToken,
 }
 

@@ -186,6 +186,19 @@ impl Object {
         self.headers.get(header::LAST_MODIFIED)
     }
 
+    /// The same state, stale from `at` on. How much longer it may be served while the origin is asked, or in trouble,
+    /// counts from then.
+    pub(crate) fn staled(&self, at: Timestamp) -> Self {
+        let early = self.fresh_until.since(at);
+        Self {
+            fresh_until: self.fresh_until.before(early),
+            while_revalidate_until: self.while_revalidate_until.before(early),
+            if_error_until: self.if_error_until.before(early),
+            if_unreachable_until: self.if_unreachable_until.before(early),
+            ..self.clone()
+        }
+    }
+
     /// Whether it is what a request with these headers gets.
     pub(crate) fn suits(&self, asked: &HeaderMap) -> bool {
         !self.key.is_variant() || self.key == self.key.base().variant(selection(&vary_names(&self.headers), asked))

@@ -17,6 +17,7 @@ use crate::{
     core::{Answer, Fetched, FetchedFrom, Landed},
     key::Key,
     object::{Object, SharedObject},
+    purge::PurgeEffect,
     record::ChangeKind,
 };
 
@@ -70,6 +71,10 @@ impl Shell {
         self.count_fetched(&pulled);
         let now = clock::now();
         let mut state = self.state();
+        if state.purged(&pulled.object, pulled.asked_at).is_some() {
+            // Purged while it was on its way: those that wait ask again.
+            return;
+        }
         let bytes = pulled.payload.bytes.len() as u64;
         let segment = SegmentId { key: self.settle(&mut state, &pulled.object), ..segment };
         self.install(&mut state, now, segment.key, &Arc::new(pulled.object.clone()));
@@ -83,12 +88,18 @@ impl Shell {
     }
 
     /// The origin confirmed a stale object.
-    pub(super) fn land_validation(&self, id: KeyId, stale: &SharedObject, headers: &HeaderMap) -> FlightEnd {
+    pub(super) fn land_validation(
+        &self,
+        id: KeyId,
+        stale: &SharedObject,
+        headers: &HeaderMap,
+        asked_at: Timestamp,
+    ) -> FlightEnd {
         self.metrics.validations.inc();
         let Some(refreshed) = refresh(stale, headers) else { return self.land_uncacheable(id, None) };
         let mut state = self.state();
         let is_same = state.entries.get(&id).is_some_and(|entry| entry.object.version == refreshed.version);
-        if is_same {
+        if is_same && state.purged(&refreshed, asked_at).is_none() {
             self.install(&mut state, clock::now(), id, &Arc::new(refreshed));
         }
         FlightEnd::LookAgain
@@ -119,7 +130,17 @@ impl Shell {
         pulled: Pulled,
         tell: impl FnOnce(&mut State, Fetched) -> Landed,
     ) -> (SharedObject, Landed) {
-        let Pulled { object, payload, from } = pulled;
+        let Pulled { mut object, payload, from, asked_at } = pulled;
+        match state.purged(&object, asked_at) {
+            None => {}
+            Some(PurgeEffect::Stale(at)) => object = object.staled(at),
+            Some(PurgeEffect::Gone) => {
+                let bytes = payload.bytes.len() as u64;
+                let landed = tell(state, Fetched { bytes, from, is_cacheable: false });
+                self.drain_events(state);
+                return (Arc::new(object), landed);
+            }
+        }
         let object = self.install(state, now, segment.key, &Arc::new(object));
         let fetched = Fetched { bytes: payload.bytes.len() as u64, from, is_cacheable: true };
         state.digests.insert(segment, payload.digest);

@@ -14,6 +14,7 @@
 //! | `commands` | the predictor's commands and map |
 //! | `events` | what the core reports: journal, store, uplink |
 //! | `prefetch` | starting what the core releases |
+//! | `purge` | what must not be served any longer |
 //! | `restore` | what a former run held |
 
 mod answer;
@@ -23,6 +24,7 @@ mod flight;
 mod landing;
 mod obtain;
 mod prefetch;
+mod purge;
 mod restore;
 mod state;
 mod transfer;
@@ -30,29 +32,31 @@ mod transfer;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::HeaderMap;
-use thiserror::Error;
+use nearcast_datasets::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::{
     answer::Answered,
     obtain::{Ask, Delivery, Obtained, Route},
+    purge::PurgeError,
     state::State,
 };
 use crate::{
     config::NodeConfig,
-    error::Result,
+    error::{Error, Result},
     key::Key,
     link::Uplink,
     metrics::Metrics,
     object::SharedObject,
     origin::{Origin, OriginError},
     peers::Peers,
+    purge::PurgeLog,
     store::{Journal, Store},
 };
 
 /// Why a segment could not be had.
-#[derive(Clone, Debug, Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum FetchError {
     /// The transfer's task ended without a result.
@@ -80,6 +84,7 @@ pub(crate) struct Shell {
     /// Transfers and other work that must end before the node does.
     pub(crate) tasks: TaskTracker,
     journal: Journal,
+    purges: PurgeLog,
     peers: Peers,
     prefetch_wake: Notify,
     state: Mutex<State>,
@@ -94,6 +99,10 @@ impl Shell {
         let store = Store::open(&config.data_dir.join("payloads"), &config.store).await?;
         let (journal, restored) =
             Journal::open(&config.data_dir.join("index.journal"), config.store.journal_queue_max)?;
+        let oldest = restored.objects.iter().map(|object| object.record.received_at_us).min().unwrap_or(i64::MAX);
+        let purges_path = config.data_dir.join("purges.jsonl");
+        let (purges, logged) = PurgeLog::open(&purges_path, Timestamp::from_micros(oldest))
+            .map_err(|source| Error::DataDir { path: purges_path.clone(), source })?;
         let shell = Arc::new(Self {
             origin: Origin::new(&config.origin, config.emulation.origin)?,
             peers: Peers::new(&config.peers),
@@ -103,10 +112,17 @@ impl Shell {
             prefetch_wake: Notify::new(),
             store,
             journal,
+            purges,
             uplink,
             config,
         });
-        shell.restore(&restored);
+        if logged.is_damaged {
+            // What was purged is not known, so nothing of before may be served.
+            tracing::warn!(path = %purges_path.display(), "the log of purges is damaged: the node starts empty");
+            shell.clear().await;
+        } else {
+            shell.restore(&restored, logged.purges);
+        }
         Ok(shell)
     }
 

@@ -9,14 +9,16 @@ use crate::{
     clock,
     digest::Digest,
     object::{Object, SharedObject},
+    purge::{Purge, PurgeEffect},
     record::SegmentRecord,
     store::{Restored, RestoredObject},
 };
 
 impl Shell {
     /// Holds again what the journal says was held. Payloads are not read: one that is gone is noticed on its first use.
-    pub(super) fn restore(&self, restored: &Restored) {
+    pub(super) fn restore(&self, restored: &Restored, purges: Vec<Purge>) {
         let mut state = self.state();
+        state.purges = purges.into_iter().map(Arc::new).collect();
         for object in &restored.objects {
             self.restore_object(&mut state, object);
             self.drain_events(&mut state);
@@ -31,7 +33,12 @@ impl Shell {
     }
 
     fn restore_object(&self, state: &mut State, restored: &RestoredObject) {
-        let Some(object) = Object::from_record(&restored.record) else { return };
+        let Some(mut object) = Object::from_record(&restored.record) else { return };
+        match state.purged(&object, object.received_at) {
+            None => {}
+            Some(PurgeEffect::Gone) => return,
+            Some(PurgeEffect::Stale(at)) => object = object.staled(at),
+        }
         if object.segment_bytes != self.config.segment_bytes {
             return;
         }

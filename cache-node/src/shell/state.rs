@@ -1,6 +1,6 @@
 //! What the shell's mutex guards: the core, and what turns its numbers into names, objects and digests.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc};
 
 use http::HeaderMap;
 use lru::LruCache;
@@ -20,6 +20,7 @@ use crate::{
     key::Key,
     object::{Object, SharedObject, VaryNames, selection, vary_names},
     peers::Peer,
+    purge::Purge,
 };
 
 /// An object of which something is held or has just landed.
@@ -46,6 +47,8 @@ pub(crate) struct State {
     pub(super) ordered: Map<KeyId, u32>,
     /// Commands some of whose segments are still open.
     pub(super) commands: CommandLedger,
+    /// The latest purges, in the order in which they were given.
+    pub(super) purges: VecDeque<Arc<Purge>>,
     /// Keys whose answers could not be kept lately, with the time until which that is taken for granted.
     bypass: LruCache<KeyId, Timestamp>,
     /// Keys whose answers depend on request headers.
@@ -77,6 +80,7 @@ impl State {
             flights: Map::default(),
             ordered: Map::default(),
             commands: CommandLedger::default(),
+            purges: VecDeque::new(),
             bypass: LruCache::new(BYPASS_MAX),
             varying: LruCache::new(VARYING_MAX),
             keys: Interner::default(),
@@ -198,6 +202,11 @@ impl State {
     /// Distinct keys whose names are remembered.
     pub(crate) fn key_count(&self) -> usize {
         self.keys.len()
+    }
+
+    /// Keys are numbered below this.
+    pub(super) fn key_bound(&self) -> u32 {
+        u32::try_from(self.keys.bound()).unwrap_or(u32::MAX)
     }
 
     /// Every held segment with its object, for the inventory.

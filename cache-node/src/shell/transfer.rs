@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header;
-use nearcast_datasets::SegmentId;
+use nearcast_datasets::{SegmentId, Timestamp};
 
 use super::{
     Ask, FetchError, Route, SharedHead, Shell, State,
@@ -53,6 +53,8 @@ pub(super) struct Pulled {
     pub(super) object: Object,
     pub(super) payload: Payload,
     pub(super) from: FetchedFrom,
+    /// When its source was asked.
+    pub(super) asked_at: Timestamp,
 }
 
 impl Transfer {
@@ -110,16 +112,19 @@ impl Transfer {
         let shell = Arc::clone(&flight.shell);
         let Some(stale) = &self.known else { return };
         let segment = SegmentId { index: self.index, ..flight.segment };
+        let asked_at = clock::now();
         let answer = shell.ask_origin(&self.question(), Condition::IfChanged(stale)).await;
         let now = clock::now();
         let end =
             match answer {
-                Ok(OriginAnswer::NotModified(headers)) => shell.land_validation(segment.key, stale, &headers),
+                Ok(OriginAnswer::NotModified(headers)) => shell.land_validation(segment.key, stale, &headers, asked_at),
                 Ok(OriginAnswer::Segment(object, payload)) => {
-                    shell.land_changed(segment, Pulled { object, payload, from: FetchedFrom::Origin });
+                    shell.land_changed(segment, Pulled { object, payload, from: FetchedFrom::Origin, asked_at });
                     FlightEnd::LookAgain
                 }
-                Ok(OriginAnswer::Whole(object, body)) => shell.land_changed_whole(segment, object, body).await,
+                Ok(OriginAnswer::Whole(object, body)) => {
+                    shell.land_changed_whole(segment, object, body, asked_at).await
+                }
                 Ok(OriginAnswer::Changed) => shell.land_gone(segment.key, FlightEnd::LookAgain),
                 // An error says nothing about the object, which may be served for a while yet.
                 Ok(OriginAnswer::Answered(answered)) if answered.status.is_server_error() => {
@@ -169,7 +174,11 @@ impl Transfer {
             only_if_held: !self.through_peers,
             asked: &self.asked,
         };
+        let asked_at = clock::now();
         let answer = shell.peers.pull(peer, ask).await?;
+        if shell.state().purged(&answer.object, asked_at).is_some() {
+            return Err(PeerError::Absent);
+        }
         let now = clock::now();
         let contradicts = |known: &SharedObject| known.version != answer.object.version && known.is_fresh(now);
         if !answer.object.suits(&self.asked) {
@@ -179,13 +188,13 @@ impl Transfer {
             return Err(PeerError::Absent);
         }
         let from = if answer.was_held { FetchedFrom::Peer } else { FetchedFrom::Origin };
-        Ok(Pulled { object: answer.object, payload: answer.payload, from })
+        Ok(Pulled { object: answer.object, payload: answer.payload, from, asked_at })
     }
 
     /// Fetches from the origin and ends the flight, or hands it back with the error.
     async fn pull_from_origin(&self, shell: &Arc<Shell>, flight: Flight) -> Result<(), (Flight, OriginError)> {
         let condition = self.known.as_deref().map_or(Condition::Always, Condition::IfSame);
-        let question = self.question();
+        let (question, asked_at) = (self.question(), clock::now());
         let mut answer = shell.ask_origin(&question, condition).await;
         if matches!(answer, Ok(OriginAnswer::Changed | OriginAnswer::NotModified(_))) {
             shell.land_gone(flight.segment.key, FlightEnd::LookAgain);
@@ -193,9 +202,9 @@ impl Transfer {
         }
         match answer {
             Ok(OriginAnswer::Segment(object, payload)) => {
-                shell.land(flight, Pulled { object, payload, from: FetchedFrom::Origin });
+                shell.land(flight, Pulled { object, payload, from: FetchedFrom::Origin, asked_at });
             }
-            Ok(OriginAnswer::Whole(object, body)) => shell.land_whole(flight, object, body).await,
+            Ok(OriginAnswer::Whole(object, body)) => shell.land_whole(flight, object, body, asked_at).await,
             Ok(OriginAnswer::Answered(answered)) => {
                 // Requests that wait for a failed prefetch get this answer too: it is the origin's.
                 flight.end_without_segment(FlightEnd::Answered(answered));
@@ -216,7 +225,7 @@ impl Transfer {
 impl Shell {
     /// Lands every segment of an object whose origin ignores ranges, as its bytes arrive. Requests for any of them
     /// wait for this one transfer.
-    async fn land_whole(self: &Arc<Self>, flight: Flight, object: Object, mut body: OriginBody) {
+    async fn land_whole(self: &Arc<Self>, flight: Flight, object: Object, mut body: OriginBody, asked_at: Timestamp) {
         let id = self.settle(&mut self.state(), &object);
         let wanted = SegmentId { key: id, ..flight.segment };
         let mut flights = if id == flight.segment.key { self.register_rest(flight, &object) } else { vec![flight] };
@@ -229,7 +238,8 @@ impl Shell {
                 Ok(_) => return fail_all(flights, &OriginError::Unusable("a body shorter than its Content-Length")),
                 Err(error) => return fail_all(flights, &OriginError::Body(Arc::new(error))),
             };
-            let pulled = Pulled { object: object.clone(), payload: Payload::new(bytes), from: FetchedFrom::Origin };
+            let pulled =
+                Pulled { object: object.clone(), payload: Payload::new(bytes), from: FetchedFrom::Origin, asked_at };
             match flights.iter().position(|flight| flight.segment.index == index) {
                 Some(position) => self.land(flights.swap_remove(position), pulled),
                 None => drop(self.keep(SegmentId { index, ..wanted }, pulled)),
@@ -249,6 +259,7 @@ impl Shell {
         segment: SegmentId,
         object: Object,
         mut body: OriginBody,
+        asked_at: Timestamp,
     ) -> FlightEnd {
         let mut rest = Bytes::new();
         for index in 0..object.segment_count() {
@@ -256,7 +267,7 @@ impl Shell {
             match read_up_to(&mut body, expected, &mut rest).await {
                 Ok(bytes) if bytes.len() as u64 == expected => {
                     let payload = Payload::new(bytes);
-                    let pulled = Pulled { object: object.clone(), payload, from: FetchedFrom::Origin };
+                    let pulled = Pulled { object: object.clone(), payload, from: FetchedFrom::Origin, asked_at };
                     self.land_changed(SegmentId { index, ..segment }, pulled);
                 }
                 Ok(_) => {

@@ -72,7 +72,7 @@ type TestClient = Client<HttpConnector, Full<Bytes>>;
 /// Asks whoever serves at `url`.
 pub(crate) async fn get(url: &str, target: &str) -> Answer {
     let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
-    exchange(&client, Method::GET, &format!("{url}{target}"), &[]).await.expect("an answer")
+    exchange(&client, Method::GET, &format!("{url}{target}"), &[], Bytes::new()).await.expect("an answer")
 }
 
 async fn exchange(
@@ -80,12 +80,13 @@ async fn exchange(
     method: Method,
     url: &str,
     headers: &[(&str, &str)],
+    body: Bytes,
 ) -> Result<Answer, Box<dyn std::error::Error>> {
     let mut request = Request::builder().method(method).uri(url);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let answering = client.request(request.body(Full::default())?);
+    let answering = client.request(request.body(Full::new(body))?);
     let response = tokio::time::timeout(Duration::from_secs(30), answering).await??;
     let (head, body): (_, Incoming) = response.into_parts();
     let body = body.collect().await?.to_bytes();
@@ -116,13 +117,19 @@ impl Node {
         self.try_send(method, target, headers).await.expect("an answer")
     }
 
+    pub(crate) async fn post(&self, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let url = format!("{}{target}", self.url());
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        exchange(&self.client, Method::POST, &url, headers, body).await.expect("an answer")
+    }
+
     pub(crate) async fn try_send(
         &self,
         method: Method,
         target: &str,
         headers: &[(&str, &str)],
     ) -> Result<Answer, Box<dyn std::error::Error>> {
-        exchange(&self.client, method, &format!("{}{target}", self.url()), headers).await
+        exchange(&self.client, method, &format!("{}{target}", self.url()), headers, Bytes::new()).await
     }
 
     /// The node's status document.

@@ -1,0 +1,302 @@
+//! Purges: what must not be served any longer, and the log that makes it stay so.
+//!
+//! A purge concerns every state of an object that was asked for before it. That is checked wherever an object comes in:
+//! when a transfer lands that was under way, when a peer hands out what it has, and when a former run's objects are taken
+//! up again. So the log, synced before a purge is answered, is all that a purge needs to outlive a crash.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use http::HeaderName;
+use nearcast_datasets::Timestamp;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    key::{Key, KeyError},
+    object::Object,
+};
+
+/// What to purge, as operators write it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct PurgeOrder {
+    /// Objects, with all their variants.
+    pub(crate) keys: Vec<String>,
+    /// Everything below these, character by character.
+    pub(crate) prefixes: Vec<String>,
+    /// Everything whose `Surrogate-Key` or `Cache-Tag` has one of these.
+    pub(crate) tags: Vec<String>,
+    /// Whether it may still be served while, or because, the origin cannot say otherwise.
+    pub(crate) soft: bool,
+}
+
+/// A purge that was ordered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Purge {
+    at_us: i64,
+    #[serde(flatten)]
+    order: PurgeOrderRecord,
+}
+
+/// As [`PurgeOrder`]; flattened, so that it cannot refuse what it does not know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct PurgeOrderRecord {
+    keys: Vec<String>,
+    prefixes: Vec<String>,
+    tags: Vec<String>,
+    soft: bool,
+}
+
+/// What a purge does to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PurgeEffect {
+    /// It is no longer there.
+    Gone,
+    /// It is stale from then on.
+    Stale(Timestamp),
+}
+
+/// Why an order is none.
+#[derive(Debug, Error)]
+pub(crate) enum PurgeOrderError {
+    #[error("nothing to purge: give at least one of `keys`, `prefixes` and `tags`")]
+    Empty,
+    #[error("`{text}` is no key: {source}")]
+    Key { text: String, source: KeyError },
+    #[error("{count} keys, prefixes and tags are more than the {ITEMS_MAX} of one purge: split it")]
+    TooMany { count: usize },
+    #[error("a tag is one word without commas, and `{0}` is not")]
+    Tag(String),
+}
+
+impl PurgeOrder {
+    /// The purge that was ordered at `at`.
+    ///
+    /// # Errors
+    /// When it names nothing, too much, or what can be no key or tag.
+    pub(crate) fn at(self, at: Timestamp) -> Result<Purge, PurgeOrderError> {
+        let Self { keys, prefixes, tags, soft } = self;
+        let count = keys.len() + prefixes.len() + tags.len();
+        match count {
+            0 => return Err(PurgeOrderError::Empty),
+            1..=ITEMS_MAX => {}
+            _ => return Err(PurgeOrderError::TooMany { count }),
+        }
+        if let Some(tag) = tags.iter().find(|tag| tag.is_empty() || tag.contains([',', ' ', '\t'])) {
+            return Err(PurgeOrderError::Tag(tag.clone()));
+        }
+        let checked = |texts: Vec<String>| {
+            let checked = texts.into_iter().map(|text| match Key::parse(&text) {
+                Ok(key) => Ok(key.name().to_owned()),
+                Err(source) => Err(PurgeOrderError::Key { text, source }),
+            });
+            checked.collect::<Result<Vec<_>, _>>()
+        };
+        let (mut keys, prefixes) = (checked(keys)?, checked(prefixes)?);
+        keys.sort_unstable();
+        Ok(Purge { at_us: at.micros(), order: PurgeOrderRecord { keys, prefixes, tags, soft } })
+    }
+}
+
+impl Purge {
+    /// When it was ordered.
+    pub(crate) fn at(&self) -> Timestamp {
+        Timestamp::from_micros(self.at_us)
+    }
+
+    /// The keys, when it names nothing but keys.
+    pub(crate) fn only_keys(&self) -> Option<&[String]> {
+        (self.order.prefixes.is_empty() && self.order.tags.is_empty()).then_some(&self.order.keys[..])
+    }
+
+    /// What it does to an object that was asked for at `asked_at`, if it concerns it.
+    pub(crate) fn effect(&self, object: &Object, asked_at: Timestamp) -> Option<PurgeEffect> {
+        let concerns = object.received_at.min(asked_at) <= self.at() && self.names(object);
+        concerns.then_some(if self.order.soft { PurgeEffect::Stale(self.at()) } else { PurgeEffect::Gone })
+    }
+
+    fn names(&self, object: &Object) -> bool {
+        let name = object.key.name();
+        self.order.keys.binary_search_by(|key| key.as_str().cmp(name)).is_ok()
+            || self.order.prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()))
+            || !self.order.tags.is_empty() && tags(object).any(|tag| self.order.tags.iter().any(|named| named == tag))
+    }
+}
+
+/// The tags of an object: words of `Surrogate-Key`, parts of `Cache-Tag`.
+fn tags(object: &Object) -> impl Iterator<Item = &str> {
+    let values = TAG_HEADERS.iter().flat_map(|name| object.headers.get_all(name));
+    let texts = values.filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| text.split([',', ' ', '\t'])).filter(|tag| !tag.is_empty())
+}
+
+/// The purges on disk, one JSON document a line.
+#[derive(Debug)]
+pub(crate) struct PurgeLog {
+    file: Mutex<File>,
+    path: PathBuf,
+}
+
+/// What the log held.
+#[derive(Debug, Default)]
+pub(crate) struct LoggedPurges {
+    /// In the order in which they were given.
+    pub(crate) purges: Vec<Purge>,
+    /// Whether a line could not be read, so that what it purged is not known.
+    pub(crate) is_damaged: bool,
+}
+
+impl PurgeLog {
+    /// Opens or makes the log at `path` and says what it held; purges before `oldest` concern nothing any longer and are
+    /// dropped.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub(crate) fn open(path: &Path, oldest: Timestamp) -> io::Result<(Self, LoggedPurges)> {
+        let mut logged = read(path)?;
+        logged.purges.retain(|purge| purge.at() >= oldest);
+        let temporary = path.with_extension("tmp");
+        let mut file = File::create(&temporary)?;
+        for purge in &logged.purges {
+            write(&mut file, purge)?;
+        }
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        Ok((Self { file: Mutex::new(file), path: path.to_path_buf() }, logged))
+    }
+
+    /// Adds a purge, so that it survives a loss of power. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn append(&self, purge: &Purge) -> io::Result<()> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        write(&mut file, purge)?;
+        file.sync_data()
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn write(file: &mut File, purge: &Purge) -> io::Result<()> {
+    let mut line = serde_json::to_vec(purge).map_err(io::Error::other)?;
+    line.push(b'\n');
+    file.write_all(&line)
+}
+
+/// Reads a log. A last line without an end was never answered, so nobody relies on it.
+fn read(path: &Path) -> io::Result<LoggedPurges> {
+    let mut reader = match File::open(path) {
+        Ok(file) => BufReader::new(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LoggedPurges::default()),
+        Err(error) => return Err(error),
+    };
+    let mut logged = LoggedPurges::default();
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        if line.ends_with(b"\n") {
+            match serde_json::from_slice(&line) {
+                Ok(purge) => logged.purges.push(purge),
+                Err(_) => logged.is_damaged = true,
+            }
+        }
+        line.clear();
+    }
+    Ok(logged)
+}
+
+static TAG_HEADERS: [HeaderName; 2] = [HeaderName::from_static("surrogate-key"), HeaderName::from_static("cache-tag")];
+/// Keys, prefixes and tags of one purge.
+const ITEMS_MAX: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue, StatusCode};
+
+    use super::*;
+    use crate::object::{Freshness, ObjectParts};
+
+    fn object(key: Key, received_us: i64, tag_header: &'static str, tags: &'static str) -> Object {
+        let mut headers = HeaderMap::new();
+        headers.insert(tag_header, HeaderValue::from_static(tags));
+        Object::new(ObjectParts {
+            key,
+            status: StatusCode::OK,
+            size_bytes: 1,
+            segment_bytes: 10,
+            headers,
+            received_at: Timestamp::from_micros(received_us),
+            freshness: Freshness::default(),
+        })
+    }
+
+    fn order(keys: &[&str], prefixes: &[&str], tags: &[&str]) -> PurgeOrder {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        PurgeOrder { keys: owned(keys), prefixes: owned(prefixes), tags: owned(tags), soft: false }
+    }
+
+    fn purge(keys: &[&str], prefixes: &[&str], tags: &[&str]) -> Purge {
+        order(keys, prefixes, tags).at(Timestamp::from_micros(100)).expect("a sound order")
+    }
+
+    #[test]
+    fn concerns_what_it_names_and_was_asked_for_before() {
+        let (before, after) = (Timestamp::from_micros(100), Timestamp::from_micros(101));
+        let key = Key::parse("/shop/a?b").unwrap();
+        let held = object(key.clone(), 50, "surrogate-key", "red  green");
+        for purge in [
+            purge(&["/x", "shop/a?b"], &[], &[]),
+            purge(&[], &["/shop/"], &[]),
+            purge(&[], &["/y", "/shop/a"], &[]),
+            purge(&["/x"], &[], &["blue", "green"]),
+        ] {
+            assert_eq!(purge.effect(&held, before), Some(PurgeEffect::Gone), "{purge:?}");
+            let variant = object(key.variant(7), 50, "cache-tag", "green,blue");
+            assert_eq!(purge.effect(&variant, before), Some(PurgeEffect::Gone), "{purge:?}");
+            let later = object(key.clone(), 120, "cache-tag", "green");
+            assert_eq!(purge.effect(&later, after), None, "{purge:?}");
+            assert_eq!(purge.effect(&later, before), Some(PurgeEffect::Gone), "under way when it was ordered");
+        }
+        for purge in [purge(&["/shop/a"], &[], &[]), purge(&[], &["/shops"], &[]), purge(&[], &[], &["gre", "GREEN"])] {
+            assert_eq!(purge.effect(&held, before), None, "{purge:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_orders_that_name_nothing_sound() {
+        let at = |order: PurgeOrder| order.at(Timestamp::from_micros(1)).map(drop).map_err(|error| error.to_string());
+        assert!(at(PurgeOrder::default()).unwrap_err().contains("nothing to purge"));
+        assert!(at(order(&["/a/../b"], &[], &[])).unwrap_err().contains("/a/../b"));
+        assert!(at(order(&[], &[], &["two words"])).unwrap_err().contains("two words"));
+        let many: Vec<&str> = vec!["/a"; ITEMS_MAX + 1];
+        assert!(at(order(&many, &[], &[])).unwrap_err().contains("split it"));
+    }
+
+    #[test]
+    fn the_log_gives_back_what_was_answered_and_says_when_it_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("purges");
+        let (log, logged) = PurgeLog::open(&path, Timestamp::from_micros(0)).unwrap();
+        assert!(logged.purges.is_empty() && !logged.is_damaged);
+        let purges = [purge(&["/a"], &[], &[]), purge(&[], &["/b"], &["c"])];
+        purges.iter().for_each(|purge| log.append(purge).unwrap());
+        let cut = fs::read(&path).unwrap();
+        log.append(&purges[0]).unwrap();
+        drop(log);
+        // A torn end was never answered.
+        fs::write(&path, [&cut[..], br#"{"at_us":1"#].concat()).unwrap();
+        let (_, logged) = PurgeLog::open(&path, Timestamp::from_micros(100)).unwrap();
+        assert_eq!((&logged.purges[..], logged.is_damaged), (&purges[..], false));
+        fs::write(&path, [b"broken\n", &cut[..]].concat()).unwrap();
+        let (_, logged) = PurgeLog::open(&path, Timestamp::from_micros(101)).unwrap();
+        assert!(logged.purges.is_empty() && logged.is_damaged);
+    }
+}
