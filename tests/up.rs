@@ -67,6 +67,39 @@ fn a_cluster_comes_up_serves_and_ends_cleanly_on_sigterm() {
 }
 
 #[test]
+fn a_purge_reaches_every_node_and_names_those_that_it_does_not_reach() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (mut child, document) = start(folder.path());
+    let cluster = folder.path().display().to_string();
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_nearcast")).args(arguments).output().expect("it runs");
+        let document = serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default();
+        (output.status.code(), document, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, report, said) = run(&["--json", "load", LOG, "--to", &cluster, "--limit", "200", "--speed", "1000000"]);
+    assert_eq!(code, Some(0), "{report} {said}");
+    let purge = ["--json", "purge", "--to", &cluster, "--prefix", "/"];
+    let (code, first, said) = run(&purge);
+    assert_eq!((code, first["nodes"].as_array().map(Vec::len)), (Some(0), Some(2)), "{first} {said}");
+    assert!(first["objects"].as_u64().is_some_and(|objects| objects > 50), "{first}");
+    let (_, second, _) = run(&purge);
+    // Prefetches may go on.
+    assert!(second["objects"].as_u64() < first["objects"].as_u64(), "{second} after {first}");
+    let (code, _, said) = run(&["purge", "--to", &cluster]);
+    assert!(code == Some(2) && said.contains("--key"), "{said}");
+
+    let node = document["nodes"][0]["url"].as_str().expect("a URL");
+    let away = format!("eu={}", document["origin"].as_str().expect("a URL"));
+    let (code, report, _) = run(&["--json", "purge", "--to", &away, &format!("us={node}"), "--key", "/x", "--soft"]);
+    assert_eq!(code, Some(1), "{report}");
+    let problems: Vec<bool> =
+        report["nodes"].as_array().expect("a list").iter().map(|it| it["problem"].is_null()).collect();
+    assert_eq!(problems, [false, true], "{report}");
+    signal("-TERM", child.id());
+    assert!(child.wait().expect("it ends").success());
+}
+
+#[test]
 fn a_process_that_dies_is_reported_while_the_others_go_on() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (mut child, document) = start(folder.path());

@@ -10,6 +10,7 @@ mod node;
 mod origin;
 mod predictor;
 mod profile;
+mod purge;
 mod replay;
 mod synthesize;
 mod train;
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     Predictor(predictor::Args),
     /// Describes a log: requests, keys, clients, regions, span, skew and gaps.
     Profile(profile::Args),
+    /// Makes nodes forget objects, by key, prefix or tag.
+    Purge(purge::Args),
     /// Drives the production engine and nodes with a log under a virtual clock.
     Replay(replay::Args),
     /// Makes a seeded log whose best achievable accuracy is known.
@@ -72,6 +75,7 @@ impl Command {
             Self::Origin(args) => origin::run(args, output),
             Self::Predictor(args) => predictor::run(&args, output),
             Self::Profile(args) => profile::run(args, output),
+            Self::Purge(args) => purge::run(args, output),
             Self::Replay(args) => replay::run(args, output),
             Self::Synthesize(args) => synthesize::run(args, output),
             Self::Train(args) => train::run(args, output),

@@ -68,7 +68,7 @@ struct NodeStatus {
 
 impl Cluster {
     /// Reads the cluster file, or asks the nodes for their names and regions.
-    pub(super) async fn find(to: &To, http: &Http) -> anyhow::Result<Self> {
+    pub(crate) async fn find(to: &To, http: &Http) -> anyhow::Result<Self> {
         let is_url = |place: &String| place.contains("://");
         let mut cluster = match to.places.as_slice() {
             [] => bail!("no node to play against: name a cluster.json or URLs with --to"),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use axum::body::Bytes;
-use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Empty, Limited};
+use http::{Method, Request, Response, header};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 /// A pool of connections. Plain HTTP: it is for clusters on machines and networks of one's own.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
-    client: Client<HttpConnector, Empty<Bytes>>,
+    client: Client<HttpConnector, Full<Bytes>>,
 }
 
 impl Http {
@@ -27,10 +27,10 @@ impl Http {
         Self { client: Client::builder(TokioExecutor::new()).build(connector) }
     }
 
-    /// Sends a request without a body; the answer's body is still to be read.
+    /// Sends a request; the answer's body is still to be read.
     pub(super) async fn send(
         &self,
-        request: Request<Empty<Bytes>>,
+        request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
         self.client.request(request).await
     }
@@ -46,15 +46,37 @@ impl Http {
         self.ask(Method::POST, url).await.map(drop)
     }
 
+    /// Sends a JSON document, with an admin token if there is one, and reads the one that answers it.
+    pub(crate) async fn post_json<T: DeserializeOwned>(
+        &self,
+        url: &str,
+        document: Vec<u8>,
+        token: Option<&str>,
+    ) -> anyhow::Result<T> {
+        let mut request = Request::post(url).header(header::CONTENT_TYPE, "application/json");
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request =
+            request.body(document.into()).with_context(|| format!("{url} is no URL, or the token no word"))?;
+        let bytes = self.answer(request, url).await?;
+        serde_json::from_slice(&bytes).with_context(|| format!("{url} does not answer with the document expected"))
+    }
+
     async fn ask(&self, method: Method, url: &str) -> anyhow::Result<Bytes> {
-        let request = Request::builder().method(method).uri(url).body(Empty::new());
-        let request = request.with_context(|| format!("{url} is no URL"))?;
+        let request = Request::builder().method(method).uri(url).body(Full::default());
+        self.answer(request.with_context(|| format!("{url} is no URL"))?, url).await
+    }
+
+    async fn answer(&self, request: Request<Full<Bytes>>, url: &str) -> anyhow::Result<Bytes> {
         let answer = async {
             let response = self.send(request).await?;
             let status = response.status();
-            ensure!(status.is_success(), "it answers {status}");
             let body = Limited::new(response.into_body(), DOCUMENT_BYTES_MAX).collect().await;
-            Ok(body.map_err(|error| anyhow::anyhow!(error))?.to_bytes())
+            let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+            let said = String::from_utf8_lossy(&body[..body.len().min(SAID_BYTES_MAX)]);
+            ensure!(status.is_success(), "it answers {status}: {}", said.trim_end());
+            Ok(body)
         };
         let answer = tokio::time::timeout(DOCUMENT_TIMEOUT, answer).await.context("it does not answer in time");
         answer.and_then(|answer| answer).with_context(|| format!("cannot ask {url}"))
@@ -63,4 +85,6 @@ impl Http {
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of a refusal that are shown.
+const SAID_BYTES_MAX: usize = 500;
 const DOCUMENT_BYTES_MAX: usize = 16 << 20;

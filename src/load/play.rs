@@ -11,7 +11,7 @@ use std::{
 
 use hdrhistogram::Histogram;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio::{
     sync::Semaphore,
@@ -134,7 +134,7 @@ impl Player {
         if let Some(range) = planned.range {
             request = request.header(header::RANGE, format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
         }
-        let request = request.body(Empty::new()).map_err(|_| "key makes no URL".to_owned())?;
+        let request = request.body(Full::default()).map_err(|_| "key makes no URL".to_owned())?;
         let response = self.http.send(request).await.map_err(|error| {
             if error.is_connect() { "cannot connect".to_owned() } else { "connection broke".to_owned() }
         })?;
