@@ -3,10 +3,14 @@
 use std::{
     io::{self, IsTerminal, Write},
     path::PathBuf,
+    thread::available_parallelism,
 };
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+};
 use tracing_subscriber::EnvFilter;
 
 use crate::{NodeConfig, bind, run as run_node};
@@ -31,11 +35,11 @@ pub fn run(args: &NodeArgs) -> anyhow::Result<()> {
     if args.check_config {
         return Ok(());
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("nearcast-node")
-        .build()
-        .context("cannot start the runtime")?;
+    // On one core, threads only hand work to each other.
+    let is_alone = available_parallelism().is_ok_and(|cores| cores.get() == 1);
+    let mut builder =
+        if is_alone { runtime::Builder::new_current_thread() } else { runtime::Builder::new_multi_thread() };
+    let runtime = builder.enable_all().thread_name("nearcast-node").build().context("cannot start the runtime")?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;

@@ -9,6 +9,7 @@ mod object;
 mod pass;
 mod range;
 mod respond;
+mod wants;
 
 use std::{
     convert::Infallible,
@@ -56,6 +57,7 @@ impl Front {
     /// Accepts and answers until `stop`; then requests under way finish, within the configured time.
     pub(crate) async fn serve(self: &Arc<Self>, listener: TcpListener) {
         let config = &self.shell.config.front;
+        limit_unsent(&listener);
         let permits = Arc::new(Semaphore::new(config.connections_max));
         let connections = TaskTracker::new();
         let mut pause = ACCEPT_PAUSE_MIN;
@@ -130,6 +132,16 @@ impl Front {
     }
 }
 
+/// Bounds what the system takes of an answer before it has sent it: a long answer is copied piece by piece while the pieces
+/// before it go out, which is easier on the processor's caches, and memory. How much may be under way is not bounded by it.
+fn limit_unsent(listener: &TcpListener) {
+    // Accepted connections inherit it. Only Linux has it, and without it everything works too.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = socket2::SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+        tracing::debug!(%error, "TCP_NOTSENT_LOWAT cannot be set");
+    }
+}
+
 fn builder(config: &FrontConfig) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -145,6 +157,8 @@ fn builder(config: &FrontConfig) -> auto::Builder<TokioExecutor> {
     builder
 }
 
+/// Bytes of answers that the system may hold unsent, per connection.
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Requests at a time on one HTTP/2 connection.

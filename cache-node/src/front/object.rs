@@ -17,6 +17,7 @@ use super::{
     pass,
     range::{RangeAsk, Selection},
     respond::{cache_status, content_range, object_headers, status_of, text},
+    wants::Wants,
 };
 use crate::{
     clock,
@@ -46,9 +47,10 @@ pub(super) async fn handle(
     let account = Account::open(front, clock::now(), client, key.clone());
     let (head, body) = request.into_parts();
     let asked: SharedHead = Arc::new(head.headers);
+    let wants = Wants::of(&asked);
     match head.method {
-        Method::GET | Method::HEAD if !has_directive(&asked, "no-store") => {
-            Lookup::new(front, head.method == Method::HEAD, asked, key).answer(front, body, account).await
+        Method::GET | Method::HEAD if !wants.no_store => {
+            Lookup::new(front, head.method == Method::HEAD, asked, wants, key).answer(front, body, account).await
         }
         Method::CONNECT | Method::TRACE => {
             let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "this method is not passed on");
@@ -61,37 +63,31 @@ pub(super) async fn handle(
     }
 }
 
-fn has_directive(headers: &HeaderMap, name: &str) -> bool {
-    let values = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|directive| directive.trim().eq_ignore_ascii_case(name))
-}
-
 /// A GET or HEAD that the cache may answer.
 struct Lookup {
     ask: Ask,
     range: RangeAsk,
     is_head: bool,
+    has_condition: bool,
     /// The object, when it can be served without a look at the origin.
     usable: Option<SharedObject>,
 }
 
 impl Lookup {
-    fn new(front: &Front, is_head: bool, asked: SharedHead, key: Key) -> Self {
+    fn new(front: &Front, is_head: bool, asked: SharedHead, wants: Wants, key: Key) -> Self {
         let now = clock::now();
-        let headers = &*asked;
-        let range = if is_head { RangeAsk::Whole } else { RangeAsk::of(headers) };
-        let must_validate = has_directive(headers, "no-cache")
-            || has_directive(headers, "max-age=0")
-            || !headers.contains_key(header::CACHE_CONTROL)
-                && headers.get(header::PRAGMA).is_some_and(|it| it == "no-cache");
-        let known = front.shell.find_object(&key, headers);
+        let range = if wants.has_range && !is_head { RangeAsk::of(&asked) } else { RangeAsk::Whole };
+        let is_whole = range == RangeAsk::Whole;
+        // Who wants all of it in any case gets it without a look at what is known.
+        let takes_a_look = is_head || wants.has_condition || !is_whole;
+        let known = if takes_a_look { front.shell.find_object(&key, &asked) } else { None };
         let size = known.as_ref().map(|object| object.size_bytes);
         let index = range.first_segment(front.shell.config.segment_bytes, size);
+        let must_validate = wants.must_validate;
         let usable = known.filter(|object| !must_validate && object.is_fresh(now));
-        let route = if has_directive(headers, "only-if-cached") { Route::HeldOnly } else { Route::Anywhere };
-        let is_whole = range == RangeAsk::Whole;
+        let route = if wants.only_if_cached { Route::HeldOnly } else { Route::Anywhere };
         let ask = Ask { key, index, pinned: None, route, asked_at: now, must_validate, asked, is_whole };
-        Self { ask, range, is_head, usable }
+        Self { ask, range, is_head, has_condition: wants.has_condition, usable }
     }
 
     async fn answer(mut self, front: &Arc<Front>, body: Incoming, mut account: Account) -> Response<ResponseBody> {
@@ -167,7 +163,7 @@ impl Lookup {
         let (served, cause) = (delivery.served, delivery.cause);
         let mut head = object_headers(&object, clock::now());
         head.insert(CACHE_STATUS, cache_status(served, cause));
-        let verdict = judge(headers, &object);
+        let verdict = if self.has_condition { judge(headers, &object) } else { Verdict::Send };
         if verdict != Verdict::Send {
             account.begin(object.size_bytes, None, served, cause);
             let is_same = verdict == Verdict::NotModified;

@@ -154,7 +154,8 @@ impl Pool {
                 }
             }
             // A session with fewer distinct keys than the window is wide never fills it.
-            let leaving = passing[..held].iter().position(|place| *place == to).unwrap_or(held.min(width - 1));
+            let last = held.min(width - 1);
+            let leaving = passing[..held].iter().position(|place| *place == to).unwrap_or(last);
             passing.copy_within(..leaving, 1);
             passing[0] = to;
             held = held.max(leaving + 1);
