@@ -35,7 +35,7 @@ pub(crate) struct Reply<'a> {
     pub(crate) asked: &'a HeaderMap,
 }
 
-/// Assesses a complete or partial answer; `None` when it must not be kept.
+/// Assesses an answer, a part of an object as the object that it is a part of; `None` when it must not be kept.
 ///
 /// A response that is stale at once is kept only if a validator lets the origin confirm it later, and one that sets a
 /// cookie never, although RFC 9111 would allow it: a cookie given to two clients is the worst that a cache can do.
@@ -51,7 +51,8 @@ pub(crate) fn assess(reply: Reply<'_>, now: Timestamp) -> Option<Freshness> {
     let forbids_storing = if directives.must_understand { !is_understood } else { directives.no_store };
     let forbids = forbids_storing
         || directives.private
-        || status == StatusCode::PARTIAL_CONTENT && headers.get(header::CONTENT_RANGE).is_none()
+        // Whoever asked for a part knows what it is a part of.
+        || status == StatusCode::PARTIAL_CONTENT
         || status == StatusCode::NOT_MODIFIED
         || headers.contains_key(header::SET_COOKIE)
         || variant::varies_by_everything(headers);
@@ -202,10 +203,10 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// Statuses whose meaning for caches this node knows.
-const UNDERSTOOD: [u16; 23] =
-    [200, 203, 204, 206, 300, 301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 410, 414, 421, 451, 500, 501, 502, 503];
+const UNDERSTOOD: [u16; 22] =
+    [200, 203, 204, 300, 301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 410, 414, 421, 451, 500, 501, 502, 503];
 /// Statuses that may be kept without a stated lifetime (RFC 9110, section 15.1).
-const HEURISTIC: [u16; 12] = [200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501];
+const HEURISTIC: [u16; 11] = [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501];
 /// An age of more digits than can be read.
 const AGE_MAX_SECONDS: u64 = u32::MAX as u64;
 /// The longest lifetime that is guessed.

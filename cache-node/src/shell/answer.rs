@@ -227,16 +227,19 @@ pub(super) fn refresh(known: &SharedObject, headers: &HeaderMap) -> Option<Objec
     Some(known.refreshed(headers, now, freshness))
 }
 
-/// An error or redirect that cannot be kept: given to all who wait for it, if it is short and for everyone.
+/// An answer that cannot be kept: when it says that there is nothing, or that the origin is in trouble, it is given to
+/// all who wait for it, if it is short and for everyone.
 async fn shared(
     question: &Question<'_>,
     span: Option<Span>,
     response: Response<OriginBody>,
 ) -> Result<OriginAnswer, OriginError> {
     let head = response.headers();
-    let is_for_everyone = !head.contains_key(header::SET_COOKIE)
+    let status = response.status();
+    let is_for_everyone = (status.is_server_error() || matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE))
+        && !is_personal(question.asked)
+        && !head.contains_key(header::SET_COOKIE)
         && !head.contains_key(header::VARY)
-        && !question.asked.contains_key(header::AUTHORIZATION)
         && !forbids_sharing(head);
     let size_bytes = http_body::Body::size_hint(response.body()).exact();
     if !is_for_everyone || size_bytes.is_some_and(|size_bytes| size_bytes >= ANSWERED_BYTES_MAX) {
@@ -244,6 +247,11 @@ async fn shared(
     }
     let (answered, is_complete) = read(response).await?;
     Ok(if is_complete { OriginAnswer::Answered(Arc::new(answered)) } else { OriginAnswer::Uncacheable(None) })
+}
+
+/// Whether a request says who asks, so that its answer may be meant for nobody else.
+pub(super) fn is_personal(asked: &HeaderMap) -> bool {
+    asked.contains_key(header::AUTHORIZATION) || asked.contains_key(header::COOKIE)
 }
 
 /// Reads a short response; tells whether that was all of it.

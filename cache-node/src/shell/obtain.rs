@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::{
     Answered, FetchError, SharedHead, Shell, State,
+    answer::is_personal,
     flight::{Flight, FlightEnd, Purpose, wait},
     transfer::Transfer,
 };
@@ -136,6 +137,7 @@ impl Shell {
                 self.tasks.spawn(transfer.run(flight));
             }
             match wait(flight).await {
+                FlightEnd::Answered(_) if is_personal(&ask.asked) => return Ok(Obtained::Uncacheable),
                 FlightEnd::Answered(answered) => return Ok(Obtained::Answered(answered)),
                 FlightEnd::Failed(error) => return Err(error),
                 // Somebody else's request brought another variant.

@@ -42,7 +42,7 @@ impl Shell {
         if object.segment_bytes != self.config.segment_bytes {
             return;
         }
-        let (id, _) = state.settle(&object);
+        let id = self.settle(state, &object);
         let object: SharedObject = Arc::new(object);
         state.entries.insert(id, Entry { object: Arc::clone(&object), held_count: 0 });
         for SegmentRecord { index, bytes, digest, .. } in &restored.segments {

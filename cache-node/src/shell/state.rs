@@ -133,8 +133,10 @@ impl State {
             }
             _ => {
                 gone.push(base);
-                let former = self.varying.put(base, Varying { names, variants: vec![id] });
-                gone.extend(former.into_iter().flat_map(|varying| varying.variants).filter(|former| *former != id));
+                // What it knew before, or another key that makes room: no variant is held that is not listed.
+                let former = self.varying.push(base, Varying { names, variants: vec![id] });
+                let listed = former.into_iter().flat_map(|(_, varying)| varying.variants);
+                gone.extend(listed.filter(|former| *former != id));
             }
         }
         (id, gone)

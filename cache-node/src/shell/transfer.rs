@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header;
-use nearcast_datasets::{SegmentId, Timestamp};
+use nearcast_datasets::{KeyId, SegmentId, Timestamp};
 
 use super::{
     Ask, FetchError, Route, SharedHead, Shell, State,
     answer::{OriginAnswer, Question},
-    flight::{Flight, FlightEnd, Purpose},
+    flight::{Flight, FlightEnd, Passed, Purpose},
 };
 use crate::{
     clock,
@@ -90,6 +90,14 @@ impl Transfer {
         }
     }
 
+    /// An answer cannot be kept. One to a request with credentials says nothing about those to others.
+    fn land_uncacheable(&self, shell: &Shell, id: KeyId, passed: Option<Arc<Passed>>) -> FlightEnd {
+        if self.asked.contains_key(header::AUTHORIZATION) {
+            return FlightEnd::Uncacheable(passed);
+        }
+        shell.land_uncacheable(id, passed)
+    }
+
     fn question(&self) -> Question<'_> {
         Question { key: &self.key, index: self.index, asked: &self.asked, is_whole: self.is_whole }
     }
@@ -131,7 +139,7 @@ impl Transfer {
                     if now < stale.if_error_until { FlightEnd::Stale } else { FlightEnd::Answered(answered) }
                 }
                 Ok(OriginAnswer::Answered(answered)) => shell.land_gone(segment.key, FlightEnd::Answered(answered)),
-                Ok(OriginAnswer::Uncacheable(passed)) => shell.land_uncacheable(segment.key, passed),
+                Ok(OriginAnswer::Uncacheable(passed)) => self.land_uncacheable(&shell, segment.key, passed),
                 Err(error) => {
                     let may_be_stale = now < stale.if_unreachable_until.max(stale.if_error_until);
                     if may_be_stale { FlightEnd::Stale } else { FlightEnd::Failed(error.into()) }
@@ -210,7 +218,7 @@ impl Transfer {
                 flight.end_without_segment(FlightEnd::Answered(answered));
             }
             Ok(OriginAnswer::Uncacheable(passed)) => {
-                let end = shell.land_uncacheable(flight.segment.key, passed);
+                let end = self.land_uncacheable(shell, flight.segment.key, passed);
                 flight.end_without_segment(end);
             }
             Ok(OriginAnswer::Changed | OriginAnswer::NotModified(_)) => {

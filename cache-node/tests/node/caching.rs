@@ -115,9 +115,34 @@ async fn credentials_are_passed_on_and_their_answers_kept_only_if_public() {
         assert_eq!(origin.seen().len(), asked);
     }
     assert_eq!(origin.seen()[0].headers["authorization"].as_bytes(), b"Basic eDp5");
+    // Whoever sends credentials keeps nobody else from being served from what is held.
+    node.get("/me").await;
+    assert!(node.get("/me").await.cache().starts_with("hit"));
     origin.change(|behaviour| behaviour.cache_control = "public, max-age=600");
     node.send(Method::GET, "/all", &authorized).await;
     assert!(node.get("/all").await.cache().starts_with("hit"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_is_shared_among_those_who_wait_only_if_it_says_nothing_of_them() {
+    for (status, asked) in [(StatusCode::NOT_FOUND, 3), (StatusCode::BAD_GATEWAY, 3), (StatusCode::FOUND, 4)] {
+        let (origin, node, _dir) = pair(Behaviour { status, has_tag: false, ..small("max-age=0") }).await;
+        origin.close_gate();
+        let node = Arc::new(node);
+        let ask = |headers: &'static [(&'static str, &'static str)]| {
+            let node = Arc::clone(&node);
+            tokio::spawn(async move { node.send(Method::GET, "/x", headers).await.status })
+        };
+        let mut clients = vec![ask(&[])];
+        node.wait_until("the first asks", |status| status["under_way"]["transfers"] == 1).await;
+        clients.extend([ask(&[]), ask(&[("cookie", "a")]), ask(&[("cookie", "b")])]);
+        node.wait_until("the others wait", |status| status["segments"]["joins"] == 3).await;
+        origin.open_gate();
+        for client in clients {
+            assert_eq!(client.await.unwrap(), status);
+        }
+        assert_eq!(origin.seen().len(), asked, "{status}: those with cookies ask for themselves");
+    }
 }
 
 #[tokio::test]

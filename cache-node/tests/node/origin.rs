@@ -29,6 +29,8 @@ pub(crate) struct Behaviour {
     pub(crate) status: StatusCode,
     /// Sends only half of what it announced.
     pub(crate) breaks_off: bool,
+    /// Sends an entity tag.
+    pub(crate) has_tag: bool,
     /// Further headers of every answer.
     pub(crate) headers: &'static [(&'static str, &'static str)],
     /// The request header that the content depends on.
@@ -45,6 +47,7 @@ impl Default for Behaviour {
             version: 1,
             status: StatusCode::OK,
             breaks_off: false,
+            has_tag: true,
             headers: &[],
             varies_by: None,
         }
@@ -179,8 +182,10 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
     let whole = content(&format!("{target}{asked}"), &behaviour);
     let mut response = Response::builder()
         .header(header::CACHE_CONTROL, behaviour.cache_control)
-        .header(header::ETAG, &tag)
         .header(header::CONTENT_TYPE, "application/x-test");
+    if behaviour.has_tag {
+        response = response.header(header::ETAG, &tag);
+    }
     for (name, value) in behaviour.headers {
         response = response.header(*name, *value);
     }
