@@ -1,15 +1,23 @@
 //! The `nearcast-node` binary: how it starts, ends and dies.
 
 use std::{
+    collections::HashMap,
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    time::Duration,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use crate::{
     origin::{Behaviour, Origin},
-    running::{config_text, get},
+    running::{config_text, get, try_get},
 };
 
 /// A process that is killed when the test ends early.
@@ -126,6 +134,87 @@ async fn a_killed_node_serves_what_was_on_disk_and_no_wrong_byte() {
     }
     assert_eq!(origin.seen().len(), asked, "everything was on disk: {:?}", &origin.seen()[asked..]);
 }
+
+/// Kills a node under load at random times, as often as `NEARCAST_CRASHES` says:
+///
+/// ```text
+/// NEARCAST_CRASHES=100 cargo nextest run -p nearcast-cache-node killed_under_load --no-capture
+/// ```
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_killed_under_load_again_and_again_keeps_what_it_wrote_and_serves_no_wrong_byte() {
+    let number =
+        |name: &str, default: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let (crashes, seed) = (number("NEARCAST_CRASHES", 6), number("NEARCAST_SEED", 1));
+    println!("repeat with NEARCAST_CRASHES={crashes} NEARCAST_SEED={seed}");
+    let (mut rng, dir) = (ChaCha8Rng::seed_from_u64(seed), tempfile::tempdir().unwrap());
+    let origin = Arc::new(Origin::start(Behaviour { size: 9_000, ..Behaviour::default() }).await);
+    let path = write_config(dir.path(), &origin.url(), "");
+    let targets: Arc<Vec<String>> = Arc::new((0..200).map(|number| format!("/object/{number}")).collect());
+    // By object: since when it has been held.
+    let held: Arc<Mutex<HashMap<usize, Instant>>> = Arc::default();
+    let (mut kept, mut lost, mut answered) = (0_u32, Vec::new(), 0);
+    for crash in 0..crashes {
+        let process = Process::start(&path);
+        let is_up = Arc::new(AtomicBool::new(true));
+        let clients: Vec<_> = (0..4_u64)
+            .map(|client| {
+                let (origin, targets, held) = (Arc::clone(&origin), Arc::clone(&targets), Arc::clone(&held));
+                let (is_up, url) = (Arc::clone(&is_up), process.url.clone());
+                let mut rng = ChaCha8Rng::seed_from_u64(seed ^ (crash << 8) ^ client);
+                tokio::spawn(async move {
+                    let mut answered = 0;
+                    while is_up.load(Ordering::Relaxed) {
+                        let object = rng.random_range(0..targets.len());
+                        // A node that dies breaks off: what counts is what it gave as whole.
+                        let Ok(answer) = try_get(&url, &targets[object]).await else { continue };
+                        assert_eq!(
+                            answer.body,
+                            origin.content(&targets[object]),
+                            "{} in crash {crash}",
+                            targets[object]
+                        );
+                        held.lock().unwrap().entry(object).or_insert_with(now);
+                        answered += 1;
+                    }
+                    answered
+                })
+            })
+            .collect();
+        let life = Duration::from_millis(rng.random_range(50..1_500));
+        tokio::time::sleep(life).await;
+        let killed_at = now();
+        process.signal("-KILL");
+        is_up.store(false, Ordering::Relaxed);
+        for client in clients {
+            answered += client.await.unwrap();
+        }
+        drop(process);
+
+        let process = Process::start(&path);
+        let written: Vec<(usize, Instant)> = held.lock().unwrap().drain().collect();
+        for (object, since) in written {
+            let answer = get(&process.url, &targets[object]).await;
+            assert_eq!(answer.body, origin.content(&targets[object]), "{} after crash {crash}", targets[object]);
+            let was_written = killed_at.saturating_duration_since(since) > WRITTEN_WITHIN;
+            match answer.cache().starts_with("hit") {
+                _ if !was_written => {}
+                true => kept += 1,
+                false => lost.push((crash, targets[object].clone())),
+            }
+            held.lock().unwrap().insert(object, if was_written { since } else { now() });
+        }
+    }
+    println!("{answered} answers, {kept} of {} objects kept over {crashes} crashes", kept as usize + lost.len());
+    assert!(answered > 0 && lost.len() * 20 <= kept as usize + lost.len(), "{kept} kept, lost: {lost:?}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test of a process in real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// After that, what a node took in is on disk.
+const WRITTEN_WITHIN: Duration = Duration::from_millis(500);
 
 fn is_on_disk(dir: &Path, payload: &[u8]) -> bool {
     let files = std::fs::read_dir(dir).expect("a folder");

@@ -71,8 +71,14 @@ type TestClient = Client<HttpConnector, Full<Bytes>>;
 
 /// Asks whoever serves at `url`.
 pub(crate) async fn get(url: &str, target: &str) -> Answer {
+    try_get(url, target).await.expect("an answer")
+}
+
+/// As [`get`], where there may be nobody.
+pub(crate) async fn try_get(url: &str, target: &str) -> Result<Answer, String> {
     let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
-    exchange(&client, Method::GET, &format!("{url}{target}"), &[], Bytes::new()).await.expect("an answer")
+    let answer = exchange(&client, Method::GET, &format!("{url}{target}"), &[], Bytes::new()).await;
+    answer.map_err(|error| error.to_string())
 }
 
 async fn exchange(
