@@ -4,8 +4,10 @@ use std::{
     fs::File,
     io::{self, Write},
     sync::Arc,
+    time::Duration,
 };
 
+use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
@@ -25,7 +27,7 @@ use crate::{
 /// When the data folder cannot be used, another node uses it, or the configuration turns out not to work.
 pub async fn run(listener: TcpListener, config: NodeConfig, shutdown: impl Future) -> Result<()> {
     let config = Arc::new(config);
-    let _lock = lock_data_dir(&config)?;
+    let _lock = lock_data_dir(&config).await?;
     let url = advertised_url(&listener, &config)?;
     let (uplink, reports) = match &config.link {
         Some(link) => {
@@ -52,7 +54,9 @@ pub async fn run(listener: TcpListener, config: NodeConfig, shutdown: impl Futur
         async move { front.serve(listener).await }
     });
     announce(&url);
+    tell_systemd(NotifyState::Ready);
     shutdown.await;
+    tell_systemd(NotifyState::Stopping);
     tracing::info!("stopping: no new connections, requests under way finish");
     stop.cancel();
     if serving.await.is_err() {
@@ -76,17 +80,24 @@ pub async fn bind(config: &NodeConfig) -> Result<TcpListener> {
 }
 
 /// Takes the data folder for this process alone; the lock goes with the file, also when the process is killed.
-fn lock_data_dir(config: &NodeConfig) -> Result<File> {
+async fn lock_data_dir(config: &NodeConfig) -> Result<File> {
     let path = config.data_dir.join("lock");
     let failed = |source| Error::DataDir { path: path.clone(), source };
     std::fs::create_dir_all(&config.data_dir).map_err(failed)?;
     let file = File::create(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::DataDirTaken { path: config.data_dir.clone() }),
-        Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // A process that ends, or one that it is just starting, may hold it for a moment yet.
+            Err(std::fs::TryLockError::WouldBlock) => tokio::time::sleep(LOCK_PAUSE).await,
+            Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
+        }
     }
+    Err(Error::DataDirTaken { path: config.data_dir.clone() })
 }
+
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 fn start_log(config: &NodeConfig, shell: &Shell) -> Result<Option<RequestLog>> {
     if !config.log.is_enabled {
@@ -103,6 +114,13 @@ fn advertised_url(listener: &TcpListener, config: &NodeConfig) -> Result<Url> {
     let address = listener.local_addr().map_err(|source| Error::Bind { address: config.listen, source })?;
     Url::parse(&format!("http://{address}"))
         .map_err(|error| Error::ConfigValue { key: "advertise_url", problem: error.to_string() })
+}
+
+/// Tells systemd, when it started the node and waits to be told (`Type=notify`).
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd cannot be told");
+    }
 }
 
 /// Tells whoever started the node that it serves, and where.

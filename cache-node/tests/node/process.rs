@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     io::{BufRead, BufReader, Read},
+    os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{
@@ -29,7 +30,10 @@ struct Process {
 impl Process {
     /// Starts the binary and waits until it says that it serves.
     fn start(config: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nearcast-node"));
+        Self::start_by(&mut Command::new(env!("CARGO_BIN_EXE_nearcast-node")), config)
+    }
+
+    fn start_by(command: &mut Command, config: &Path) -> Self {
         let mut child = command.arg("-c").arg(config).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let mut line = String::new();
         let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
@@ -88,6 +92,25 @@ fn a_taken_port_is_a_clear_message_and_exit_1() {
     let (output, said) = run(&["-c", path.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains(&format!("cannot listen on {address}")), "{said}");
+}
+
+#[tokio::test]
+async fn systemd_is_told_when_the_node_serves_and_when_it_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let path = write_config(dir.path(), "http://127.0.0.1:9", "");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nearcast-node"));
+    let mut process = Process::start_by(command.env("NOTIFY_SOCKET", dir.path().join("notify")), &path);
+    let told = || {
+        let mut message = [0; 64];
+        let length = socket.recv(&mut message).expect("a message");
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+    assert_eq!(told().trim(), "READY=1");
+    process.signal("-TERM");
+    assert_eq!(told().trim(), "STOPPING=1");
+    assert_eq!(process.child.wait().unwrap().code(), Some(0));
 }
 
 #[tokio::test]

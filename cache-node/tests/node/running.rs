@@ -104,9 +104,13 @@ impl Node {
         let listener = TcpListener::bind(config.listen).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(nearcast_cache_node::run(listener, config, async {
-            let _ = stopped.await;
-        }));
+        let task = tokio::spawn(async move {
+            let ended = nearcast_cache_node::run(listener, config, async {
+                let _ = stopped.await;
+            });
+            // Requests that find nobody would not say why.
+            ended.await.inspect_err(|error| eprintln!("the node at {address} ended: {error:?}"))
+        });
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
         Self { address, stop: Some(stop), task, client }
     }
