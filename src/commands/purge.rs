@@ -13,13 +13,12 @@ use crate::{
 /// Arguments of `nearcast purge`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-#[group(id = "what", required = true, multiple = true, args = ["keys", "prefixes", "tags"])]
 pub(crate) struct Args {
     /// The cluster: the `cluster.json` that `nearcast up` writes, or URLs of nodes.
     #[arg(long, required = true, num_args = 1.., value_name = "CLUSTER|URL")]
     to: Vec<String>,
     /// An object, with all its variants.
-    #[arg(long = "key", value_name = "KEY")]
+    #[arg(long = "key", value_name = "KEY", required_unless_present_any = ["prefixes", "tags"])]
     keys: Vec<String>,
     /// Everything whose key begins so, character by character.
     #[arg(long = "prefix", value_name = "PREFIX")]
