@@ -1,7 +1,7 @@
 //! The `nearcast-node` binary: how it starts, ends and dies.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     io::{BufRead, BufReader, Read},
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
@@ -174,7 +174,7 @@ async fn a_node_killed_under_load_again_and_again_keeps_what_it_wrote_and_serves
     let path = write_config(dir.path(), &origin.url(), "");
     let targets: Arc<Vec<String>> = Arc::new((0..200).map(|number| format!("/object/{number}")).collect());
     // By object: since when it has been held.
-    let held: Arc<Mutex<HashMap<usize, Instant>>> = Arc::default();
+    let held: Arc<Mutex<BTreeMap<usize, Instant>>> = Arc::default();
     let (mut kept, mut lost, mut answered) = (0_u32, Vec::new(), 0);
     for crash in 0..crashes {
         let process = Process::start(&path);
@@ -214,7 +214,7 @@ async fn a_node_killed_under_load_again_and_again_keeps_what_it_wrote_and_serves
         drop(process);
 
         let process = Process::start(&path);
-        let written: Vec<(usize, Instant)> = held.lock().unwrap().drain().collect();
+        let written = std::mem::take(&mut *held.lock().unwrap());
         for (object, since) in written {
             let answer = get(&process.url, &targets[object]).await;
             assert_eq!(answer.body, origin.content(&targets[object]), "{} after crash {crash}", targets[object]);

@@ -108,8 +108,13 @@ impl Node {
             let ended = nearcast_cache_node::run(listener, config, async {
                 let _ = stopped.await;
             });
+            let ended = ended.await;
             // Requests that find nobody would not say why.
-            ended.await.inspect_err(|error| eprintln!("the node at {address} ended: {error:?}"))
+            #[expect(clippy::print_stderr, reason = "a test that fails shows it")]
+            if let Err(error) = &ended {
+                eprintln!("the node at {address} ended: {error:?}");
+            }
+            ended
         });
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
         Self { address, stop: Some(stop), task, client }

@@ -189,8 +189,8 @@ fn other_formats_and_manifests_that_reach_outside_are_refused() -> Result<()> {
         Model::load(&dir).map(|_| ())
     };
     assert!(matches!(
-        change("\"format\": 3", "\"format\": 2"),
-        Err(Error::ArtifactFormat { found: 2, expected: 3, .. })
+        change("\"format\": 4", "\"format\": 3"),
+        Err(Error::ArtifactFormat { found: 3, expected: 4, .. })
     ));
     assert!(matches!(change("\"seed\": 1", "\"seed\": 2"), Err(Error::ArtifactHash { .. })));
     assert!(matches!(change("\"requests\": ", "\"requests\": 1"), Err(Error::ArtifactHash { .. })));
