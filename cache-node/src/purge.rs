@@ -39,17 +39,7 @@ pub(crate) struct PurgeOrder {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Purge {
     at_us: i64,
-    #[serde(flatten)]
-    order: PurgeOrderRecord,
-}
-
-/// As [`PurgeOrder`]; flattened, so that it cannot refuse what it does not know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct PurgeOrderRecord {
-    keys: Vec<String>,
-    prefixes: Vec<String>,
-    tags: Vec<String>,
-    soft: bool,
+    order: PurgeOrder,
 }
 
 /// What a purge does to an object.
@@ -99,7 +89,7 @@ impl PurgeOrder {
         };
         let (mut keys, prefixes) = (checked(keys)?, checked(prefixes)?);
         keys.sort_unstable();
-        Ok(Purge { at_us: at.micros(), order: PurgeOrderRecord { keys, prefixes, tags, soft } })
+        Ok(Purge { at_us: at.micros(), order: Self { keys, prefixes, tags, soft } })
     }
 }
 

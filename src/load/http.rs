@@ -37,8 +37,7 @@ impl Http {
 
     /// Reads a JSON document.
     pub(crate) async fn json<T: DeserializeOwned>(&self, url: &str) -> anyhow::Result<T> {
-        let bytes = self.ask(Method::GET, url).await?;
-        serde_json::from_slice(&bytes).with_context(|| format!("{url} does not answer with the document expected"))
+        document(&self.ask(Method::GET, url).await?, url)
     }
 
     /// Makes something happen.
@@ -50,17 +49,15 @@ impl Http {
     pub(crate) async fn post_json<T: DeserializeOwned>(
         &self,
         url: &str,
-        document: Vec<u8>,
+        body: Vec<u8>,
         token: Option<&str>,
     ) -> anyhow::Result<T> {
         let mut request = Request::post(url).header(header::CONTENT_TYPE, "application/json");
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        let request =
-            request.body(document.into()).with_context(|| format!("{url} is no URL, or the token no word"))?;
-        let bytes = self.answer(request, url).await?;
-        serde_json::from_slice(&bytes).with_context(|| format!("{url} does not answer with the document expected"))
+        let request = request.body(body.into()).with_context(|| format!("{url} is no URL, or the token no word"))?;
+        document(&self.answer(request, url).await?, url)
     }
 
     async fn ask(&self, method: Method, url: &str) -> anyhow::Result<Bytes> {
@@ -81,6 +78,10 @@ impl Http {
         let answer = tokio::time::timeout(DOCUMENT_TIMEOUT, answer).await.context("it does not answer in time");
         answer.and_then(|answer| answer).with_context(|| format!("cannot ask {url}"))
     }
+}
+
+fn document<T: DeserializeOwned>(bytes: &[u8], url: &str) -> anyhow::Result<T> {
+    serde_json::from_slice(bytes).with_context(|| format!("{url} does not answer with the document expected"))
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

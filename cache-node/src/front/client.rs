@@ -2,10 +2,9 @@
 
 use std::{fs, io, net::IpAddr, path::Path, sync::Arc};
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 
-/// The request header by which a trusted load generator or proxy names the client itself.
-pub(super) const CLIENT_HEADER: HeaderName = HeaderName::from_static("nearcast-client");
+use crate::object::CLIENT_HEADER;
 
 /// Turns addresses into pseudonyms that only this node's secret links.
 #[derive(Debug)]

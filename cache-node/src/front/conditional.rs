@@ -1,8 +1,8 @@
 //! Conditional requests: whether a client's copy is still good.
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 
-use crate::object::Object;
+use crate::object::{Object, date};
 
 /// What a request's conditions come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(super) fn judge(headers: &HeaderMap, object: &Object) -> Verdict {
         if !any_tag(headers, &header::IF_MATCH, |tag| tag == "*" || is_same_strong(tag, object)) {
             return Verdict::PreconditionFailed;
         }
-    } else if let (Some(since), Some(modified)) = (date(headers, &header::IF_UNMODIFIED_SINCE), modified(object))
+    } else if let (Some(since), Some(modified)) = (date_in(headers, &header::IF_UNMODIFIED_SINCE), modified(object))
         && modified > since
     {
         return Verdict::PreconditionFailed;
@@ -35,7 +35,7 @@ pub(super) fn judge(headers: &HeaderMap, object: &Object) -> Verdict {
         if any_tag(headers, &header::IF_NONE_MATCH, |tag| tag == "*" || is_same_weak(tag, object)) {
             return Verdict::NotModified;
         }
-    } else if let (Some(since), Some(modified)) = (date(headers, &header::IF_MODIFIED_SINCE), modified(object))
+    } else if let (Some(since), Some(modified)) = (date_in(headers, &header::IF_MODIFIED_SINCE), modified(object))
         && modified <= since
     {
         return Verdict::NotModified;
@@ -71,20 +71,17 @@ fn opaque(tag: &str) -> &str {
     tag.strip_prefix("W/").unwrap_or(tag)
 }
 
-fn date(headers: &HeaderMap, name: &header::HeaderName) -> Option<std::time::SystemTime> {
-    headers.get(name).and_then(parse_date)
+fn date_in(headers: &HeaderMap, name: &header::HeaderName) -> Option<std::time::SystemTime> {
+    headers.get(name).and_then(date)
 }
 
 fn modified(object: &Object) -> Option<std::time::SystemTime> {
-    object.last_modified().and_then(parse_date)
-}
-
-fn parse_date(value: &HeaderValue) -> Option<std::time::SystemTime> {
-    httpdate::parse_http_date(value.to_str().ok()?).ok()
+    object.last_modified().and_then(date)
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
     use nearcast_datasets::Timestamp;
 
     use super::*;

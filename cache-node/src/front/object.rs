@@ -133,7 +133,6 @@ impl Lookup {
             Verdict::NotModified => (StatusCode::NOT_MODIFIED, None),
             Verdict::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, Some(0)),
             Verdict::Send if self.is_head => (object.status, Some(object.size_bytes)),
-            Verdict::Send if object.status != StatusCode::OK => return Err(account),
             Verdict::Send => match self.range.select(object, headers) {
                 Selection::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, Some(0)),
                 Selection::Part(_) | Selection::Whole => return Err(account),
@@ -170,8 +169,7 @@ impl Lookup {
             let status = if is_same { StatusCode::NOT_MODIFIED } else { StatusCode::PRECONDITION_FAILED };
             return Ok(respond(status, head, ResponseBody::bytes(Bytes::new(), Some(account))));
         }
-        let range = if object.status == StatusCode::OK { self.range } else { RangeAsk::Whole };
-        let (status, part) = match range.select(&object, headers) {
+        let (status, part) = match self.range.select(&object, headers) {
             Selection::Whole => (object.status, None),
             Selection::Part(part) => (StatusCode::PARTIAL_CONTENT, Some(part)),
             Selection::Unsatisfiable => {

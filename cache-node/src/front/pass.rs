@@ -12,11 +12,15 @@ use super::{
     Front,
     account::Account,
     body::ResponseBody,
-    client::CLIENT_HEADER,
     object::{CACHE_STATUS, failed, respond},
     respond::{cache_status, text},
 };
-use crate::{core::MissCause, key::Key, object::end_to_end, origin::OriginBody};
+use crate::{
+    core::MissCause,
+    key::Key,
+    object::{CLIENT_HEADER, end_to_end},
+    origin::OriginBody,
+};
 
 /// Passes a request to the origin as it is and streams the answer back, keeping nothing.
 pub(super) async fn handle(
@@ -63,10 +67,11 @@ pub(super) fn hand_on(response: Response<OriginBody>, mut account: Account) -> R
 /// Drops what is held of the keys that the answer to an unsafe request names (RFC 9111, section 4.4). Addresses with a
 /// host are left alone: whether it is this one, the node does not know.
 fn invalidate_named(front: &Arc<Front>, key: &Key, headers: &HeaderMap) {
+    let base = Url::parse("http://origin.invalid").and_then(|base| base.join(&key.to_target()));
+    let Ok(base) = base else { return };
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         let Some(named) = headers.get(name).and_then(|value| value.to_str().ok()) else { continue };
-        let base = Url::parse("http://origin.invalid").and_then(|base| base.join(&key.to_target()));
-        let Ok(url) = base.and_then(|base| base.join(named)) else { continue };
+        let Ok(url) = base.join(named) else { continue };
         if url.host_str() == Some("origin.invalid")
             && let Ok(key) = Key::from_target(url.path(), url.query())
         {

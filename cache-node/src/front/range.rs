@@ -1,6 +1,6 @@
 //! The `Range` header of a request.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
 use nearcast_datasets::ByteRange;
 
 use super::conditional::if_range_holds;
@@ -65,14 +65,14 @@ impl RangeAsk {
         u32::try_from(start / segment_bytes).unwrap_or(u32::MAX - 1)
     }
 
-    /// What to send of `object`.
+    /// What to send of `object`. An error or a redirect has no parts.
     pub(super) fn select(self, object: &Object, headers: &HeaderMap) -> Selection {
         let size = object.size_bytes;
         let part = |start: u64, end: u64| {
             if start < end { Selection::Part(ByteRange { start, end }) } else { Selection::Unsatisfiable }
         };
         match self {
-            _ if !if_range_holds(headers, object) => Selection::Whole,
+            _ if object.status != StatusCode::OK || !if_range_holds(headers, object) => Selection::Whole,
             Self::Whole => Selection::Whole,
             Self::From(first, last) => part(first, last.map_or(size, |last| last.saturating_add(1).min(size))),
             Self::Suffix(count) => part(size - count.min(size), size),
@@ -102,7 +102,7 @@ mod tests {
         object_headers.insert(header::ETAG, HeaderValue::from_static("\"v1\""));
         let object = Object::new(ObjectParts {
             key: Key::parse("/a").unwrap(),
-            status: http::StatusCode::OK,
+            status: StatusCode::OK,
             size_bytes: 100,
             segment_bytes: 10,
             headers: object_headers,

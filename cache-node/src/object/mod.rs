@@ -12,8 +12,8 @@ use nearcast_datasets::Timestamp;
 
 pub(crate) use self::{
     content_range::{ContentRange, digits},
-    policy::{Freshness, Reply, assess, end_to_end, forwarded},
-    variant::{VaryNames, selection, vary_names},
+    policy::{CLIENT_HEADER, Freshness, Reply, assess, date, end_to_end, forwarded},
+    variant::{VaryNames, answer_key, selection, vary_names},
 };
 use crate::{
     digest,
@@ -201,7 +201,7 @@ impl Object {
 
     /// Whether it is what a request with these headers gets.
     pub(crate) fn suits(&self, asked: &HeaderMap) -> bool {
-        !self.key.is_variant() || self.key == self.key.base().variant(selection(&vary_names(&self.headers), asked))
+        !self.key.is_variant() || self.key == answer_key(&self.key.base(), &self.headers, asked)
     }
 
     /// Whether another response can be told to be of the same state.

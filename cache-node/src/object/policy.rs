@@ -41,11 +41,9 @@ pub(crate) struct Reply<'a> {
 /// cookie never, although RFC 9111 would allow it: a cookie given to two clients is the worst that a cache can do.
 pub(crate) fn assess(reply: Reply<'_>, now: Timestamp) -> Option<Freshness> {
     let Reply { status, headers, asked } = reply;
-    let plain = CacheDirectives::of(headers);
-    let (directives, is_targeted) = match targeted(headers) {
-        Some(directives) => (directives, true),
-        None => (plain, false),
-    };
+    let targeted = targeted(headers);
+    let is_targeted = targeted.is_some();
+    let directives = targeted.unwrap_or_else(|| CacheDirectives::of(headers));
     let is_understood = UNDERSTOOD.contains(&status.as_u16());
     // Who knows the status need not heed a `no-store` that stands beside `must-understand` (RFC 9111, section 5.2.2.3).
     let forbids_storing = if directives.must_understand { !is_understood } else { directives.no_store };
@@ -143,7 +141,8 @@ fn age_of(headers: &HeaderMap, now: Timestamp) -> Duration {
     since_sent.max(stated.unwrap_or_default())
 }
 
-pub(super) fn date(value: &HeaderValue) -> Option<std::time::SystemTime> {
+/// A date as HTTP writes it.
+pub(crate) fn date(value: &HeaderValue) -> Option<std::time::SystemTime> {
     httpdate::parse_http_date(value.to_str().ok()?).ok()
 }
 
@@ -187,8 +186,11 @@ const OWN_BUSINESS: [HeaderName; 12] = [
     header::IF_RANGE,
     header::IF_UNMODIFIED_SINCE,
     header::RANGE,
-    HeaderName::from_static("nearcast-client"),
+    CLIENT_HEADER,
 ];
+
+/// The request header by which a trusted load generator or proxy names the client itself.
+pub(crate) const CLIENT_HEADER: HeaderName = HeaderName::from_static("nearcast-client");
 
 const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,

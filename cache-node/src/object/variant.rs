@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, header};
 
-use crate::digest;
+use crate::{digest, key::Key};
 
 /// The request headers by which a key's answers vary, in order and without repetition.
 pub(crate) type VaryNames = Arc<[HeaderName]>;
@@ -22,6 +22,12 @@ pub(crate) fn vary_names(headers: &HeaderMap) -> VaryNames {
     found.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
     found.dedup();
     found.into()
+}
+
+/// The key by which an answer with these headers to `asked` is kept: `key`, or that of a variant.
+pub(crate) fn answer_key(key: &Key, headers: &HeaderMap, asked: &HeaderMap) -> Key {
+    let names = vary_names(headers);
+    if names.is_empty() { key.clone() } else { key.variant(selection(&names, asked)) }
 }
 
 /// A number for what a request says in the headers that `names` lists. How values are spaced and split over lines makes

@@ -5,14 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
 
-use super::{SharedHead, Shell, flight::Passed};
+use super::{Shell, flight::Passed, transfer::Transfer};
 use crate::{
     clock,
-    key::Key,
-    object::{
-        ContentRange, Object, ObjectParts, Reply, SharedObject, assess, end_to_end, segment_count, selection,
-        vary_names,
-    },
+    object::{ContentRange, Object, ObjectParts, Reply, SharedObject, answer_key, assess, end_to_end},
     origin::{BodyError, Condition, OriginBody, OriginError, Span, read_up_to},
     store::Payload,
 };
@@ -23,18 +19,6 @@ pub(crate) struct Answered {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-}
-
-/// What the origin is asked for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Question<'a> {
-    pub(super) key: &'a Key,
-    /// The segment.
-    pub(super) index: u32,
-    /// The headers of the request that it is for.
-    pub(super) asked: &'a SharedHead,
-    /// Whether the whole object may as well come in one piece.
-    pub(super) is_whole: bool,
 }
 
 /// What an origin's response means.
@@ -54,7 +38,7 @@ pub(super) enum OriginAnswer {
     Whole(Object, OriginBody),
 }
 
-impl Question<'_> {
+impl Transfer {
     /// The range to ask for; `None` for all there is.
     fn span(&self, segment_bytes: u64, condition: Condition<'_>) -> Option<Span> {
         let in_one = self.is_whole && self.index == 0 && !matches!(condition, Condition::IfSame(_));
@@ -64,7 +48,7 @@ impl Question<'_> {
     /// What to do with a response that cannot be kept: hand it to the client that it answers.
     fn pass(&self, span: Option<Span>, response: Response<OriginBody>) -> OriginAnswer {
         let answers_it = span.is_none() && self.is_whole;
-        OriginAnswer::Uncacheable(answers_it.then(|| Passed::new(self.asked, response)))
+        OriginAnswer::Uncacheable(answers_it.then(|| Passed::new(&self.asked, response)))
     }
 }
 
@@ -72,30 +56,30 @@ impl Shell {
     /// Asks the origin for one segment, or for all of them.
     pub(super) async fn ask_origin(
         &self,
-        question: &Question<'_>,
+        transfer: &Transfer,
         condition: Condition<'_>,
     ) -> Result<OriginAnswer, OriginError> {
-        let span = question.span(self.config.segment_bytes, condition);
-        let response = self.origin.fetch(question.key, question.asked, span, condition).await?;
+        let span = transfer.span(self.config.segment_bytes, condition);
+        let response = self.origin.fetch(&transfer.key, &transfer.asked, span, condition).await?;
         match (response.status(), span) {
-            (StatusCode::PARTIAL_CONTENT, Some(span)) => self.partial(question, span, response).await,
+            (StatusCode::PARTIAL_CONTENT, Some(span)) => self.partial(transfer, span, response).await,
             (StatusCode::NOT_MODIFIED, _) if !matches!(condition, Condition::Always) => {
                 Ok(OriginAnswer::NotModified(response.into_parts().0.headers))
             }
             (StatusCode::PRECONDITION_FAILED, _) if matches!(condition, Condition::IfSame(_)) => {
                 Ok(OriginAnswer::Changed)
             }
-            (StatusCode::RANGE_NOT_SATISFIABLE, Some(_)) if question.index == 0 => self.empty(question).await,
+            (StatusCode::RANGE_NOT_SATISFIABLE, Some(_)) if transfer.index == 0 => self.empty(transfer).await,
             (status, _) if status.is_server_error() && matches!(condition, Condition::IfChanged(_)) => {
                 Ok(OriginAnswer::Answered(Arc::new(read(response).await?.0)))
             }
-            _ => self.whole(question, span, response).await,
+            _ => self.whole(transfer, span, response).await,
         }
     }
 
     async fn partial(
         &self,
-        question: &Question<'_>,
+        transfer: &Transfer,
         span: Span,
         response: Response<OriginBody>,
     ) -> Result<OriginAnswer, OriginError> {
@@ -110,7 +94,7 @@ impl Shell {
             // It may make sense to the client that asked.
             return Ok(OriginAnswer::Uncacheable(None));
         }
-        let Some(object) = self.describe(question, StatusCode::OK, &head.headers, Some(size_bytes)) else {
+        let Some(object) = self.describe(transfer, StatusCode::OK, &head.headers, Some(size_bytes)) else {
             return Ok(OriginAnswer::Uncacheable(None));
         };
         let mut surplus = Bytes::new();
@@ -124,24 +108,22 @@ impl Shell {
     /// A complete response: the object, if it may be kept.
     async fn whole(
         &self,
-        question: &Question<'_>,
+        transfer: &Transfer,
         span: Option<Span>,
         response: Response<OriginBody>,
     ) -> Result<OriginAnswer, OriginError> {
         let status = response.status();
         let size_bytes = http_body::Body::size_hint(response.body()).exact();
-        if self.describe(question, status, response.headers(), size_bytes).is_none() {
+        let Some(object) = self.describe(transfer, status, response.headers(), size_bytes) else {
             return if status.is_success() {
-                Ok(question.pass(span, response))
+                Ok(transfer.pass(span, response))
             } else {
-                shared(question, span, response).await
+                shared(transfer, span, response).await
             };
-        }
+        };
         let (head, mut body) = response.into_parts();
-        let describe = |size_bytes| self.describe(question, status, &head.headers, Some(size_bytes));
         let mut surplus = Bytes::new();
-        if let Some(size_bytes) = size_bytes {
-            let Some(object) = describe(size_bytes) else { return Ok(OriginAnswer::Uncacheable(None)) };
+        if size_bytes.is_some() {
             let is_long = object.segment_count() > SEGMENTS_IN_ONE_MAX;
             if span.is_none() && is_long && object.has_validator() && serves_ranges(&head.headers) {
                 // The others are fetched as clients come to read them, so that a slow one slows the origin down.
@@ -161,29 +143,29 @@ impl Shell {
             self.metrics.bodies_too_long.inc();
             return Ok(OriginAnswer::Uncacheable(None));
         }
-        let object = describe(bytes.len() as u64);
+        let object = self.describe(transfer, status, &head.headers, Some(bytes.len() as u64));
         Ok(object
             .map_or(OriginAnswer::Uncacheable(None), |object| OriginAnswer::Whole(object, OriginBody::from(bytes))))
     }
 
     /// No range of an empty object can be satisfied, so it is asked for without.
-    async fn empty(&self, question: &Question<'_>) -> Result<OriginAnswer, OriginError> {
-        let response = self.origin.fetch(question.key, question.asked, None, Condition::Always).await?;
-        self.whole(question, None, response).await
+    async fn empty(&self, transfer: &Transfer) -> Result<OriginAnswer, OriginError> {
+        let response = self.origin.fetch(&transfer.key, &transfer.asked, None, Condition::Always).await?;
+        self.whole(transfer, None, response).await
     }
 
     /// The object that a response describes; `None` when it must not be kept. Of one whose size is not known yet, only
     /// that can be told.
     fn describe(
         &self,
-        question: &Question<'_>,
+        transfer: &Transfer,
         status: StatusCode,
         headers: &HeaderMap,
         size_bytes: Option<u64>,
     ) -> Option<Object> {
         let now = clock::now();
-        let freshness = assess(Reply { status, headers, asked: question.asked }, now)?;
-        let (size_bytes, segment_bytes) = (size_bytes.unwrap_or_default(), self.config.segment_bytes);
+        let freshness = assess(Reply { status, headers, asked: &transfer.asked }, now)?;
+        let size_bytes = size_bytes.unwrap_or_default();
         if size_bytes > self.config.origin.object_bytes_max {
             self.metrics.bodies_too_long.inc();
             return None;
@@ -192,24 +174,18 @@ impl Shell {
         for name in [header::AGE, header::CONTENT_LENGTH, header::CONTENT_RANGE, header::ACCEPT_RANGES] {
             kept.remove(name);
         }
-        let names = vary_names(headers);
         let object = Object::new(ObjectParts {
-            key: if names.is_empty() {
-                question.key.clone()
-            } else {
-                question.key.variant(selection(&names, question.asked))
-            },
+            key: answer_key(&transfer.key, headers, &transfer.asked),
             status,
             size_bytes,
-            segment_bytes,
+            segment_bytes: self.config.segment_bytes,
             headers: kept,
             received_at: now,
             freshness,
         });
         // Without a validator, segments fetched at different times could be of different states; and only a complete
         // answer other than 200 is worth keeping.
-        let is_one = segment_count(size_bytes, segment_bytes) == 1;
-        (is_one || status == StatusCode::OK && object.has_validator()).then_some(object)
+        (object.segment_count() == 1 || status == StatusCode::OK && object.has_validator()).then_some(object)
     }
 }
 
@@ -230,20 +206,20 @@ pub(super) fn refresh(known: &SharedObject, headers: &HeaderMap) -> Option<Objec
 /// An answer that cannot be kept: when it says that there is nothing, or that the origin is in trouble, it is given to
 /// all who wait for it, if it is short and for everyone.
 async fn shared(
-    question: &Question<'_>,
+    transfer: &Transfer,
     span: Option<Span>,
     response: Response<OriginBody>,
 ) -> Result<OriginAnswer, OriginError> {
     let head = response.headers();
     let status = response.status();
     let is_for_everyone = (status.is_server_error() || matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE))
-        && !is_personal(question.asked)
+        && !is_personal(&transfer.asked)
         && !head.contains_key(header::SET_COOKIE)
         && !head.contains_key(header::VARY)
         && !forbids_sharing(head);
     let size_bytes = http_body::Body::size_hint(response.body()).exact();
     if !is_for_everyone || size_bytes.is_some_and(|size_bytes| size_bytes >= ANSWERED_BYTES_MAX) {
-        return Ok(question.pass(span, response));
+        return Ok(transfer.pass(span, response));
     }
     let (answered, is_complete) = read(response).await?;
     Ok(if is_complete { OriginAnswer::Answered(Arc::new(answered)) } else { OriginAnswer::Uncacheable(None) })

@@ -103,12 +103,16 @@ impl State {
     /// The number of what a request gets: of the key, or of the variant that its headers select.
     pub(super) fn select(&mut self, key: &Key, asked: &HeaderMap) -> KeyId {
         let base = self.key_id(key);
+        self.variant(base, key, asked).map_or(base, |variant| self.key_id(&variant))
+    }
+
+    /// The variant that a request's headers select; `None` where the key's answers are the same for everyone.
+    fn variant(&mut self, base: KeyId, key: &Key, asked: &HeaderMap) -> Option<Key> {
         // Most nodes never see a key that varies: no look-up for them.
         if self.varying.is_empty() {
-            return base;
+            return None;
         }
-        let number = self.varying.get(&base).map(|varying| selection(&varying.names, asked));
-        number.map_or(base, |number| self.key_id(&key.variant(number)))
+        self.varying.get(&base).map(|varying| key.variant(selection(&varying.names, asked)))
     }
 
     /// The number under which an object is kept. Learns from it how its key varies; returns with it what is not to be
@@ -173,10 +177,10 @@ impl State {
     }
 
     /// The object behind a key, if anything of it is held.
-    pub(super) fn find_object(&self, key: &Key, asked: &HeaderMap) -> Option<SharedObject> {
+    pub(super) fn find_object(&mut self, key: &Key, asked: &HeaderMap) -> Option<SharedObject> {
         let mut id = KeyId(self.keys.find(key.as_str())?);
-        if let Some(varying) = self.varying.peek(&id) {
-            id = KeyId(self.keys.find(key.variant(selection(&varying.names, asked)).as_str())?);
+        if let Some(variant) = self.variant(id, key, asked) {
+            id = KeyId(self.keys.find(variant.as_str())?);
         }
         self.entries.get(&id).map(|entry| Arc::clone(&entry.object))
     }
@@ -233,7 +237,6 @@ impl State {
             if !is_wanted {
                 self.keys.remove(id.0);
                 self.bypass.pop(&id);
-                self.varying.pop(&id);
             }
         }
     }

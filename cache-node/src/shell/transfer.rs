@@ -8,7 +8,7 @@ use nearcast_datasets::{KeyId, SegmentId, Timestamp};
 
 use super::{
     Ask, FetchError, Route, SharedHead, Shell, State,
-    answer::{OriginAnswer, Question},
+    answer::OriginAnswer,
     flight::{Flight, FlightEnd, Passed, Purpose},
 };
 use crate::{
@@ -98,10 +98,6 @@ impl Transfer {
         shell.land_uncacheable(id, passed)
     }
 
-    fn question(&self) -> Question<'_> {
-        Question { key: &self.key, index: self.index, asked: &self.asked, is_whole: self.is_whole }
-    }
-
     /// Carries the transfer out and ends `flight`.
     pub(super) async fn run(mut self, flight: Flight) {
         if flight.purpose == Purpose::Revalidation {
@@ -121,7 +117,7 @@ impl Transfer {
         let Some(stale) = &self.known else { return };
         let segment = SegmentId { index: self.index, ..flight.segment };
         let asked_at = clock::now();
-        let answer = shell.ask_origin(&self.question(), Condition::IfChanged(stale)).await;
+        let answer = shell.ask_origin(&self, Condition::IfChanged(stale)).await;
         let now = clock::now();
         let end =
             match answer {
@@ -184,15 +180,13 @@ impl Transfer {
         };
         let asked_at = clock::now();
         let answer = shell.peers.pull(peer, ask).await?;
-        if shell.state().purged(&answer.object, asked_at).is_some() {
-            return Err(PeerError::Absent);
-        }
         let now = clock::now();
         let contradicts = |known: &SharedObject| known.version != answer.object.version && known.is_fresh(now);
-        if !answer.object.suits(&self.asked) {
-            return Err(PeerError::Absent);
-        }
-        if !answer.object.is_fresh(now) || self.known.as_ref().is_some_and(contradicts) {
+        if !answer.object.suits(&self.asked)
+            || !answer.object.is_fresh(now)
+            || self.known.as_ref().is_some_and(contradicts)
+            || shell.state().purged(&answer.object, asked_at).is_some()
+        {
             return Err(PeerError::Absent);
         }
         let from = if answer.was_held { FetchedFrom::Peer } else { FetchedFrom::Origin };
@@ -202,11 +196,11 @@ impl Transfer {
     /// Fetches from the origin and ends the flight, or hands it back with the error.
     async fn pull_from_origin(&self, shell: &Arc<Shell>, flight: Flight) -> Result<(), (Flight, OriginError)> {
         let condition = self.known.as_deref().map_or(Condition::Always, Condition::IfSame);
-        let (question, asked_at) = (self.question(), clock::now());
-        let mut answer = shell.ask_origin(&question, condition).await;
+        let asked_at = clock::now();
+        let mut answer = shell.ask_origin(self, condition).await;
         if matches!(answer, Ok(OriginAnswer::Changed | OriginAnswer::NotModified(_))) {
             shell.land_gone(flight.segment.key, FlightEnd::LookAgain);
-            answer = shell.ask_origin(&question, Condition::Always).await;
+            answer = shell.ask_origin(self, Condition::Always).await;
         }
         match answer {
             Ok(OriginAnswer::Segment(object, payload)) => {

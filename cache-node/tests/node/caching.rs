@@ -5,16 +5,9 @@ use std::{sync::Arc, time::Duration};
 use hyper::{Method, StatusCode};
 
 use crate::{
-    origin::{Behaviour, Origin},
-    running::{Node, config},
+    origin::Behaviour,
+    running::{Node, config, pair},
 };
-
-async fn pair(behaviour: Behaviour) -> (Origin, Node, tempfile::TempDir) {
-    let dir = tempfile::tempdir().expect("a folder");
-    let origin = Origin::start(behaviour).await;
-    let node = Node::start(config("n1", dir.path(), &origin.url(), "")).await;
-    (origin, node, dir)
-}
 
 fn small(cache_control: &'static str) -> Behaviour {
     Behaviour { cache_control, size: 1_000, ..Behaviour::default() }

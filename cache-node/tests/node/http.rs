@@ -4,17 +4,7 @@ use std::sync::Arc;
 
 use hyper::{Method, StatusCode};
 
-use crate::{
-    origin::{Behaviour, Origin},
-    running::{Node, config},
-};
-
-async fn pair(behaviour: Behaviour) -> (Origin, Node, tempfile::TempDir) {
-    let dir = tempfile::tempdir().expect("a folder");
-    let origin = Origin::start(behaviour).await;
-    let node = Node::start(config("n1", dir.path(), &origin.url(), "")).await;
-    (origin, node, dir)
-}
+use crate::{origin::Behaviour, running::pair};
 
 #[tokio::test]
 async fn a_miss_is_fetched_once_and_then_hit_byte_for_byte() {

@@ -12,6 +12,8 @@ use hyper_util::{
 use nearcast_cache_node::NodeConfig;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
+use crate::origin::{Behaviour, Origin};
+
 /// A node that runs; it is told to stop when dropped.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -65,6 +67,14 @@ pub(crate) fn config_text(name: &str, data_dir: &Path, origin_url: &str, more: &
         "#,
         data_dir.display()
     )
+}
+
+/// An origin, a node before it, and the folder of its data.
+pub(crate) async fn pair(behaviour: Behaviour) -> (Origin, Node, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let origin = Origin::start(behaviour).await;
+    let node = Node::start(config("n1", dir.path(), &origin.url(), "")).await;
+    (origin, node, dir)
 }
 
 type TestClient = Client<HttpConnector, Full<Bytes>>;
