@@ -71,7 +71,11 @@ impl Shell {
             }
             (StatusCode::RANGE_NOT_SATISFIABLE, Some(_)) if transfer.index == 0 => self.empty(transfer).await,
             (status, _) if status.is_server_error() && matches!(condition, Condition::IfChanged(_)) => {
-                Ok(OriginAnswer::Answered(Arc::new(read(response).await?.0)))
+                let (answered, is_complete) = read(response).await?;
+                if !is_complete {
+                    return Err(OriginError::Unusable("an error with a body that is too long"));
+                }
+                Ok(OriginAnswer::Answered(Arc::new(answered)))
             }
             _ => self.whole(transfer, span, response).await,
         }

@@ -195,6 +195,18 @@ async fn a_stale_object_stands_in_for_an_origin_in_trouble_where_that_is_allowed
 }
 
 #[tokio::test]
+async fn an_error_that_is_too_long_to_be_shared_is_never_cut_short() {
+    let (origin, node, _dir) = pair(small("max-age=0, must-revalidate")).await;
+    node.get("/x").await;
+    origin.change(|behaviour| (behaviour.status, behaviour.error_padding) = (StatusCode::SERVICE_UNAVAILABLE, 100_000));
+    let answer = node.get("/x").await;
+    assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
+    assert!(String::from_utf8_lossy(&answer.body).contains("too long"), "{answer:?}");
+    origin.change(|behaviour| behaviour.status = StatusCode::OK);
+    assert_eq!(node.get("/x").await.body, origin.content("/x"));
+}
+
+#[tokio::test]
 async fn a_field_meant_for_caches_like_this_one_goes_before_the_one_for_all() {
     let behaviour = Behaviour { headers: &[("cdn-cache-control", "max-age=600")], ..small("no-store") };
     let (origin, node, _dir) = pair(behaviour).await;

@@ -27,6 +27,8 @@ pub(crate) struct Behaviour {
     /// Part of the content and of the entity tag.
     pub(crate) version: u8,
     pub(crate) status: StatusCode,
+    /// Bytes that the body of another status than 200 has besides its words.
+    pub(crate) error_padding: usize,
     /// Sends only half of what it announced.
     pub(crate) breaks_off: bool,
     /// Sends an entity tag.
@@ -46,6 +48,7 @@ impl Default for Behaviour {
             size: 10_000,
             version: 1,
             status: StatusCode::OK,
+            error_padding: 0,
             breaks_off: false,
             has_tag: true,
             headers: &[],
@@ -193,7 +196,10 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
         response = response.header(header::ACCEPT_RANGES, "bytes");
     }
     if behaviour.status != StatusCode::OK {
-        return response.status(behaviour.status).body(full("no such thing".into())).expect("valid");
+        return response
+            .status(behaviour.status)
+            .body(full(["no such thing", &" ".repeat(behaviour.error_padding)].concat().into()))
+            .expect("valid");
     }
     if seen.if_none_match.is_some_and(|known| known == tag) {
         return response.status(StatusCode::NOT_MODIFIED).body(full(Bytes::new())).expect("valid");
