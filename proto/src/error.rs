@@ -83,6 +83,12 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A file that should hold an admin token holds nothing.
+    #[error("`{}` is empty; put a long random word into it", path.display())]
+    EmptyToken {
+        /// The file.
+        path: PathBuf,
+    },
     /// A configuration file is not valid.
     #[error("`{}` is not a valid configuration: {reason}", path.display())]
     ParseConfig {

@@ -14,6 +14,7 @@
 //! # Ok::<(), nearcast_proto::Error>(())
 //! ```
 
+mod admin_token;
 pub mod config_file;
 pub mod convert;
 mod error;
@@ -21,6 +22,7 @@ pub mod message;
 pub mod topology;
 pub mod wire;
 
+pub use admin_token::AdminToken;
 pub use error::{Error, Result};
 pub use wire::{
     control_client::ControlClient, control_server::ControlServer, predictor_client::PredictorClient,

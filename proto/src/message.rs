@@ -216,6 +216,8 @@ pub enum NodeReport {
         node: NodeDescriptor,
         /// The version of its code.
         code_version: String,
+        /// How far in the log of purges it is; `None` before it ever joined.
+        purges: Option<PurgePosition>,
     },
     /// Part of what it holds.
     Inventory {
@@ -237,6 +239,52 @@ pub enum NodeReport {
     Outcomes(Vec<Outcome>),
     /// How commands ended.
     Results(Vec<CommandResult>),
+    /// It carried out a purge.
+    Purged {
+        /// [`Purge::epoch`].
+        epoch: u64,
+        /// Objects of which it held something.
+        objects: u64,
+    },
+}
+
+/// A place in a predictor's log of purges.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PurgePosition {
+    /// Which log: a predictor that lost its data folder begins another one.
+    pub log: Arc<str>,
+    /// Every purge up to this one is carried out.
+    pub epoch: u64,
+}
+
+/// What must not be served any longer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Purge {
+    /// Rises by one per purge of a log.
+    pub epoch: u64,
+    /// Objects, with all their variants.
+    pub keys: Vec<String>,
+    /// Everything whose key begins so.
+    pub prefixes: Vec<String>,
+    /// Everything that the origin tagged so.
+    pub tags: Vec<String>,
+    /// Whether it may still be served while the origin is asked, or cannot be.
+    pub soft: bool,
+}
+
+/// Purges in the order in which they were given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgeUpdate {
+    /// Of which log.
+    pub log: Arc<str>,
+    /// The purges.
+    pub purges: Vec<Arc<Purge>>,
+    /// Once these are carried out, every purge up to this one is.
+    pub upto: u64,
+    /// Whether purges between these and the node's position are no longer known.
+    pub has_gap: bool,
+    /// The latest purge of the log; more follow while it is above `upto`.
+    pub latest: u64,
 }
 
 /// Explicit replicas; keys that are not named fall back to rendezvous hashing.
@@ -275,4 +323,6 @@ pub enum PredictorNotice {
         /// [`RequestBatch::sequence`].
         sequence: u64,
     },
+    /// What must not be served any longer; the first one comes before the first map.
+    Purges(PurgeUpdate),
 }

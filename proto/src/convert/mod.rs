@@ -7,6 +7,7 @@ mod check;
 mod command;
 mod node_report;
 mod predictor_notice;
+mod purge;
 
 /// The most bytes of a key.
 pub const KEY_BYTES_MAX: usize = 2_048;

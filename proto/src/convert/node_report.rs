@@ -7,6 +7,7 @@ use nearcast_datasets::{ByteRange, ServedFrom, Timestamp};
 use super::{
     BATCH_ENTRIES_MAX,
     check::{free_text, key, known, list, micros, name, node_name, outward, present},
+    purge::position,
 };
 use crate::{
     Error, Result,
@@ -17,13 +18,14 @@ use crate::{
 impl From<NodeReport> for wire::NodeMessage {
     fn from(report: NodeReport) -> Self {
         let body = match report {
-            NodeReport::Hello { node, code_version } => Body::Hello(wire::Hello {
+            NodeReport::Hello { node, code_version, purges } => Body::Hello(wire::Hello {
                 node: node.name.0.as_ref().to_owned(),
                 region: node.region.as_ref().to_owned(),
                 url: node.url.as_ref().to_owned(),
                 capacity_bytes: node.capacity_bytes,
                 segment_bytes: node.segment_bytes,
                 code_version,
+                purges: purges.map(Into::into),
             }),
             NodeReport::Inventory { held, last } => Body::Inventory(wire::InventoryPage { held: outward(held), last }),
             NodeReport::Delta { gained, lost } => {
@@ -36,6 +38,7 @@ impl From<NodeReport> for wire::NodeMessage {
             }),
             NodeReport::Outcomes(outcomes) => Body::Outcomes(wire::OutcomeBatch { outcomes: outward(outcomes) }),
             NodeReport::Results(results) => Body::Results(wire::CommandResultBatch { results: outward(results) }),
+            NodeReport::Purged { epoch, objects } => Body::Purged(wire::Purged { epoch, objects }),
         };
         Self { body: Some(body) }
     }
@@ -61,6 +64,7 @@ impl TryFrom<wire::NodeMessage> for NodeReport {
             }),
             Body::Outcomes(batch) => Self::Outcomes(list("outcomes", batch.outcomes, BATCH_ENTRIES_MAX)?),
             Body::Results(batch) => Self::Results(list("results", batch.results, BATCH_ENTRIES_MAX)?),
+            Body::Purged(wire::Purged { epoch, objects }) => Self::Purged { epoch, objects },
         })
     }
 }
@@ -73,7 +77,8 @@ fn hello_report(hello: wire::Hello) -> Result<NodeReport> {
         capacity_bytes: hello.capacity_bytes,
         segment_bytes: segment_bytes(hello.segment_bytes)?,
     };
-    Ok(NodeReport::Hello { node, code_version: free_text("code_version", hello.code_version)? })
+    let code_version = free_text("code_version", hello.code_version)?;
+    Ok(NodeReport::Hello { node, code_version, purges: hello.purges.map(position).transpose()? })
 }
 
 /// A node cannot cut objects into segments of nothing.

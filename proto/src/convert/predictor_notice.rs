@@ -25,6 +25,7 @@ impl From<PredictorNotice> for wire::PredictorMessage {
                 Body::MapUpdate(wire::MapUpdate { epoch: map.epoch.0, nodes: outward(map.members) })
             }
             PredictorNotice::Ack { sequence } => Body::Ack(wire::Ack { sequence }),
+            PredictorNotice::Purges(update) => Body::Purges(update.into()),
         };
         Self { body: Some(body) }
     }
@@ -46,6 +47,7 @@ impl TryFrom<wire::PredictorMessage> for PredictorNotice {
                 Self::Map(CacheMap { epoch: Epoch(update.epoch), members: list("nodes", update.nodes, MEMBERS_MAX)? })
             }
             Body::Ack(ack) => Self::Ack { sequence: ack.sequence },
+            Body::Purges(update) => Self::Purges(update.try_into()?),
         })
     }
 }

@@ -11,7 +11,8 @@ use crate::{
     Error,
     message::{
         Action, CacheMap, Command, CommandId, CommandResult, CommandStatus, Epoch, Member, NodeDescriptor, NodeName,
-        NodeReport, Outcome, OutcomeKind, PlacementUpdate, PredictorNotice, Request, RequestBatch, SegmentSet, Source,
+        NodeReport, Outcome, OutcomeKind, PlacementUpdate, PredictorNotice, Purge, PurgePosition, PurgeUpdate, Request,
+        RequestBatch, SegmentSet, Source,
     },
     wire,
 };
@@ -107,10 +108,22 @@ fn command() -> impl Strategy<Value = Command> {
         })
 }
 
+fn position() -> impl Strategy<Value = PurgePosition> {
+    (name(), any::<u64>()).prop_map(|(log, epoch)| PurgePosition { log, epoch })
+}
+
+fn purge() -> impl Strategy<Value = Arc<Purge>> {
+    let texts = || vec("[a-z/]{1,9}", 1..3);
+    (any::<u64>(), texts(), texts(), texts(), any::<bool>())
+        .prop_map(|(epoch, keys, prefixes, tags, soft)| Arc::new(Purge { epoch, keys, prefixes, tags, soft }))
+}
+
 fn report() -> impl Strategy<Value = NodeReport> {
     let sets = || vec(segment_set(), 0..4);
     prop_oneof![
-        (descriptor(), "[0-9.]{0,8}").prop_map(|(node, code_version)| NodeReport::Hello { node, code_version }),
+        (descriptor(), "[0-9.]{0,8}", option::of(position()))
+            .prop_map(|(node, code_version, purges)| NodeReport::Hello { node, code_version, purges }),
+        any::<[u64; 2]>().prop_map(|[epoch, objects]| NodeReport::Purged { epoch, objects }),
         (sets(), any::<bool>()).prop_map(|(held, last)| NodeReport::Inventory { held, last }),
         (sets(), sets()).prop_map(|(gained, lost)| NodeReport::Delta { gained, lost }),
         (any::<u64>(), vec(request(), 0..4), any::<u64>()).prop_map(|(sequence, requests, dropped_count)| {
@@ -137,6 +150,11 @@ fn notice() -> impl Strategy<Value = PredictorNotice> {
         (any::<u64>(), vec(member, 0..3))
             .prop_map(|(epoch, members)| PredictorNotice::Map(CacheMap { epoch: Epoch(epoch), members })),
         any::<u64>().prop_map(|sequence| PredictorNotice::Ack { sequence }),
+        (name(), vec(purge(), 0..3), any::<[u64; 2]>(), any::<bool>()).prop_map(
+            |(log, purges, [upto, latest], has_gap)| {
+                PredictorNotice::Purges(PurgeUpdate { log, purges, upto, has_gap, latest })
+            }
+        ),
     ]
 }
 

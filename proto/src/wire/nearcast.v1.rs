@@ -2,7 +2,7 @@
 /// What a node says.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeMessage {
-    #[prost(oneof = "node_message::Body", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "node_message::Body", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub body: ::core::option::Option<node_message::Body>,
 }
 /// Nested message and enum types in `NodeMessage`.
@@ -21,12 +21,14 @@ pub mod node_message {
         Results(super::CommandResultBatch),
         #[prost(message, tag = "6")]
         Delta(super::InventoryDelta),
+        #[prost(message, tag = "7")]
+        Purged(super::Purged),
     }
 }
 /// What the predictor says.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PredictorMessage {
-    #[prost(oneof = "predictor_message::Body", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "predictor_message::Body", tags = "1, 2, 3, 4, 5, 6")]
     pub body: ::core::option::Option<predictor_message::Body>,
 }
 /// Nested message and enum types in `PredictorMessage`.
@@ -43,6 +45,8 @@ pub mod predictor_message {
         MapUpdate(super::MapUpdate),
         #[prost(message, tag = "5")]
         Ack(super::Ack),
+        #[prost(message, tag = "6")]
+        Purges(super::PurgeUpdate),
     }
 }
 /// Who a node is. A second live node of the same name is refused with ALREADY_EXISTS.
@@ -61,6 +65,64 @@ pub struct Hello {
     pub segment_bytes: u64,
     #[prost(string, tag = "6")]
     pub code_version: ::prost::alloc::string::String,
+    /// How far in the log of purges the node is; absent before it ever joined.
+    #[prost(message, optional, tag = "7")]
+    pub purges: ::core::option::Option<PurgePosition>,
+}
+/// A place in a predictor's log of purges.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PurgePosition {
+    /// Which log: a predictor that lost its data folder begins another one.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// Every purge up to this one is carried out.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+}
+/// What must not be served any longer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Purge {
+    /// Rises by one per purge of a log.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Objects, with all their variants.
+    #[prost(string, repeated, tag = "2")]
+    pub keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Everything whose key begins so.
+    #[prost(string, repeated, tag = "3")]
+    pub prefixes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Everything that the origin tagged so.
+    #[prost(string, repeated, tag = "4")]
+    pub tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Whether it may still be served while the origin is asked, or cannot be.
+    #[prost(bool, tag = "5")]
+    pub soft: bool,
+}
+/// Purges in the order in which they were given.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PurgeUpdate {
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub purges: ::prost::alloc::vec::Vec<Purge>,
+    /// Once these are carried out, every purge up to this one is.
+    #[prost(uint64, tag = "3")]
+    pub upto: u64,
+    /// Whether purges between these and the node's position are no longer known.
+    #[prost(bool, tag = "4")]
+    pub has_gap: bool,
+    /// The latest purge of the log; more follow while it is above `upto`.
+    #[prost(uint64, tag = "5")]
+    pub latest: u64,
+}
+/// A node carried out a purge.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Purged {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Objects of which it held something.
+    #[prost(uint64, tag = "2")]
+    pub objects: u64,
 }
 /// Some segments of one object, ascending.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -323,6 +385,34 @@ pub struct SetArmReply {
     #[prost(string, tag = "1")]
     pub arm: ::prost::alloc::string::String,
 }
+/// Orders a purge.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PurgeRequest {
+    /// Its epoch is given out by the predictor.
+    #[prost(message, optional, tag = "1")]
+    pub purge: ::core::option::Option<Purge>,
+    /// How long to wait for connected nodes to carry it out.
+    #[prost(uint32, tag = "2")]
+    pub wait_ms: u32,
+}
+/// A purge that is written down.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PurgeReply {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Every node that ever joined.
+    #[prost(message, repeated, tag = "2")]
+    pub nodes: ::prost::alloc::vec::Vec<NodePurge>,
+}
+/// How far a node is with a purge.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodePurge {
+    #[prost(message, optional, tag = "1")]
+    pub node: ::core::option::Option<NodeEntry>,
+    /// Objects of which it held something; absent while it has not carried the purge out.
+    #[prost(uint64, optional, tag = "2")]
+    pub objects: ::core::option::Option<u64>,
+}
 /// Who answered a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -566,7 +656,8 @@ pub mod predictor_client {
             self
         }
         /// The first message a node sends is `hello`; the inventory follows in pages, the last one marked.
-        /// The predictor answers `welcome`, then a full `map_update`, then commands as they come.
+        /// The predictor answers `welcome`, then the purges that the node missed, then a full `map_update`, then commands as
+        /// they come.
         pub async fn join(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::NodeMessage>,
@@ -613,7 +704,8 @@ pub mod predictor_server {
             + std::marker::Send
             + 'static;
         /// The first message a node sends is `hello`; the inventory follows in pages, the last one marked.
-        /// The predictor answers `welcome`, then a full `map_update`, then commands as they come.
+        /// The predictor answers `welcome`, then the purges that the node missed, then a full `map_update`, then commands as
+        /// they come.
         async fn join(
             &self,
             request: tonic::Request<tonic::Streaming<super::NodeMessage>>,
@@ -940,6 +1032,27 @@ pub mod control_client {
                 .insert(GrpcMethod::new("nearcast.v1.Control", "SetArm"));
             self.inner.unary(req, path, codec).await
         }
+        /// Makes every node forget objects; nodes that are away do so before they serve again what they hold.
+        pub async fn purge(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PurgeRequest>,
+        ) -> std::result::Result<tonic::Response<super::PurgeReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/nearcast.v1.Control/Purge",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("nearcast.v1.Control", "Purge"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -970,6 +1083,11 @@ pub mod control_server {
             &self,
             request: tonic::Request<super::SetArmRequest>,
         ) -> std::result::Result<tonic::Response<super::SetArmReply>, tonic::Status>;
+        /// Makes every node forget objects; nodes that are away do so before they serve again what they hold.
+        async fn purge(
+            &self,
+            request: tonic::Request<super::PurgeRequest>,
+        ) -> std::result::Result<tonic::Response<super::PurgeReply>, tonic::Status>;
     }
     /// What operators' tools ask the predictor.
     #[derive(Debug)]
@@ -1162,6 +1280,49 @@ pub mod control_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetArmSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/nearcast.v1.Control/Purge" => {
+                    #[allow(non_camel_case_types)]
+                    struct PurgeSvc<T: Control>(pub Arc<T>);
+                    impl<T: Control> tonic::server::UnaryService<super::PurgeRequest>
+                    for PurgeSvc<T> {
+                        type Response = super::PurgeReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PurgeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Control>::purge(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PurgeSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
