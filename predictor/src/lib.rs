@@ -21,6 +21,7 @@ mod error;
 mod events;
 mod generation;
 mod metrics;
+mod purges;
 mod server;
 
 use nearcast_models::Registry;

@@ -32,10 +32,13 @@ pub struct PredictorConfig {
     pub listen: String,
     /// Where probes, metrics and status are served.
     pub http_listen: String,
-    /// Where the generation and the event log are kept.
+    /// Where the generation, the log of purges and the event log are kept.
     pub data_dir: PathBuf,
     /// The model registry, if any.
     pub registry: Option<String>,
+    /// The file with the word that whoever changes something must know (metadata `authorization: Bearer …`). Without it,
+    /// everybody who reaches the predictor may.
+    pub admin_token_file: Option<PathBuf>,
     /// The alias whose version is in service.
     pub alias: String,
     /// How often the alias is resolved.
@@ -67,6 +70,7 @@ impl PredictorConfig {
         let mut settings: PredictorSettings = config_file::load(path)?;
         let base = path.parent().unwrap_or_else(|| Path::new(""));
         settings.data_dir = base.join(settings.data_dir);
+        settings.admin_token_file = settings.admin_token_file.map(|file| base.join(file));
         settings.topology = settings.topology.map(|topology| base.join(topology));
         settings.registry = settings.registry.map(|registry| resolve_location(base, registry));
         Self::try_from(settings)
@@ -88,6 +92,7 @@ impl TryFrom<PredictorSettings> for PredictorConfig {
             http_listen: settings.http_listen,
             data_dir: settings.data_dir,
             registry: settings.registry,
+            admin_token_file: settings.admin_token_file,
             alias: settings.alias,
             registry_poll: seconds("registry_poll_seconds", settings.registry_poll_seconds)?,
             arm: settings.arm,

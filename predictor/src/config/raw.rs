@@ -19,11 +19,14 @@ pub struct PredictorSettings {
     /// Where probes, metrics and status are served.
     #[serde(default = "default_http_listen")]
     pub http_listen: String,
-    /// Where the generation and the event log are kept.
+    /// Where the generation, the log of purges and the event log are kept.
     pub data_dir: PathBuf,
     /// The model registry: a directory or a URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<String>,
+    /// The file with the admin token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_token_file: Option<PathBuf>,
     /// The alias whose version is in service.
     #[serde(default = "default_alias")]
     pub alias: String,

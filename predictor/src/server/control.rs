@@ -1,15 +1,34 @@
 //! The gRPC service for operators' tools.
 
-use nearcast_proto::{config_file, wire};
+use std::{sync::Arc, time::Duration};
+
+use nearcast_proto::{
+    AdminToken, config_file,
+    message::{NodeName, Purge},
+    wire,
+};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, timeout_at},
+};
 use tonic::{Request, Response, Status};
 
-use super::{controller::arm_name, input::Input, inputs::Inputs, status::StatusDocument, streams::unavailable};
-use crate::engine::Arm;
+use super::{
+    controller::arm_name,
+    input::Input,
+    inputs::Inputs,
+    status::{NodeStatus, StatusDocument},
+    streams::unavailable,
+};
+use crate::{engine::Arm, purges::PurgeLog};
 
 /// Answers operators.
 #[derive(Clone, Debug)]
 pub(super) struct ControlService {
     pub(super) inputs: Inputs,
+    pub(super) purges: Arc<PurgeLog>,
+    /// What whoever changes something must know.
+    pub(super) token: Option<AdminToken>,
 }
 
 #[tonic::async_trait]
@@ -26,10 +45,61 @@ impl wire::control_server::Control for ControlService {
     }
 
     async fn set_arm(&self, request: Request<wire::SetArmRequest>) -> Result<Response<wire::SetArmReply>, Status> {
+        self.check_token(&request)?;
         let wire::SetArmRequest { arm, reset } = request.into_inner();
         let arm = parse_arm(&arm)?;
         self.inputs.ask(|done| Input::SetArm { arm, reset, done }).await.map_err(unavailable)?;
         Ok(Response::new(wire::SetArmReply { arm: arm_name(arm).to_owned() }))
+    }
+
+    async fn purge(&self, request: Request<wire::PurgeRequest>) -> Result<Response<wire::PurgeReply>, Status> {
+        self.check_token(&request)?;
+        let wire::PurgeRequest { purge, wait_ms } = request.into_inner();
+        let purge = purge.ok_or_else(|| Status::invalid_argument("the request names no purge"))?;
+        let purge = Purge::try_from(purge).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let purges = Arc::clone(&self.purges);
+        let written = spawn_blocking(move || purges.append(purge)).await;
+        let written = written.map_err(|error| Status::internal(error.to_string()))?;
+        let epoch = written
+            .map_err(|error| Status::unavailable(format!("nothing is purged: the log cannot be written: {error}")))?;
+        let wait = Duration::from_millis(wait_ms.into()).min(WAIT_MAX);
+        let nodes = self.await_purge(epoch, Instant::now() + wait).await?;
+        Ok(Response::new(wire::PurgeReply { epoch, nodes }))
+    }
+}
+
+impl ControlService {
+    fn check_token<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let Some(token) = &self.token else { return Ok(()) };
+        let given = request.metadata().get("authorization");
+        if given.is_some_and(|given| token.is_in(given.as_bytes())) {
+            return Ok(());
+        }
+        Err(Status::unauthenticated("this needs the predictor's admin token"))
+    }
+
+    /// Waits until every connected node has carried a purge out, or the time is over, and says which have.
+    async fn await_purge(&self, epoch: u64, deadline: Instant) -> Result<Vec<wire::NodePurge>, Status> {
+        let mut done = self.purges.watch_done();
+        loop {
+            done.mark_unchanged();
+            let document = self.inputs.ask(Input::Status).await.map_err(unavailable)?;
+            let entry = |node: &NodeStatus| {
+                let objects = self.purges.objects(&NodeName(Arc::clone(&node.name)), epoch);
+                wire::NodePurge { node: Some(node_entry(node)), objects }
+            };
+            let nodes: Vec<_> = document.nodes.iter().map(entry).collect();
+            let is_pending =
+                |purge: &wire::NodePurge| purge.objects.is_none() && purge.node.as_ref().is_some_and(|node| node.alive);
+            if !nodes.iter().any(is_pending) {
+                return Ok(nodes);
+            }
+            // A node that leaves says nothing any more, so there is a look from time to time as well.
+            let next_look = deadline.min(Instant::now() + LOOK_AGAIN);
+            if timeout_at(next_look, done.changed()).await.is_err() && Instant::now() >= deadline {
+                return Ok(nodes);
+            }
+        }
     }
 }
 
@@ -43,19 +113,26 @@ fn parse_arm(name: &str) -> Result<Arm, Status> {
 }
 
 fn status_reply(document: &StatusDocument) -> Result<wire::StatusReply, Status> {
-    let entry = |node: &super::status::NodeStatus| wire::NodeEntry {
+    Ok(wire::StatusReply {
+        arm: arm_name(document.arm).to_owned(),
+        model_version: document.model.as_ref().map(|model| model.version.as_ref().to_owned()).unwrap_or_default(),
+        epoch: document.epoch,
+        nodes: document.nodes.iter().map(node_entry).collect(),
+        json: serde_json::to_string(document).map_err(|error| Status::internal(error.to_string()))?,
+    })
+}
+
+fn node_entry(node: &NodeStatus) -> wire::NodeEntry {
+    wire::NodeEntry {
         node: node.name.as_ref().to_owned(),
         region: node.region.as_ref().to_owned(),
         url: node.url.as_ref().to_owned(),
         capacity_bytes: node.capacity_bytes,
         alive: node.alive,
         segment_bytes: node.segment_bytes,
-    };
-    Ok(wire::StatusReply {
-        arm: arm_name(document.arm).to_owned(),
-        model_version: document.model.as_ref().map(|model| model.version.as_ref().to_owned()).unwrap_or_default(),
-        epoch: document.epoch,
-        nodes: document.nodes.iter().map(entry).collect(),
-        json: serde_json::to_string(document).map_err(|error| Status::internal(error.to_string()))?,
-    })
+    }
 }
+
+/// The longest that a caller may wait for nodes to purge.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);

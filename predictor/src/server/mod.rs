@@ -16,10 +16,10 @@ mod registry_watch;
 mod status;
 mod streams;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use nearcast_models::Registry;
-use nearcast_proto::{ControlServer, PredictorServer, wire};
+use nearcast_proto::{AdminToken, ControlServer, PredictorServer, wire};
 use tokio::{
     net::TcpListener,
     sync::watch,
@@ -43,6 +43,7 @@ use crate::{
     events::{EventBus, EventFile},
     generation::Generation,
     metrics::Metrics,
+    purges::PurgeLog,
 };
 
 /// Runs a predictor on the two listeners until `shutdown` resolves, then ends streams, drains and returns.
@@ -76,6 +77,8 @@ struct Service {
 impl Service {
     fn start(listener: TcpListener, http_listener: TcpListener, config: &PredictorConfig) -> Result<Self> {
         let generation = Generation::begin(&config.data_dir)?;
+        let purges = Arc::new(PurgeLog::open(&config.data_dir)?);
+        let token = config.admin_token_file.as_deref().map(AdminToken::read).transpose()?;
         let metrics = Metrics::new();
         let file = EventFile::open(&config.data_dir, config.events)?;
         let prefix = generation.epoch(0).0.to_string();
@@ -83,8 +86,15 @@ impl Service {
         let mut engine = Engine::new(config.engine.clone(), config.topology.clone());
         engine.set_arm(config.arm, false);
         let commands_max = config.queues.commands_max;
-        let controller =
-            Controller::new(engine, generation, config.alias.clone(), commands_max, events, metrics.clone());
+        let controller = Controller::new(
+            engine,
+            generation,
+            Arc::clone(&purges),
+            config.alias.clone(),
+            commands_max,
+            events,
+            metrics.clone(),
+        );
         let registry = config.registry.as_deref().map(Registry::open).transpose()?;
         let (inputs, receiver) = Inputs::bounded(config.queues.inputs_max);
         let (health, health_server) = tonic_health::server::health_reporter();
@@ -104,6 +114,7 @@ impl Service {
         let streams = NodeStreams {
             inputs: inputs.clone(),
             metrics,
+            purges: Arc::clone(&purges),
             hello: config.hello,
             shutdown: service.cancel.clone(),
             readers: service.readers.clone(),
@@ -112,7 +123,7 @@ impl Service {
             .http2_keepalive_interval(Some(config.keepalive))
             .http2_keepalive_timeout(Some(config.keepalive))
             .add_service(PredictorServer::new(streams))
-            .add_service(ControlServer::new(ControlService { inputs }))
+            .add_service(ControlServer::new(ControlService { inputs, purges, token }))
             .add_service(health_server)
             .add_service(reflection());
         service.serve_grpc(listener, routes);

@@ -18,6 +18,7 @@ use super::{
     inputs::EngineGone,
     streams::unavailable,
 };
+use crate::purges::PurgeFeed;
 
 /// The ends that a stream's messages come from. Maps, acknowledgements and what is in force are always the latest, so
 /// they need no queue; commands wait in a bounded one.
@@ -25,6 +26,7 @@ use super::{
 pub(super) struct Outgoing {
     epoch: Epoch,
     in_force: watch::Receiver<InForce>,
+    purges: PurgeFeed,
     commands: mpsc::Receiver<Command>,
     map: watch::Receiver<Arc<CacheMap>>,
     taken: watch::Receiver<u64>,
@@ -34,12 +36,17 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new(joined: Joined, ending: oneshot::Receiver<Status>, shutdown: CancellationToken) -> Self {
+    pub(super) fn new(
+        joined: Joined,
+        purges: PurgeFeed,
+        ending: oneshot::Receiver<Status>,
+        shutdown: CancellationToken,
+    ) -> Self {
         let Joined { session: _, epoch, mut in_force, commands, mut map, taken } = joined;
         // A stream begins with the welcome and the map, even if nothing changes.
         in_force.mark_changed();
         map.mark_changed();
-        Self { epoch, in_force, commands, map, taken, ending, shutdown }
+        Self { epoch, in_force, purges, commands, map, taken, ending, shutdown }
     }
 
     /// The stream that tonic sends.
@@ -66,6 +73,8 @@ impl Outgoing {
                 let InForce { arm, model_version } = self.in_force.borrow_and_update().clone();
                 Some(Ok(PredictorNotice::Welcome { epoch: self.epoch, arm: Arc::from(arm_name(arm)), model_version }))
             }
+            // Before the map: a node asks no peer for anything while it may hold what is purged.
+            update = self.purges.next() => Some(Ok(PredictorNotice::Purges(update?))),
             changed = self.map.changed() => {
                 changed.ok()?;
                 Some(Ok(PredictorNotice::Map(CacheMap::clone(&self.map.borrow_and_update()))))

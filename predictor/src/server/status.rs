@@ -17,6 +17,8 @@ pub(super) struct StatusDocument {
     pub(super) model: Option<ModelStatus>,
     /// The version that could not be loaded, if that was the last thing to happen.
     pub(super) model_refused: Option<ModelRefused>,
+    /// The latest purge.
+    pub(super) purge_epoch: u64,
     pub(super) nodes: Vec<NodeStatus>,
     pub(super) account: Account,
 }
@@ -48,6 +50,8 @@ pub(super) struct NodeStatus {
     pub(super) capacity_bytes: u64,
     pub(super) segment_bytes: u64,
     pub(super) alive: bool,
+    /// The latest purge that it has carried out.
+    pub(super) purge_epoch: u64,
     /// Whether its whole inventory has arrived.
     pub(super) inventory_complete: bool,
 }

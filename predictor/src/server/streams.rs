@@ -1,10 +1,10 @@
 //! The gRPC service that nodes connect to: one stream each.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::stream::Stream;
 use nearcast_proto::{
-    message::{NodeDescriptor, NodeReport},
+    message::{NodeDescriptor, NodeName, NodeReport, PurgePosition},
     wire,
 };
 use tokio::{sync::oneshot, time::timeout};
@@ -16,13 +16,14 @@ use super::{
     inputs::{EngineGone, Inputs},
     outgoing::Outgoing,
 };
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, purges::PurgeLog};
 
 /// Accepts nodes.
 #[derive(Clone, Debug)]
 pub(super) struct NodeStreams {
     pub(super) inputs: Inputs,
     pub(super) metrics: Metrics,
+    pub(super) purges: Arc<PurgeLog>,
     /// How long a stream may take to say hello.
     pub(super) hello: Duration,
     pub(super) shutdown: CancellationToken,
@@ -36,20 +37,25 @@ impl wire::predictor_server::Predictor for NodeStreams {
 
     async fn join(&self, request: Request<Streaming<wire::NodeMessage>>) -> Result<Response<Self::JoinStream>, Status> {
         let mut inbound = request.into_inner();
-        let node = self.hello(&mut inbound).await?;
+        let (node, position) = self.hello(&mut inbound).await?;
+        let name = node.name.clone();
         let joined = self.inputs.ask(|reply| Input::Join(node, reply)).await.map_err(unavailable)?;
         let joined = joined.map_err(|refused| self.refuse_join(&refused))?;
         let (end, ending) = oneshot::channel();
-        let reader = Reader { streams: self.clone(), session: joined.session, inbound };
+        let feed = self.purges.join(name.clone(), position.as_ref());
+        let reader = Reader { streams: self.clone(), session: joined.session, name, inbound };
         // The tracker is what it is awaited with.
         drop(self.readers.spawn(reader.run(end)));
-        Ok(Response::new(Box::pin(Outgoing::new(joined, ending, self.shutdown.clone()).into_stream())))
+        Ok(Response::new(Box::pin(Outgoing::new(joined, feed, ending, self.shutdown.clone()).into_stream())))
     }
 }
 
 impl NodeStreams {
     /// Waits for the message that every stream begins with.
-    async fn hello(&self, inbound: &mut Streaming<wire::NodeMessage>) -> Result<NodeDescriptor, Status> {
+    async fn hello(
+        &self,
+        inbound: &mut Streaming<wire::NodeMessage>,
+    ) -> Result<(NodeDescriptor, Option<PurgePosition>), Status> {
         let first = tokio::select! {
             () = self.shutdown.cancelled() => return Err(unavailable(EngineGone)),
             first = timeout(self.hello, inbound.message()) => first,
@@ -60,7 +66,7 @@ impl NodeStreams {
             return Err(self.refuse("no_hello", Status::invalid_argument("the stream ended before the hello")));
         };
         match NodeReport::try_from(first) {
-            Ok(NodeReport::Hello { node, .. }) => Ok(node),
+            Ok(NodeReport::Hello { node, purges, .. }) => Ok((node, purges)),
             Ok(_) => Err(self.refuse("no_hello", Status::invalid_argument("the first message must be the hello"))),
             Err(error) => Err(self.refuse("malformed", Status::invalid_argument(error.to_string()))),
         }
@@ -87,6 +93,7 @@ impl NodeStreams {
 struct Reader {
     streams: NodeStreams,
     session: SessionId,
+    name: NodeName,
     inbound: Streaming<wire::NodeMessage>,
 }
 
@@ -115,6 +122,7 @@ impl Reader {
                     let status = Status::invalid_argument("only the first message may be the hello");
                     return Some(self.streams.refuse("second_hello", status));
                 }
+                Ok(NodeReport::Purged { epoch, objects }) => self.streams.purges.note(&self.name, epoch, objects),
                 Ok(report) => self.streams.inputs.tell(Input::Report(self.session, report)).await.ok()?,
                 Err(error) => {
                     let status = Status::invalid_argument(error.to_string());

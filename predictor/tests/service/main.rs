@@ -5,4 +5,5 @@ mod harness;
 mod membership;
 mod models;
 mod operation;
+mod purge;
 mod streams;

@@ -21,6 +21,7 @@ use crate::{
     events::{EventBus, kind, rfc3339},
     generation::Generation,
     metrics::{Metrics, ModelLabel, NodeLabel},
+    purges::PurgeLog,
 };
 
 /// Owns the engine and everything that belongs to connected nodes.
@@ -28,6 +29,7 @@ use crate::{
 pub(super) struct Controller {
     engine: Engine,
     generation: Generation,
+    purges: Arc<PurgeLog>,
     alias: String,
     commands_max: usize,
     members: Members,
@@ -58,6 +60,7 @@ impl Controller {
     pub(super) fn new(
         engine: Engine,
         generation: Generation,
+        purges: Arc<PurgeLog>,
         alias: String,
         commands_max: usize,
         events: EventBus,
@@ -67,6 +70,7 @@ impl Controller {
         Self {
             engine,
             generation,
+            purges,
             alias,
             commands_max,
             members: Members::new(generation),
@@ -221,6 +225,7 @@ impl Controller {
             capacity_bytes: member.node.capacity_bytes,
             segment_bytes: member.node.segment_bytes,
             alive: member.alive,
+            purge_epoch: self.purges.progress(&member.node.name).unwrap_or(0),
             inventory_complete: member.alive && !incomplete(&member.node.name.0),
         };
         StatusDocument {
@@ -230,6 +235,7 @@ impl Controller {
             arm: self.engine.arm(),
             model: self.model.clone(),
             model_refused: self.model_refused.clone(),
+            purge_epoch: self.purges.latest(),
             nodes: map.members.iter().map(node).collect(),
             account: self.engine.account().clone(),
         }

@@ -17,8 +17,8 @@ use crate::{
 impl Controller {
     pub(super) fn report(&mut self, now: Timestamp, id: SessionId, report: &NodeReport) {
         match report {
-            // The stream refuses a second one before it gets here.
-            NodeReport::Hello { .. } => {}
+            // The stream refuses the one and handles the other before they get here.
+            NodeReport::Hello { .. } | NodeReport::Purged { .. } => {}
             NodeReport::Inventory { held, last } => self.inventory(now, id, held, *last),
             NodeReport::Delta { gained, lost } => self.delta(now, id, gained, lost),
             NodeReport::Requests(batch) => self.requests(now, id, batch),
