@@ -13,6 +13,7 @@ use std::{
 
 use http::HeaderName;
 use nearcast_datasets::Timestamp;
+use nearcast_proto::message::{self, PurgePosition};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -40,6 +41,12 @@ pub(crate) struct PurgeOrder {
 pub(crate) struct Purge {
     at_us: i64,
     order: PurgeOrder,
+    /// Its place in the predictor's log, if it comes from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    position: Option<PurgePosition>,
+    /// Whether purges before it were missed: what was received before it is not served unless the origin confirms it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    has_gap: bool,
 }
 
 /// What a purge does to an object.
@@ -65,6 +72,10 @@ pub(crate) enum PurgeOrderError {
 }
 
 impl PurgeOrder {
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.prefixes.is_empty() && self.tags.is_empty()
+    }
+
     /// The purge that was ordered at `at`.
     ///
     /// # Errors
@@ -89,11 +100,29 @@ impl PurgeOrder {
         };
         let (mut keys, prefixes) = (checked(keys)?, checked(prefixes)?);
         keys.sort_unstable();
-        Ok(Purge { at_us: at.micros(), order: Self { keys, prefixes, tags, soft } })
+        Ok(Purge { at_us: at.micros(), order: Self { keys, prefixes, tags, soft }, position: None, has_gap: false })
     }
 }
 
 impl Purge {
+    /// The purge that the predictor's log has at `position`, ordered at `at` by this node's clock. What can be no key or
+    /// tag here is nothing that this node holds.
+    pub(crate) fn logged(purge: &message::Purge, position: PurgePosition, at: Timestamp) -> Self {
+        let names = |texts: &[String]| -> Vec<String> {
+            let parsed = texts.iter().filter_map(|text| Key::parse(text).ok());
+            parsed.map(|key| key.name().to_owned()).collect()
+        };
+        let mut keys = names(&purge.keys);
+        keys.sort_unstable();
+        let order = PurgeOrder { keys, prefixes: names(&purge.prefixes), tags: purge.tags.clone(), soft: purge.soft };
+        Self { at_us: at.micros(), order, position: Some(position), has_gap: false }
+    }
+
+    /// A place in the log, at which the node is without a purge of its own.
+    pub(crate) fn mark(position: PurgePosition, has_gap: bool, at: Timestamp) -> Self {
+        Self { at_us: at.micros(), order: PurgeOrder::default(), position: Some(position), has_gap }
+    }
+
     /// When it was ordered.
     pub(crate) fn at(&self) -> Timestamp {
         Timestamp::from_micros(self.at_us)
@@ -129,6 +158,7 @@ fn tags(object: &Object) -> impl Iterator<Item = &str> {
 #[derive(Debug)]
 pub(crate) struct PurgeLog {
     file: Mutex<File>,
+    position: Mutex<Option<PurgePosition>>,
     path: PathBuf,
 }
 
@@ -139,6 +169,10 @@ pub(crate) struct LoggedPurges {
     pub(crate) purges: Vec<Purge>,
     /// Whether a line could not be read, so that what it purged is not known.
     pub(crate) is_damaged: bool,
+    /// What was received before this is not served unless the origin confirms it.
+    pub(crate) doubted_before: Option<Timestamp>,
+    /// How far in the predictor's log the node was.
+    position: Option<PurgePosition>,
 }
 
 impl PurgeLog {
@@ -149,15 +183,26 @@ impl PurgeLog {
     /// When the file cannot be read or written.
     pub(crate) fn open(path: &Path, oldest: Timestamp) -> io::Result<(Self, LoggedPurges)> {
         let mut logged = read(path)?;
-        logged.purges.retain(|purge| purge.at() >= oldest);
+        logged.purges.retain(|purge| purge.at() >= oldest && !purge.order.is_empty());
+        logged.doubted_before = logged.doubted_before.filter(|before| *before > oldest);
         let temporary = path.with_extension("tmp");
         let mut file = File::create(&temporary)?;
         for purge in &logged.purges {
             write(&mut file, purge)?;
         }
+        if let Some(position) = &logged.position {
+            let at = logged.doubted_before.unwrap_or(oldest);
+            write(&mut file, &Purge::mark(position.clone(), logged.doubted_before.is_some(), at))?;
+        }
         file.sync_all()?;
         fs::rename(&temporary, path)?;
-        Ok((Self { file: Mutex::new(file), path: path.to_path_buf() }, logged))
+        let position = Mutex::new(logged.position.clone());
+        Ok((Self { file: Mutex::new(file), position, path: path.to_path_buf() }, logged))
+    }
+
+    /// How far in the predictor's log the node is.
+    pub(crate) fn position(&self) -> Option<PurgePosition> {
+        self.position.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Adds a purge, so that it survives a loss of power. Blocks for as long as that takes.
@@ -167,7 +212,11 @@ impl PurgeLog {
     pub(crate) fn append(&self, purge: &Purge) -> io::Result<()> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         write(&mut file, purge)?;
-        file.sync_data()
+        file.sync_data()?;
+        if purge.position.is_some() {
+            (*self.position.lock().unwrap_or_else(PoisonError::into_inner)).clone_from(&purge.position);
+        }
+        Ok(())
     }
 
     /// Where it is.
@@ -193,8 +242,12 @@ fn read(path: &Path) -> io::Result<LoggedPurges> {
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
         if line.ends_with(b"\n") {
-            match serde_json::from_slice(&line) {
-                Ok(purge) => logged.purges.push(purge),
+            match serde_json::from_slice::<Purge>(&line) {
+                Ok(purge) => {
+                    logged.position = purge.position.clone().or(logged.position);
+                    logged.doubted_before = purge.has_gap.then(|| purge.at()).or(logged.doubted_before);
+                    logged.purges.push(purge);
+                }
                 Err(_) => logged.is_damaged = true,
             }
         }

@@ -23,6 +23,8 @@ pub(crate) enum Report {
     Request(Request),
     /// A command has ended.
     Result(CommandResult),
+    /// A purge of the predictor's log is carried out.
+    Purged { epoch: u64, objects: u64 },
 }
 
 /// A segment, as the inventory names it.
@@ -49,7 +51,7 @@ pub(crate) struct Uplink {
 #[derive(Debug, Default)]
 struct Shared {
     is_connected: AtomicBool,
-    /// A gain or loss was dropped, so the predictor's picture of the inventory is wrong until it gets a new one.
+    /// A gain, a loss or a purge was dropped, so the predictor's picture of the inventory is wrong until it gets a new one.
     is_out_of_step: AtomicBool,
     dropped: AtomicU64,
     dropped_requests: AtomicU64,
@@ -87,7 +89,7 @@ impl Uplink {
             sender.try_send(report)
         {
             self.count_dropped(&report);
-            if matches!(report, Report::Gained(_) | Report::Lost(_)) {
+            if matches!(report, Report::Gained(_) | Report::Lost(_) | Report::Purged { .. }) {
                 self.shared.is_out_of_step.store(true, Ordering::Relaxed);
             }
         }

@@ -37,6 +37,9 @@ pub(super) enum SessionEnd {
     /// A gain or loss could not be reported, so the inventory must be sent anew.
     #[error("the report queue was full; the inventory is sent anew")]
     OutOfStep,
+    /// A purge could not be written down, so the node is not as far as it should be.
+    #[error("a purge cannot be written down: {0}")]
+    Purge(#[from] std::io::Error),
     /// The stream broke.
     #[error("the stream broke: {}", .0.message())]
     Stream(#[from] Box<Status>),
@@ -77,7 +80,11 @@ impl<'a> Session<'a> {
             .keep_alive_while_idle(true);
         let mut client = PredictorClient::new(endpoint.connect().await?);
         let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
-        let hello = NodeReport::Hello { node: self.descriptor(), code_version: env!("CARGO_PKG_VERSION").to_owned() };
+        let hello = NodeReport::Hello {
+            node: self.descriptor(),
+            code_version: env!("CARGO_PKG_VERSION").to_owned(),
+            purges: self.shell.purge_position(),
+        };
         send(&sender, hello).await?;
         let notices = client.join(ReceiverStream::new(receiver)).await.map_err(Box::new)?.into_inner();
         let shell = self.shell;
@@ -120,6 +127,7 @@ impl<'a> Session<'a> {
                     commands.iter().for_each(|command| self.shell.handle_command(command));
                 }
                 PredictorNotice::Placement(update) => self.shell.handle_placement(&update),
+                PredictorNotice::Purges(update) => self.shell.handle_purges(&update).await?,
                 PredictorNotice::Map(map) => self.shell.handle_map(&map),
                 // Nothing is sent twice: what a predictor missed is in the node's own log.
                 PredictorNotice::Ack { .. } => {}

@@ -33,6 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::HeaderMap;
 use nearcast_datasets::Timestamp;
+use nearcast_proto::message::PurgePosition;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
@@ -121,14 +122,15 @@ impl Shell {
             tracing::warn!(path = %purges_path.display(), "the log of purges is damaged: the node starts empty");
             shell.clear().await;
         } else {
-            shell.restore(&restored, logged.purges);
+            shell.restore(&restored, logged);
         }
         Ok(shell)
     }
 
-    /// The object that a request gets, if anything of it is held, whether fresh or not.
+    /// The object that a request gets, if anything of it is held, whether fresh or not, and it is not in doubt.
     pub(crate) fn find_object(&self, key: &Key, asked: &HeaderMap) -> Option<SharedObject> {
-        self.state().find_object(key, asked)
+        let mut state = self.state();
+        state.find_object(key, asked).filter(|object| !state.is_doubted(object))
     }
 
     /// Ends what runs in the background and writes out what waits.
@@ -139,6 +141,11 @@ impl Shell {
         }
         self.store.close().await;
         self.journal.close();
+    }
+
+    /// How far in the predictor's log of purges the node is.
+    pub(crate) fn purge_position(&self) -> Option<PurgePosition> {
+        self.purges.position()
     }
 
     /// Index changes that were not written down.

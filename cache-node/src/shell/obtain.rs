@@ -167,18 +167,20 @@ impl Shell {
         let segment = SegmentId { key: id, index: ask.index };
         let known = state.entries.get(&id).map(|entry| Arc::clone(&entry.object));
         let is_held = state.core.index().contains(segment);
+        let is_doubted = known.as_ref().is_some_and(|object| state.is_doubted(object));
+        let must_validate = ask.must_validate || is_doubted;
         let is_stale =
-            |object: &&SharedObject| (ask.must_validate || !object.is_fresh(now)) && object.received_at < ask.asked_at;
+            |object: &&SharedObject| (must_validate || !object.is_fresh(now)) && object.received_at < ask.asked_at;
         let stale = known.as_ref().filter(|_| is_held && !may_be_stale).filter(is_stale);
         if ask.route == Route::HeldOnly && (!is_held || stale.is_some()) {
             return Step::NotHeld;
         }
         if ask.route == Route::Copy {
-            return state.copy(segment, known.filter(|object| is_held && object.is_fresh(now)));
+            return state.copy(segment, known.filter(|object| is_held && !is_doubted && object.is_fresh(now)));
         }
         let mut background = None;
         if let Some(object) = stale {
-            if ask.must_validate || now >= object.while_revalidate_until {
+            if must_validate || now >= object.while_revalidate_until {
                 return self.revalidate(&mut state, ask, segment, object);
             }
             if let Step::Wait { start, .. } = self.revalidate(&mut state, ask, segment, object) {

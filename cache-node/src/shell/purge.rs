@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use nearcast_datasets::KeyId;
+use nearcast_datasets::{KeyId, Timestamp};
+use nearcast_proto::message::{PurgePosition, PurgeUpdate};
 
 use super::{Shell, State};
 use crate::{
     clock,
     key::Key,
+    link::Report,
     object::Object,
     purge::{Purge, PurgeEffect, PurgeOrder, PurgeOrderError},
     record::ChangeKind,
@@ -43,20 +45,67 @@ impl Shell {
             }
             purge
         };
+        let (count, written) = self.carry_out(purge).await;
+        let path = self.purges.path().display().to_string();
+        written.map_err(|error| PurgeError::Log { path, problem: error.to_string() })?;
+        Ok(count)
+    }
+
+    /// Carries out what the predictor's log says. Purges hold from now on, by this node's own clock: whatever it got
+    /// before it heard of one may be older than that.
+    ///
+    /// # Errors
+    /// When it cannot be written down, so that the node is not as far in the log as it should be.
+    pub(crate) async fn handle_purges(self: &Arc<Self>, update: &PurgeUpdate) -> std::io::Result<()> {
+        let position = |epoch| PurgePosition { log: Arc::clone(&update.log), epoch };
+        let first = update.purges.first().map_or(update.upto, |purge| purge.epoch - 1);
+        if update.has_gap {
+            tracing::warn!("purges were missed that are no longer known: the origin is asked about all that is held");
+            let mark = Purge::mark(position(first), true, clock::now());
+            {
+                let mut state = self.state();
+                state.doubted_before = Some(mark.at());
+                state.lasting_doubt = Some(mark.at());
+            }
+            self.carry_out(Arc::new(mark)).await.1?;
+        }
+        for purge in &update.purges {
+            let logged = {
+                let mut state = self.state();
+                let logged = Arc::new(Purge::logged(purge, position(purge.epoch), clock::now()));
+                state.remember_logged(Arc::clone(&logged));
+                logged
+            };
+            let (objects, written) = self.carry_out(logged).await;
+            written?;
+            self.uplink.send(Report::Purged { epoch: purge.epoch, objects });
+        }
+        if self.purges.position() != Some(position(update.upto)) {
+            self.carry_out(Arc::new(Purge::mark(position(update.upto), false, clock::now()))).await.1?;
+        }
+        if update.upto == update.latest {
+            let mut state = self.state();
+            state.doubted_before = state.lasting_doubt;
+        }
+        Ok(())
+    }
+
+    /// Does what a purge asks for and writes it down, both at once.
+    async fn carry_out(self: &Arc<Self>, purge: Arc<Purge>) -> (u64, std::io::Result<()>) {
         let written = tokio::task::spawn_blocking({
             let (shell, purge) = (Arc::clone(self), Arc::clone(&purge));
             move || shell.purges.append(&purge)
         });
-        let written = written.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         let count = match purge.only_keys() {
+            Some([]) => 0,
             Some(keys) => self.purge_keys(&purge, keys),
             None => self.purge_all(&purge).await,
         };
-        self.metrics.purges.inc();
-        self.metrics.purged_objects.inc_by(count);
-        let path = self.purges.path().display().to_string();
-        written.map_err(|error| PurgeError::Log { path, problem: error.to_string() })?;
-        Ok(count)
+        if purge.only_keys() != Some(&[]) {
+            self.metrics.purges.inc();
+            self.metrics.purged_objects.inc_by(count);
+        }
+        (count, written.await.unwrap_or_else(|error| Err(std::io::Error::other(error))))
     }
 
     fn purge_keys(&self, purge: &Purge, keys: &[String]) -> u64 {
@@ -101,7 +150,7 @@ impl Shell {
 
 impl State {
     /// What the purges so far do to an object that was asked for at `asked_at`.
-    pub(super) fn purged(&self, object: &Object, asked_at: nearcast_datasets::Timestamp) -> Option<PurgeEffect> {
+    pub(super) fn purged(&self, object: &Object, asked_at: Timestamp) -> Option<PurgeEffect> {
         let since = object.received_at.min(asked_at);
         let later = self.purges.iter().rev().take_while(|purge| purge.at() >= since);
         let mut effects = later.filter_map(|purge| purge.effect(object, asked_at));
@@ -109,18 +158,30 @@ impl State {
         Some(effects.find(|effect| *effect == PurgeEffect::Gone).unwrap_or(latest))
     }
 
-    /// Keeps a purge in mind for as long as a transfer may have been under way when it was ordered; false when there are
-    /// too many of them.
+    /// Whether an object is served only once the origin has confirmed it: it may have been purged without the node
+    /// knowing.
+    pub(super) fn is_doubted(&self, object: &Object) -> bool {
+        self.doubted_before.is_some_and(|before| object.received_at < before)
+    }
+
+    /// Keeps a purge in mind for as long as a transfer may have been under way when it was ordered, and longer where
+    /// there is room, since a peer may not have heard of it; false when there are too many of them.
     fn remember_purge(&mut self, purge: Arc<Purge>) -> bool {
         let at = purge.at();
-        while self.purges.front().is_some_and(|oldest| oldest.at().after(REMEMBERED) < at) {
+        let is_over = |oldest: &Arc<Purge>| oldest.at().after(REMEMBERED) < at;
+        if self.purges.len() >= PURGES_MAX && !self.purges.front().is_some_and(is_over) {
+            return false;
+        }
+        self.remember_logged(purge);
+        true
+    }
+
+    /// Keeps a purge of the predictor's log in mind, which cannot be refused.
+    fn remember_logged(&mut self, purge: Arc<Purge>) {
+        if self.purges.len() >= PURGES_MAX {
             self.purges.pop_front();
         }
-        let is_room = self.purges.len() < PURGES_MAX;
-        if is_room {
-            self.purges.push_back(purge);
-        }
-        is_room
+        self.purges.push_back(purge);
     }
 }
 

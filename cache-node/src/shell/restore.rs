@@ -9,16 +9,19 @@ use crate::{
     clock,
     digest::Digest,
     object::{Object, SharedObject},
-    purge::{Purge, PurgeEffect},
+    purge::{LoggedPurges, PurgeEffect},
     record::SegmentRecord,
     store::{Restored, RestoredObject},
 };
 
 impl Shell {
     /// Holds again what the journal says was held. Payloads are not read: one that is gone is noticed on its first use.
-    pub(super) fn restore(&self, restored: &Restored, purges: Vec<Purge>) {
+    pub(super) fn restore(&self, restored: &Restored, logged: LoggedPurges) {
         let mut state = self.state();
-        state.purges = purges.into_iter().map(Arc::new).collect();
+        state.purges = logged.purges.into_iter().map(Arc::new).collect();
+        state.lasting_doubt = logged.doubted_before;
+        // Until the predictor has said what was purged in the meantime.
+        state.doubted_before = self.config.link.as_ref().map(|_| clock::now()).or(logged.doubted_before);
         for object in &restored.objects {
             self.restore_object(&mut state, object);
             self.drain_events(&mut state);

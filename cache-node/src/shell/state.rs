@@ -49,6 +49,10 @@ pub(crate) struct State {
     pub(super) commands: CommandLedger,
     /// The latest purges, in the order in which they were given.
     pub(super) purges: VecDeque<Arc<Purge>>,
+    /// What was received before this may have been purged without the node knowing.
+    pub(super) doubted_before: Option<Timestamp>,
+    /// The same, for purges that nobody knows any longer.
+    pub(super) lasting_doubt: Option<Timestamp>,
     /// Keys whose answers could not be kept lately, with the time until which that is taken for granted.
     bypass: LruCache<KeyId, Timestamp>,
     /// Keys whose answers depend on request headers.
@@ -81,6 +85,8 @@ impl State {
             ordered: Map::default(),
             commands: CommandLedger::default(),
             purges: VecDeque::new(),
+            doubted_before: None,
+            lasting_doubt: None,
             bypass: LruCache::new(BYPASS_MAX),
             varying: LruCache::new(VARYING_MAX),
             keys: Interner::default(),

@@ -119,28 +119,26 @@ impl Transfer {
         let asked_at = clock::now();
         let answer = shell.ask_origin(&self, Condition::IfChanged(stale)).await;
         let now = clock::now();
-        let end =
-            match answer {
-                Ok(OriginAnswer::NotModified(headers)) => shell.land_validation(segment.key, stale, &headers, asked_at),
-                Ok(OriginAnswer::Segment(object, payload)) => {
-                    shell.land_changed(segment, Pulled { object, payload, from: FetchedFrom::Origin, asked_at });
-                    FlightEnd::LookAgain
-                }
-                Ok(OriginAnswer::Whole(object, body)) => {
-                    shell.land_changed_whole(segment, object, body, asked_at).await
-                }
-                Ok(OriginAnswer::Changed) => shell.land_gone(segment.key, FlightEnd::LookAgain),
-                // An error says nothing about the object, which may be served for a while yet.
-                Ok(OriginAnswer::Answered(answered)) if answered.status.is_server_error() => {
-                    if now < stale.if_error_until { FlightEnd::Stale } else { FlightEnd::Answered(answered) }
-                }
-                Ok(OriginAnswer::Answered(answered)) => shell.land_gone(segment.key, FlightEnd::Answered(answered)),
-                Ok(OriginAnswer::Uncacheable(passed)) => self.land_uncacheable(&shell, segment.key, passed),
-                Err(error) => {
-                    let may_be_stale = now < stale.if_unreachable_until.max(stale.if_error_until);
-                    if may_be_stale { FlightEnd::Stale } else { FlightEnd::Failed(error.into()) }
-                }
-            };
+        let is_doubted = shell.state().is_doubted(stale);
+        let end = match answer {
+            Ok(OriginAnswer::NotModified(headers)) => shell.land_validation(segment.key, stale, &headers, asked_at),
+            Ok(OriginAnswer::Segment(object, payload)) => {
+                shell.land_changed(segment, Pulled { object, payload, from: FetchedFrom::Origin, asked_at });
+                FlightEnd::LookAgain
+            }
+            Ok(OriginAnswer::Whole(object, body)) => shell.land_changed_whole(segment, object, body, asked_at).await,
+            Ok(OriginAnswer::Changed) => shell.land_gone(segment.key, FlightEnd::LookAgain),
+            // An error says nothing about the object, which may be served for a while yet.
+            Ok(OriginAnswer::Answered(answered)) if answered.status.is_server_error() => {
+                if !is_doubted && now < stale.if_error_until { FlightEnd::Stale } else { FlightEnd::Answered(answered) }
+            }
+            Ok(OriginAnswer::Answered(answered)) => shell.land_gone(segment.key, FlightEnd::Answered(answered)),
+            Ok(OriginAnswer::Uncacheable(passed)) => self.land_uncacheable(&shell, segment.key, passed),
+            Err(error) => {
+                let may_be_stale = !is_doubted && now < stale.if_unreachable_until.max(stale.if_error_until);
+                if may_be_stale { FlightEnd::Stale } else { FlightEnd::Failed(error.into()) }
+            }
+        };
         let mut state = shell.state();
         flight.end(&mut state, end);
     }

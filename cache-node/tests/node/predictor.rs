@@ -8,7 +8,7 @@ use std::{
 
 use nearcast_proto::{
     PredictorServer,
-    message::{CacheMap, Epoch, Member, NodeDescriptor, NodeName, NodeReport, PredictorNotice},
+    message::{CacheMap, Epoch, Member, NodeDescriptor, NodeName, NodeReport, PredictorNotice, Purge, PurgeUpdate},
     wire,
 };
 use tokio::{net::TcpListener, runtime::Runtime, sync::mpsc};
@@ -26,6 +26,7 @@ struct Stream {
 struct Shared {
     streams: Mutex<Vec<Stream>>,
     reports: Mutex<Vec<(NodeName, NodeReport)>>,
+    purges: Mutex<Vec<Arc<Purge>>>,
 }
 
 /// A running predictor; gone when dropped.
@@ -53,6 +54,23 @@ impl Predictor {
         let address = listener.local_addr().expect("a bound socket has an address");
         runtime.spawn(Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
         Self { address, shared, runtime: Some(runtime) }
+    }
+
+    /// Orders a purge of one object and tells the nodes that are there.
+    pub(crate) async fn purge(&self, key: &str) -> u64 {
+        let epoch = {
+            let mut purges = self.shared.purges.lock().expect("no panic");
+            let epoch = purges.len() as u64 + 1;
+            purges.push(Arc::new(Purge { epoch, keys: vec![key.to_owned()], ..Purge::default() }));
+            epoch
+        };
+        let senders: Vec<_> =
+            self.shared.streams.lock().expect("no panic").iter().map(|stream| stream.sender.clone()).collect();
+        for sender in senders {
+            // A stream that has ended is of a node that is away.
+            let _ = sender.send(Ok(self.shared.purges_after(epoch - 1, false).into())).await;
+        }
+        epoch
     }
 
     /// What a node's configuration says about it.
@@ -106,6 +124,19 @@ impl Drop for Predictor {
     }
 }
 
+impl Shared {
+    /// What a node that has carried out `epoch` has yet to hear.
+    fn purges_after(&self, epoch: u64, has_gap: bool) -> PredictorNotice {
+        let purges = self.purges.lock().expect("no panic");
+        let missed: Vec<_> = purges.iter().filter(|purge| purge.epoch > epoch).cloned().collect();
+        let latest = purges.len() as u64;
+        PredictorNotice::Purges(PurgeUpdate { log: Arc::from(LOG), purges: missed, upto: latest, has_gap, latest })
+    }
+}
+
+/// The log of purges that this predictor has.
+const LOG: &str = "test-log";
+
 #[derive(Debug)]
 struct Service(Arc<Shared>);
 
@@ -121,7 +152,7 @@ impl wire::predictor_server::Predictor for Service {
             let mut name = NodeName::from("");
             while let Ok(Some(message)) = messages.message().await {
                 let report = NodeReport::try_from(message).expect("nodes speak the contract");
-                if let NodeReport::Hello { node, .. } = &report {
+                if let NodeReport::Hello { node, purges, .. } = &report {
                     name = node.name.clone();
                     let welcome = PredictorNotice::Welcome {
                         epoch: Epoch(1),
@@ -129,6 +160,10 @@ impl wire::predictor_server::Predictor for Service {
                         model_version: Arc::from("v0007"),
                     };
                     let _ = sender.send(Ok(welcome.into())).await;
+                    let epoch = purges.as_ref().map_or(0, |position| position.epoch);
+                    let is_another_log = purges.as_ref().is_some_and(|position| &*position.log != LOG);
+                    let missed = shared.purges_after(if is_another_log { 0 } else { epoch }, is_another_log);
+                    let _ = sender.send(Ok(missed.into())).await;
                     let stream = Stream { node: node.clone(), sender: sender.clone() };
                     shared.streams.lock().expect("no panic").push(stream);
                 }
