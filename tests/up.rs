@@ -82,6 +82,7 @@ fn a_purge_reaches_every_node_and_names_those_that_it_does_not_reach() {
     let (code, first, said) = run(&purge);
     assert_eq!((code, first["nodes"].as_array().map(Vec::len)), (Some(0), Some(2)), "{first} {said}");
     assert!(first["objects"].as_u64().is_some_and(|objects| objects > 50), "{first}");
+    assert_eq!(first["epoch"], 1, "it is in the predictor's log: {first}");
     let (_, second, _) = run(&purge);
     // Prefetches may go on.
     assert!(second["objects"].as_u64() < first["objects"].as_u64(), "{second} after {first}");
