@@ -4,7 +4,7 @@ use std::fmt;
 
 /// The first 128 bits of a payload's BLAKE3 hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Digest(u128);
+pub(crate) struct Digest([u8; Self::BYTES]);
 
 impl Digest {
     /// Bytes of a digest on disk and on the wire.
@@ -12,12 +12,12 @@ impl Digest {
 
     /// The digest of `payload`.
     pub(crate) fn of(payload: &[u8]) -> Self {
-        Self(truncated(&blake3::hash(payload)))
+        Self(truncated(&blake3::hash(payload)).to_le_bytes())
     }
 
     /// The digest that was written as these bytes.
     pub(crate) fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
-        Self(u128::from_le_bytes(bytes))
+        Self(bytes)
     }
 
     /// The digest that was written as these bytes, if they are [`Self::BYTES`] many.
@@ -25,15 +25,20 @@ impl Digest {
         bytes.try_into().ok().map(Self::from_bytes)
     }
 
+    /// The digest as bytes of its own.
+    pub(crate) fn to_vec(self) -> Vec<u8> {
+        self.0.to_vec()
+    }
+
     /// The digest as bytes.
     pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
-        self.0.to_le_bytes()
+        self.0
     }
 }
 
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        write!(f, "{:032x}", u128::from_le_bytes(self.0))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use bytes::Bytes;
 use nearcast_datasets::schema::KEY_BYTES_MAX;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use thiserror::Error;
@@ -125,6 +126,11 @@ impl Key {
     /// The text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The text as it is written down.
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        Bytes::copy_from_slice(self.0.as_bytes())
     }
 
     /// The text, shared.

@@ -143,15 +143,17 @@ impl Purge {
         let name = object.key.name();
         self.order.keys.binary_search_by(|key| key.as_str().cmp(name)).is_ok()
             || self.order.prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()))
-            || !self.order.tags.is_empty() && tags(object).any(|tag| self.order.tags.iter().any(|named| named == tag))
+            || !self.order.tags.is_empty() && has_tag(object, &self.order.tags)
     }
 }
 
-/// The tags of an object: words of `Surrogate-Key`, parts of `Cache-Tag`.
-fn tags(object: &Object) -> impl Iterator<Item = &str> {
-    let values = TAG_HEADERS.iter().flat_map(|name| object.headers.get_all(name));
-    let texts = values.filter_map(|value| value.to_str().ok());
-    texts.flat_map(|text| text.split([',', ' ', '\t'])).filter(|tag| !tag.is_empty())
+/// Whether an object has one of these tags: words of `Surrogate-Key`, parts of `Cache-Tag`.
+fn has_tag(object: &Object, wanted: &[String]) -> bool {
+    let mut values = TAG_HEADERS.iter().flat_map(|name| object.head.get_all(name));
+    values.any(|value| {
+        let text = value.to_str().unwrap_or_default();
+        text.split([',', ' ', '\t']).any(|tag| !tag.is_empty() && wanted.iter().any(|wanted| wanted == tag))
+    })
 }
 
 /// The purges on disk, one JSON document a line.

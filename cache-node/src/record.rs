@@ -2,12 +2,14 @@
 //!
 //! Protobuf, so that a later version can add fields and still read what an earlier one wrote.
 
+use bytes::Bytes;
+
 /// An object's metadata.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct ObjectRecord {
     /// Its key.
-    #[prost(string, tag = "1")]
-    pub(crate) key: String,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) key: Bytes,
     /// Which state of the object this is.
     #[prost(fixed64, tag = "2")]
     pub(crate) version: u64,
@@ -17,9 +19,6 @@ pub(crate) struct ObjectRecord {
     /// Bytes per segment.
     #[prost(uint64, tag = "4")]
     pub(crate) segment_bytes: u64,
-    /// The response headers that are served with it.
-    #[prost(message, repeated, tag = "5")]
-    pub(crate) headers: Vec<HeaderRecord>,
     /// When it was received, in microseconds since the epoch.
     #[prost(int64, tag = "6")]
     pub(crate) received_at_us: i64,
@@ -41,25 +40,17 @@ pub(crate) struct ObjectRecord {
     /// Until when it may be served although the origin cannot be reached, in microseconds since the epoch.
     #[prost(int64, tag = "12")]
     pub(crate) if_unreachable_until_us: i64,
-}
-
-/// One response header.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub(crate) struct HeaderRecord {
-    /// Its name, in lower case.
-    #[prost(string, tag = "1")]
-    pub(crate) name: String,
-    /// Its value.
-    #[prost(bytes = "vec", tag = "2")]
-    pub(crate) value: Vec<u8>,
+    /// The response headers that are served with it, as [`Head`](crate::object::Head) has them.
+    #[prost(bytes = "bytes", tag = "13")]
+    pub(crate) head: Bytes,
 }
 
 /// A segment that is held.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct SegmentRecord {
     /// The object's key.
-    #[prost(string, tag = "1")]
-    pub(crate) key: String,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) key: Bytes,
     /// The object's version.
     #[prost(fixed64, tag = "2")]
     pub(crate) version: u64,
@@ -70,16 +61,16 @@ pub(crate) struct SegmentRecord {
     #[prost(uint64, tag = "4")]
     pub(crate) bytes: u64,
     /// The digest of its payload.
-    #[prost(bytes = "vec", tag = "5")]
-    pub(crate) digest: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub(crate) digest: Bytes,
 }
 
 /// A segment that is no longer held.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct GoneRecord {
     /// The object's key.
-    #[prost(string, tag = "1")]
-    pub(crate) key: String,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) key: Bytes,
     /// The segment's position.
     #[prost(uint32, tag = "2")]
     pub(crate) index: u32,

@@ -50,7 +50,7 @@ pub(super) fn if_range_holds(headers: &HeaderMap, object: &Object) -> bool {
     if text.starts_with('"') || text.starts_with("W/") {
         return is_same_strong(text, object);
     }
-    object.last_modified() == Some(condition)
+    object.last_modified().as_ref() == Some(condition)
 }
 
 fn any_tag(headers: &HeaderMap, name: &header::HeaderName, is_match: impl Fn(&str) -> bool) -> bool {
@@ -63,8 +63,7 @@ fn is_same_strong(tag: &str, object: &Object) -> bool {
 }
 
 fn is_same_weak(tag: &str, object: &Object) -> bool {
-    let Some(own) = object.etag().and_then(|own| own.to_str().ok()) else { return false };
-    opaque(own) == opaque(tag)
+    object.etag().is_some_and(|own| own.to_str().is_ok_and(|own| opaque(own) == opaque(tag)))
 }
 
 fn opaque(tag: &str) -> &str {
@@ -76,7 +75,7 @@ fn date_in(headers: &HeaderMap, name: &header::HeaderName) -> Option<std::time::
 }
 
 fn modified(object: &Object) -> Option<std::time::SystemTime> {
-    object.last_modified().and_then(date)
+    object.last_modified().as_ref().and_then(date)
 }
 
 #[cfg(test)]

@@ -27,13 +27,16 @@ pub(super) fn cache_status(served: ServedFrom, cause: Option<MissCause>) -> Head
 
 /// The headers that an answer with this object always has.
 pub(super) fn object_headers(object: &Object, now: Timestamp) -> HeaderMap {
-    let mut headers = object.headers.clone();
+    let mut headers = object.head.to_map(ADDED);
     headers.insert(header::AGE, HeaderValue::from(object.age(now).as_secs()));
     if object.status == StatusCode::OK {
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     }
     headers
 }
+
+/// Headers that an answer adds to an object's: age, ranges, length, part and cache status.
+const ADDED: usize = 5;
 
 /// The `Content-Range` of a part of an object, or of none.
 pub(super) fn content_range(part: Option<ByteRange>, size_bytes: u64) -> HeaderValue {

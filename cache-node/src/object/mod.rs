@@ -2,6 +2,7 @@
 
 mod content_range;
 mod directives;
+mod head;
 mod policy;
 mod variant;
 
@@ -10,16 +11,13 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use nearcast_datasets::Timestamp;
 
+use self::head::Head;
 pub(crate) use self::{
     content_range::{ContentRange, digits},
     policy::{CLIENT_HEADER, Freshness, Reply, assess, date, end_to_end, forwarded},
     variant::{VaryNames, answer_key, selection, vary_names},
 };
-use crate::{
-    digest,
-    key::Key,
-    record::{HeaderRecord, ObjectRecord},
-};
+use crate::{digest, key::Key, record::ObjectRecord};
 
 /// One state of an object. Immutable: a revalidation makes a new one with the same version.
 #[derive(Clone, Debug)]
@@ -35,7 +33,7 @@ pub(crate) struct Object {
     /// Bytes per segment.
     pub(crate) segment_bytes: u64,
     /// End-to-end response headers without those that depend on the request.
-    pub(crate) headers: HeaderMap,
+    pub(crate) head: Head,
     /// When it was received.
     pub(crate) received_at: Timestamp,
     /// How old it was then.
@@ -76,7 +74,7 @@ impl Object {
             version,
             size_bytes,
             segment_bytes,
-            headers,
+            head: Head::of(&headers),
             received_at,
             age: Duration::ZERO,
             fresh_until: received_at,
@@ -101,31 +99,27 @@ impl Object {
     /// The same state of the object after the origin confirmed it with a 304 or served another segment of it.
     #[must_use]
     pub(crate) fn refreshed(&self, newer: &HeaderMap, now: Timestamp, freshness: Freshness) -> Self {
-        let mut refreshed = self.clone();
-        let newer = end_to_end(newer);
+        let (newer, mut headers) = (end_to_end(newer), self.head.to_map(0));
         for name in newer.keys().filter(|name| !describes_one_body(name)) {
-            refreshed.headers.remove(name);
+            headers.remove(name);
             for value in newer.get_all(name) {
-                refreshed.headers.append(name.clone(), value.clone());
+                headers.append(name.clone(), value.clone());
             }
         }
-        refreshed.headers.remove(header::AGE);
+        headers.remove(header::AGE);
+        let mut refreshed = Self { head: Head::of(&headers), ..self.clone() };
         refreshed.assess(now, freshness);
         refreshed
     }
 
     /// The object that was written down; `None` when the record is damaged.
     pub(crate) fn from_record(record: &ObjectRecord) -> Option<Self> {
-        let key = Key::from_record(&record.key)?;
+        let key = Key::from_record(std::str::from_utf8(&record.key).ok()?)?;
         let time = |micros| Timestamp::from_micros(micros);
         let status = match record.status {
             0 => StatusCode::OK,
             status => StatusCode::from_u16(u16::try_from(status).ok()?).ok()?,
         };
-        let mut headers = HeaderMap::with_capacity(record.headers.len());
-        for HeaderRecord { name, value } in &record.headers {
-            headers.append(HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_bytes(value).ok()?);
-        }
         (record.segment_bytes > 0).then_some(())?;
         Some(Self {
             payload_base: payload_base(&key, record.version),
@@ -134,7 +128,7 @@ impl Object {
             version: record.version,
             size_bytes: record.size_bytes,
             segment_bytes: record.segment_bytes,
-            headers,
+            head: Head::from_bytes(&record.head),
             received_at: time(record.received_at_us),
             age: Duration::from_micros(record.age_us),
             fresh_until: time(record.fresh_until_us),
@@ -146,16 +140,12 @@ impl Object {
 
     /// The object as it is written down.
     pub(crate) fn to_record(&self) -> ObjectRecord {
-        let headers = self
-            .headers
-            .iter()
-            .map(|(name, value)| HeaderRecord { name: name.as_str().to_owned(), value: value.as_bytes().to_vec() });
         ObjectRecord {
-            key: self.key.as_str().to_owned(),
+            key: self.key.to_bytes(),
             version: self.version,
             size_bytes: self.size_bytes,
             segment_bytes: self.segment_bytes,
-            headers: headers.collect(),
+            head: self.head.to_bytes(),
             received_at_us: self.received_at.micros(),
             age_us: u64::try_from(self.age.as_micros()).unwrap_or(u64::MAX),
             fresh_until_us: self.fresh_until.micros(),
@@ -177,13 +167,13 @@ impl Object {
     }
 
     /// Its entity tag.
-    pub(crate) fn etag(&self) -> Option<&HeaderValue> {
-        self.headers.get(header::ETAG)
+    pub(crate) fn etag(&self) -> Option<HeaderValue> {
+        self.head.get(&header::ETAG)
     }
 
     /// When the origin last changed it.
-    pub(crate) fn last_modified(&self) -> Option<&HeaderValue> {
-        self.headers.get(header::LAST_MODIFIED)
+    pub(crate) fn last_modified(&self) -> Option<HeaderValue> {
+        self.head.get(&header::LAST_MODIFIED)
     }
 
     /// The same state, stale from `at` on. How much longer it may be served while the origin is asked, or in trouble,
@@ -201,7 +191,7 @@ impl Object {
 
     /// Whether it is what a request with these headers gets.
     pub(crate) fn suits(&self, asked: &HeaderMap) -> bool {
-        !self.key.is_variant() || self.key == answer_key(&self.key.base(), &self.headers, asked)
+        !self.key.is_variant() || self.key == answer_key(&self.key.base(), &self.head.to_map(0), asked)
     }
 
     /// Whether another response can be told to be of the same state.

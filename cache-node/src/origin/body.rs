@@ -120,24 +120,31 @@ impl fmt::Debug for OriginBody {
 }
 
 /// Reads at most `bytes_max` bytes; what a frame brings beyond them goes into `rest`. Returns fewer at the body's end.
+///
+/// What is returned is kept, so it is copied: a frame is part of a connection's read buffer, all of which a piece of it
+/// would keep alive.
 pub(crate) async fn read_up_to(body: &mut OriginBody, bytes_max: u64, rest: &mut Bytes) -> Result<Bytes, BodyError> {
     let wanted = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-    let mut read = BytesMut::new();
+    let mut read = BytesMut::with_capacity(wanted.min(RESERVED_BYTES_MAX));
     let mut chunk = std::mem::take(rest);
     loop {
-        if read.is_empty() && chunk.len() >= wanted {
-            *rest = chunk.split_off(wanted);
-            return Ok(chunk);
-        }
         let taken = chunk.split_to(chunk.len().min(wanted - read.len()));
         read.extend_from_slice(&taken);
         if read.len() == wanted {
             *rest = chunk;
-            return Ok(read.freeze());
+            return Ok(exact(read));
         }
         match body.frame().await {
-            None => return Ok(read.freeze()),
+            None => return Ok(exact(read)),
             Some(frame) => chunk = frame?.into_data().unwrap_or_default(),
         }
     }
 }
+
+/// The bytes without the room that they did not need.
+fn exact(read: BytesMut) -> Bytes {
+    if read.capacity() - read.len() > read.len() / 8 { Bytes::copy_from_slice(&read) } else { read.freeze() }
+}
+
+/// Memory that is reserved before the bytes have come.
+const RESERVED_BYTES_MAX: usize = 1 << 20;

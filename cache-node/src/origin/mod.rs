@@ -189,10 +189,10 @@ fn add_condition(headers: &mut HeaderMap, condition: Condition<'_>) {
         Condition::IfSame(object) => (object, header::IF_MATCH, header::IF_UNMODIFIED_SINCE),
     };
     // If-Match compares strongly, so a weak tag would never match.
-    let is_usable = |tag: &&HeaderValue| if_tag != header::IF_MATCH || !tag.as_bytes().starts_with(b"W/");
+    let is_usable = |tag: &HeaderValue| if_tag != header::IF_MATCH || !tag.as_bytes().starts_with(b"W/");
     if let Some(tag) = object.etag().filter(is_usable) {
-        headers.insert(if_tag, tag.clone());
+        headers.insert(if_tag, tag);
     } else if let Some(date) = object.last_modified() {
-        headers.insert(if_date, date.clone());
+        headers.insert(if_date, date);
     }
 }

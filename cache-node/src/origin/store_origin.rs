@@ -74,7 +74,8 @@ impl StoreOrigin {
 
     /// The object's entity tag as the store writes it.
     fn tag(&self, object: &Object) -> Option<String> {
-        let tag = object.etag()?.to_str().ok()?;
+        let tag = object.etag()?;
+        let tag = tag.to_str().ok()?;
         Some(if self.has_quoted_tags { tag } else { tag.trim_matches('"') }.to_owned())
     }
 

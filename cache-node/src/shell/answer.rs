@@ -196,7 +196,7 @@ impl Shell {
 /// The known object with the headers of a 304; `None` when it must not be kept any longer.
 pub(super) fn refresh(known: &SharedObject, headers: &HeaderMap) -> Option<Object> {
     let now = clock::now();
-    let mut merged = known.headers.clone();
+    let mut merged = known.head.to_map(headers.len());
     merged.remove(header::AGE);
     for (name, value) in headers {
         merged.insert(name.clone(), value.clone());

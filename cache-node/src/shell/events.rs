@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use nearcast_datasets::SegmentId;
 use nearcast_proto::message::{CommandResult, Outcome};
 
@@ -37,15 +38,15 @@ impl Shell {
     }
 
     fn handle_evicted(&self, state: &mut State, segment: SegmentId) {
-        state.digests.remove(&segment);
-        let Some(entry) = state.entries.get_mut(&segment.key) else { return };
+        state.entries.forget_digest(segment);
+        let Some(entry) = state.entries.get_mut(segment.key) else { return };
         let object = Arc::clone(&entry.object);
         entry.held_count = entry.held_count.saturating_sub(1);
         if entry.held_count == 0 {
-            state.entries.remove(&segment.key);
+            state.entries.remove(segment.key);
         }
         self.store.remove(object.payload_key(segment.index));
-        let key = object.key.as_str().to_owned();
+        let key = object.key.to_bytes();
         self.journal.append(ChangeKind::Gone(GoneRecord { key, index: segment.index }));
         if !object.key.is_variant() {
             self.uplink.send(Report::Lost(SegmentReport::of(&object, segment.index)));
@@ -53,16 +54,16 @@ impl Shell {
     }
 
     fn handle_gained(&self, state: &mut State, segment: SegmentId, bytes: u64) {
-        let Some(entry) = state.entries.get_mut(&segment.key) else { return };
+        let Some(entry) = state.entries.get_mut(segment.key) else { return };
         entry.held_count += 1;
         let object = Arc::clone(&entry.object);
-        if let Some(digest) = state.digests.get(&segment) {
+        if let Some(digest) = state.entries.digest(segment) {
             self.journal.append(ChangeKind::Held(SegmentRecord {
-                key: object.key.as_str().to_owned(),
+                key: object.key.to_bytes(),
                 version: object.version,
                 index: segment.index,
                 bytes,
-                digest: digest.to_bytes().to_vec(),
+                digest: Bytes::copy_from_slice(&digest.to_bytes()),
             }));
         }
         // The predictor knows keys as clients name them, and places what is the same for everyone.

@@ -9,7 +9,6 @@ use super::{
     Shell, State,
     answer::refresh,
     flight::{Flight, FlightEnd, Passed, Purpose},
-    state::Entry,
     transfer::Pulled,
 };
 use crate::{
@@ -98,7 +97,7 @@ impl Shell {
         self.metrics.validations.inc();
         let Some(refreshed) = refresh(stale, headers) else { return self.land_uncacheable(id, None) };
         let mut state = self.state();
-        let is_same = state.entries.get(&id).is_some_and(|entry| entry.object.version == refreshed.version);
+        let is_same = state.entries.get(id).is_some_and(|entry| entry.object.version == refreshed.version);
         if is_same && state.purged(&refreshed, asked_at).is_none() {
             self.install(&mut state, clock::now(), id, &Arc::new(refreshed));
         }
@@ -143,16 +142,16 @@ impl Shell {
         }
         let object = self.install(state, now, segment.key, &Arc::new(object));
         let fetched = Fetched { bytes: payload.bytes.len() as u64, from, is_cacheable: true };
-        state.digests.insert(segment, payload.digest);
+        state.entries.set_digest(segment, payload.digest);
         let landed = tell(state, fetched);
         if landed.is_held {
             self.store.insert(object.payload_key(segment.index), payload);
         } else {
-            state.digests.remove(&segment);
+            state.entries.forget_digest(segment);
         }
         self.drain_events(state);
-        if state.entries.get(&segment.key).is_some_and(|entry| entry.held_count == 0) {
-            state.entries.remove(&segment.key);
+        if state.entries.get(segment.key).is_some_and(|entry| entry.held_count == 0) {
+            state.entries.remove(segment.key);
         }
         (object, landed)
     }
@@ -160,7 +159,7 @@ impl Shell {
     /// Makes `object` the known state of its key. The segments of another state are dropped; of the same state, the one
     /// that stays fresh longer is kept.
     fn install(&self, state: &mut State, now: Timestamp, id: KeyId, object: &SharedObject) -> SharedObject {
-        if let Some(entry) = state.entries.get_mut(&id)
+        if let Some(entry) = state.entries.get_mut(id)
             && entry.object.version == object.version
         {
             if object.fresh_until > entry.object.fresh_until || object.received_at > entry.object.received_at {
@@ -170,7 +169,7 @@ impl Shell {
             return Arc::clone(&entry.object);
         }
         self.expire(state, now, id);
-        state.entries.insert(id, Entry { object: Arc::clone(object), held_count: 0 });
+        state.entries.insert(id, Arc::clone(object));
         self.journal.append(ChangeKind::Object(object.to_record()));
         Arc::clone(object)
     }
@@ -185,12 +184,12 @@ impl Shell {
 
     /// Drops every held segment of a key.
     pub(super) fn expire(&self, state: &mut State, now: Timestamp, id: KeyId) {
-        let Some(object) = state.entries.get(&id).map(|entry| Arc::clone(&entry.object)) else { return };
+        let Some(object) = state.entries.get(id).map(|entry| Arc::clone(&entry.object)) else { return };
         for index in held_indexes(state, id, &object) {
             state.core.handle_expired(now, SegmentId { key: id, index });
         }
         self.drain_events(state);
-        state.entries.remove(&id);
+        state.entries.remove(id);
     }
 
     fn count_fetched(&self, pulled: &Pulled) {

@@ -12,6 +12,7 @@
 //! | `answer` | what an origin's response means |
 //! | `landing` | storing what a transfer brought |
 //! | `commands` | the predictor's commands and map |
+//! | `entries` | what is held, by key |
 //! | `events` | what the core reports: journal, store, uplink |
 //! | `prefetch` | starting what the core releases |
 //! | `purge` | what must not be served any longer |
@@ -19,6 +20,7 @@
 
 mod answer;
 mod commands;
+mod entries;
 mod events;
 mod flight;
 mod landing;
@@ -100,9 +102,9 @@ impl Shell {
         let store = Store::open(&config.data_dir.join("payloads"), &config.store).await?;
         let (journal, restored) =
             Journal::open(&config.data_dir.join("index.journal"), config.store.journal_queue_max)?;
-        let oldest = restored.objects.iter().map(|object| object.record.received_at_us).min().unwrap_or(i64::MAX);
+        let oldest = restored.objects.iter().map(|object| object.object.received_at).min();
         let purges_path = config.data_dir.join("purges.jsonl");
-        let (purges, logged) = PurgeLog::open(&purges_path, Timestamp::from_micros(oldest))
+        let (purges, logged) = PurgeLog::open(&purges_path, oldest.unwrap_or(Timestamp::MAX))
             .map_err(|source| Error::DataDir { path: purges_path.clone(), source })?;
         let shell = Arc::new(Self {
             origin: Origin::new(&config.origin, config.emulation.origin)?,
@@ -122,7 +124,7 @@ impl Shell {
             tracing::warn!(path = %purges_path.display(), "the log of purges is damaged: the node starts empty");
             shell.clear().await;
         } else {
-            shell.restore(&restored, logged);
+            shell.restore(restored, logged);
         }
         Ok(shell)
     }

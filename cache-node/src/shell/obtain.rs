@@ -165,7 +165,7 @@ impl Shell {
             return Step::Uncacheable;
         }
         let segment = SegmentId { key: id, index: ask.index };
-        let known = state.entries.get(&id).map(|entry| Arc::clone(&entry.object));
+        let known = state.entries.get(id).map(|entry| Arc::clone(&entry.object));
         let is_held = state.core.index().contains(segment);
         let is_doubted = known.as_ref().is_some_and(|object| state.is_doubted(object));
         let must_validate = ask.must_validate || is_doubted;
@@ -208,7 +208,7 @@ impl Shell {
     ) -> Step {
         let cause = match (answer, known.as_ref()) {
             (Answer::Hit { first_use }, Some(object)) => {
-                let digest = state.digests.get(&segment).copied();
+                let digest = state.entries.digest(segment);
                 return Step::Held(Held {
                     segment,
                     object: Arc::clone(object),
@@ -266,10 +266,10 @@ impl Shell {
     fn repair(self: &Arc<Self>, ask: &Ask, held: &Held) -> Step {
         let now = clock::now();
         let mut state = self.state();
-        let object = state.entries.get(&held.segment.key).map(|entry| Arc::clone(&entry.object));
+        let object = state.entries.get(held.segment.key).map(|entry| Arc::clone(&entry.object));
         // Somebody may have repaired or replaced it while the payload was read.
         let is_same = object.as_ref().is_some_and(|object| object.version == held.object.version)
-            && state.digests.get(&held.segment).copied() == held.digest;
+            && state.entries.digest(held.segment) == held.digest;
         if !is_same {
             return Step::Held(Held {
                 segment: held.segment,
@@ -297,7 +297,7 @@ impl Shell {
 impl State {
     /// A held segment, without the core hearing of it.
     fn copy(&self, segment: SegmentId, object: Option<SharedObject>) -> Step {
-        let digest = self.digests.get(&segment).copied();
+        let digest = self.entries.digest(segment);
         object.map_or(Step::NotHeld, |object| {
             Step::Held(Held { segment, object, digest, is_first_use: false, background: None })
         })

@@ -46,7 +46,7 @@ impl Shell {
         let segment = order.segment;
         let (flight, _) = Flight::register(self, state, segment, Purpose::Prefetch);
         let key = state.key_name(segment.key).and_then(|name| Key::parse(name).ok());
-        let known = state.entries.get(&segment.key).map(|entry| Arc::clone(&entry.object));
+        let known = state.entries.get(segment.key).map(|entry| Arc::clone(&entry.object));
         let sources = state.resolve(&order.sources);
         let transfer = key.map(|key| Transfer {
             key,

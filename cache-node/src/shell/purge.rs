@@ -134,7 +134,7 @@ impl Shell {
     }
 
     fn apply_purge(&self, state: &mut State, purge: &Purge, id: KeyId) -> u64 {
-        let Some(entry) = state.entries.get_mut(&id) else { return 0 };
+        let Some(entry) = state.entries.get_mut(id) else { return 0 };
         match purge.effect(&entry.object, entry.object.received_at) {
             None => return 0,
             Some(PurgeEffect::Gone) => self.expire(state, clock::now(), id),

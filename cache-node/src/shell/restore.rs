@@ -4,25 +4,24 @@ use std::sync::Arc;
 
 use nearcast_datasets::SegmentId;
 
-use super::{Shell, State, state::Entry};
+use super::{Shell, State};
 use crate::{
     clock,
-    digest::Digest,
-    object::{Object, SharedObject},
+    object::SharedObject,
     purge::{LoggedPurges, PurgeEffect},
-    record::SegmentRecord,
-    store::{Restored, RestoredObject},
+    store::{Restored, RestoredObject, RestoredSegment},
 };
 
 impl Shell {
     /// Holds again what the journal says was held. Payloads are not read: one that is gone is noticed on its first use.
-    pub(super) fn restore(&self, restored: &Restored, logged: LoggedPurges) {
+    pub(super) fn restore(&self, restored: Restored, logged: LoggedPurges) {
         let mut state = self.state();
         state.purges = logged.purges.into_iter().map(Arc::new).collect();
         state.lasting_doubt = logged.doubted_before;
         // Until the predictor has said what was purged in the meantime.
         state.doubted_before = self.config.link.as_ref().map(|_| clock::now()).or(logged.doubted_before);
-        for object in &restored.objects {
+        state.reserve(restored.objects.len());
+        for object in restored.objects {
             self.restore_object(&mut state, object);
             self.drain_events(&mut state);
         }
@@ -35,8 +34,8 @@ impl Shell {
         }
     }
 
-    fn restore_object(&self, state: &mut State, restored: &RestoredObject) {
-        let Some(mut object) = Object::from_record(&restored.record) else { return };
+    fn restore_object(&self, state: &mut State, restored: RestoredObject) {
+        let RestoredObject { mut object, segments, .. } = restored;
         match state.purged(&object, object.received_at) {
             None => {}
             Some(PurgeEffect::Gone) => return,
@@ -47,20 +46,19 @@ impl Shell {
         }
         let id = self.settle(state, &object);
         let object: SharedObject = Arc::new(object);
-        state.entries.insert(id, Entry { object: Arc::clone(&object), held_count: 0 });
-        for SegmentRecord { index, bytes, digest, .. } in &restored.segments {
-            let Some(digest) = Digest::from_slice(digest) else { continue };
-            let segment = SegmentId { key: id, index: *index };
-            if object.segment_len(*index) == *bytes && state.core.restore(clock::now(), segment, *bytes) {
-                state.digests.insert(segment, digest);
-                self.store.claim(object.payload_key(*index));
-                if let Some(entry) = state.entries.get_mut(&id) {
+        state.entries.insert(id, Arc::clone(&object));
+        for RestoredSegment { index, bytes, digest } in segments {
+            let segment = SegmentId { key: id, index };
+            if object.segment_len(index) == bytes && state.core.restore(clock::now(), segment, bytes) {
+                state.entries.set_digest(segment, digest);
+                self.store.claim(object.payload_key(index));
+                if let Some(entry) = state.entries.get_mut(id) {
                     entry.held_count += 1;
                 }
             }
         }
-        if state.entries.get(&id).is_some_and(|entry| entry.held_count == 0) {
-            state.entries.remove(&id);
+        if state.entries.get(id).is_some_and(|entry| entry.held_count == 0) {
+            state.entries.remove(id);
         }
     }
 

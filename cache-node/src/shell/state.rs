@@ -8,28 +8,19 @@ use nearcast_datasets::{Interner, KeyId, Map, SegmentId, Timestamp};
 use nearcast_proto::message::Epoch;
 use tokio::sync::watch;
 
-use super::flight::FlightEnd;
+use super::{entries::Entries, flight::FlightEnd};
 use crate::{
     config::NodeConfig,
     core::{
         CommandLedger, NodeCore, NodeCounters,
         routing::{MemberId, RoutingTable},
     },
-    digest::Digest,
     error::{Error, Result},
     key::Key,
     object::{Object, SharedObject, VaryNames, selection, vary_names},
     peers::Peer,
     purge::Purge,
 };
-
-/// An object of which something is held or has just landed.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) object: SharedObject,
-    /// Segments held.
-    pub(super) held_count: u32,
-}
 
 /// The core and its surroundings.
 #[derive(Debug)]
@@ -38,9 +29,7 @@ pub(crate) struct State {
     pub(super) routing: RoutingTable,
     pub(super) map_epoch: Epoch,
     pub(super) peers: Map<MemberId, Peer>,
-    pub(super) entries: Map<KeyId, Entry>,
-    /// The digest of every held segment's payload.
-    pub(super) digests: Map<SegmentId, Digest>,
+    pub(super) entries: Entries,
     /// Transfers that requests can wait for.
     pub(super) flights: Map<SegmentId, watch::Receiver<Option<FlightEnd>>>,
     /// Keys that open commands refer to, with how many segments of them.
@@ -79,8 +68,7 @@ impl State {
             routing: RoutingTable::new(config.peers.routing.clone(), &config.name),
             map_epoch: Epoch::default(),
             peers: Map::default(),
-            entries: Map::default(),
-            digests: Map::default(),
+            entries: Entries::default(),
             flights: Map::default(),
             ordered: Map::default(),
             commands: CommandLedger::default(),
@@ -103,7 +91,7 @@ impl State {
         if self.keys.len() >= self.keys_max {
             self.sweep();
         }
-        KeyId(self.keys.insert(key.as_str()))
+        KeyId(self.keys.insert_shared(key.shared()))
     }
 
     /// The number of what a request gets: of the key, or of the variant that its headers select.
@@ -130,7 +118,7 @@ impl State {
             return (id, gone.map(|varying| varying.variants).unwrap_or_default());
         }
         let base = self.key_id(&object.key.base());
-        let names = vary_names(&object.headers);
+        let names = vary_names(&object.head.to_map(0));
         let mut gone = Vec::new();
         match self.varying.get_mut(&base) {
             Some(varying) if varying.names == names => {
@@ -177,6 +165,12 @@ impl State {
         }
     }
 
+    /// Makes room for so many keys.
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.keys.reserve(count);
+        self.entries.reserve(count);
+    }
+
     /// The name behind a number.
     pub(super) fn key_name(&self, id: KeyId) -> Option<&Arc<str>> {
         self.keys.name(id.0)
@@ -188,7 +182,7 @@ impl State {
         if let Some(variant) = self.variant(id, key, asked) {
             id = KeyId(self.keys.find(variant.as_str())?);
         }
-        self.entries.get(&id).map(|entry| Arc::clone(&entry.object))
+        self.entries.get(id).map(|entry| Arc::clone(&entry.object))
     }
 
     /// What the core has counted.
@@ -224,7 +218,7 @@ impl State {
     /// Every held segment with its object, for the inventory.
     pub(crate) fn inventory(&self) -> impl Iterator<Item = (&SharedObject, u32)> {
         let held = self.core.index().iter();
-        let objects = held.filter_map(|(segment, _)| Some((&self.entries.get(&segment.key)?.object, segment.index)));
+        let objects = held.filter_map(|(segment, _)| Some((&self.entries.get(segment.key)?.object, segment.index)));
         // The predictor knows keys as clients name them.
         objects.filter(|(object, _)| !object.key.is_variant())
     }
@@ -235,7 +229,7 @@ impl State {
         for _ in 0..SWEEP_COUNT {
             self.sweep_hand = (self.sweep_hand + 1) % bound;
             let id = KeyId(self.sweep_hand);
-            let is_wanted = self.entries.contains_key(&id)
+            let is_wanted = self.entries.get(id).is_some()
                 || self.ordered.contains_key(&id)
                 || self.varying.contains(&id)
                 || !self.routing.holders(id).is_empty()

@@ -17,7 +17,7 @@ use foyer::{
 
 use self::claimed::Claimed;
 pub(crate) use self::{
-    journal::{Journal, Restored, RestoredObject},
+    journal::{Journal, Restored, RestoredObject, RestoredSegment},
     payload::Payload,
 };
 use crate::{

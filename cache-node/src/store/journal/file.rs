@@ -2,11 +2,13 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, BufWriter, Read, Write},
+    io::{self, BufWriter, Read, Write},
     path::Path,
 };
 
+use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
+use twox_hash::XxHash64;
 
 use crate::record::Change;
 
@@ -82,67 +84,77 @@ impl JournalFile {
     }
 }
 
-/// Calls `visit` for each sound record in order; returns whether the file ended soundly.
-/// A missing file and one of another format hold no record.
-pub(super) fn visit(path: &Path, mut visit: impl FnMut(Change)) -> io::Result<bool> {
-    let mut reader = match File::open(path) {
-        Ok(file) => BufReader::with_capacity(BUFFER_BYTES, file),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+/// How far a journal could be read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Visited {
+    /// Whether it ended with a whole record.
+    pub(super) is_sound: bool,
+    /// Bytes up to the end of the last sound record.
+    pub(super) bytes: u64,
+    /// Sound records.
+    pub(super) records: u64,
+}
+
+/// Calls `visit` for each sound record in order. A missing file and one of another format hold no record.
+pub(super) fn visit(path: &Path, mut visit: impl FnMut(Change)) -> io::Result<Visited> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Visited { is_sound: true, ..Visited::default() });
+        }
         Err(error) => return Err(error),
     };
-    let mut magic = [0; MAGIC.len()];
-    if !read_whole(&mut reader, &mut magic)? || magic != MAGIC {
-        return Ok(false);
+    let mut buffer = BytesMut::new();
+    let mut visited = Visited::default();
+    if !fill(&mut file, &mut buffer, MAGIC.len())? || buffer.split_to(MAGIC.len()) != MAGIC[..] {
+        return Ok(visited);
     }
-    let mut header = [0; HEADER_BYTES];
-    let mut buffer = Vec::new();
+    visited.bytes = MAGIC.len() as u64;
     loop {
-        match read_up_to(&mut reader, &mut header)? {
-            0 => return Ok(true),
-            HEADER_BYTES => {}
-            _ => return Ok(false),
+        if !fill(&mut file, &mut buffer, HEADER_BYTES)? {
+            visited.is_sound = buffer.is_empty();
+            return Ok(visited);
         }
-        let (length, expected) = header.split_at(size_of::<u32>());
-        let length = length.iter().rev().fold(0, |length, byte| length << 8 | u32::from(*byte));
-        if length > RECORD_BYTES_MAX {
-            return Ok(false);
+        let length = (&buffer[..size_of::<u32>()]).get_u32_le();
+        let whole = HEADER_BYTES + length as usize;
+        if length > RECORD_BYTES_MAX || !fill(&mut file, &mut buffer, whole)? {
+            return Ok(visited);
         }
-        buffer.resize(length as usize, 0);
-        if !read_whole(&mut reader, &mut buffer)? || checksum(&buffer) != expected {
-            return Ok(false);
+        // Records share the buffer that they were read into; whoever keeps anything of one copies it.
+        let record: Bytes = buffer.split_to(whole).freeze();
+        let (head, record) = (record.slice(size_of::<u32>()..HEADER_BYTES), record.slice(HEADER_BYTES..));
+        if checksum(&record) != head[..] {
+            return Ok(visited);
         }
-        match Change::decode(&*buffer) {
-            Ok(change) => visit(change),
-            Err(_) => return Ok(false),
-        }
+        let Ok(change) = Change::decode(record) else { return Ok(visited) };
+        visit(change);
+        visited.bytes += whole as u64;
+        visited.records += 1;
     }
 }
 
-fn read_whole(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
-    Ok(read_up_to(reader, buffer)? == buffer.len())
-}
-
-/// Reads until the buffer is full or the file ends; returns how many bytes were read.
-fn read_up_to(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
+/// Reads until the buffer holds at least so many bytes; false when the file ends before.
+fn fill(file: &mut File, buffer: &mut BytesMut, bytes: usize) -> io::Result<bool> {
+    while buffer.len() < bytes {
+        let held = buffer.len();
+        buffer.resize(held + BUFFER_BYTES.max(bytes - held), 0);
+        let read = file.read(&mut buffer[held..]);
+        buffer.truncate(held + read.as_ref().map_or(0, |count| *count));
+        match read {
+            Ok(0) => return Ok(false),
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(filled)
+    Ok(true)
 }
 
 fn checksum(record: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    let mut checksum = [0; CHECKSUM_BYTES];
-    checksum.copy_from_slice(&blake3::hash(record).as_bytes()[..CHECKSUM_BYTES]);
-    checksum
+    XxHash64::oneshot(0, record).to_le_bytes()
 }
 
-const MAGIC: [u8; 8] = *b"nearcj01";
+const MAGIC: [u8; 8] = *b"nearcj02";
 const CHECKSUM_BYTES: usize = 8;
 const HEADER_BYTES: usize = size_of::<u32>() + CHECKSUM_BYTES;
 const RECORD_BYTES_MAX: u32 = 1 << 20;

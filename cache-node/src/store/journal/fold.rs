@@ -1,11 +1,15 @@
 //! From a log of changes to what they leave, and back.
 
-use std::{collections::BTreeMap, fs::File, io, path::Path};
+use std::{fs::File, io, path::Path, sync::Arc};
 
 use nearcast_datasets::Map;
 
-use super::file::{self, JournalFile};
-use crate::record::{Change, ChangeKind, ObjectRecord, SegmentRecord};
+use super::file::{self, JournalFile, Visited};
+use crate::{
+    digest::Digest,
+    object::Object,
+    record::{Change, ChangeKind, SegmentRecord},
+};
 
 /// What a former run held.
 #[derive(Debug, Default)]
@@ -14,48 +18,72 @@ pub(crate) struct Restored {
     pub(crate) objects: Vec<RestoredObject>,
     /// Whether the journal ended in the middle of a record, or was damaged.
     pub(crate) is_torn: bool,
+    /// How much of the file is sound.
+    pub(super) visited: Visited,
 }
 
 /// An object that a former run held.
 #[derive(Debug)]
 pub(crate) struct RestoredObject {
     /// Its metadata.
-    pub(crate) record: ObjectRecord,
+    pub(crate) object: Object,
     /// Its segments.
-    pub(crate) segments: Vec<SegmentRecord>,
+    pub(crate) segments: Vec<RestoredSegment>,
+    /// When its latest segment was stored, in records of the journal.
+    stored: u64,
 }
 
+/// A segment that a former run held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RestoredSegment {
+    /// Its position.
+    pub(crate) index: u32,
+    /// Its bytes.
+    pub(crate) bytes: u64,
+    /// The digest of its payload.
+    pub(crate) digest: Digest,
+}
+
+/// What the changes so far leave.
 #[derive(Debug, Default)]
 struct Folded {
-    object: Option<ObjectRecord>,
-    segments: BTreeMap<u32, SegmentRecord>,
-    stored: u64,
+    by_key: Map<Arc<str>, RestoredObject>,
+    position: u64,
 }
 
 /// Reads and folds the journal at `path`.
 pub(super) fn read(path: &Path) -> io::Result<Restored> {
-    let mut folded: Map<String, Folded> = Map::default();
-    let mut position = 0;
-    let ended_soundly = file::visit(path, |change| {
-        position += 1;
-        apply(&mut folded, change, position);
-    })?;
-    let mut kept: Vec<Folded> = folded.into_values().filter(|folded| !folded.segments.is_empty()).collect();
-    kept.sort_by_key(|folded| folded.stored);
-    let objects = kept.into_iter().filter_map(|folded| {
-        Some(RestoredObject { record: folded.object?, segments: folded.segments.into_values().collect() })
-    });
-    Ok(Restored { objects: objects.collect(), is_torn: !ended_soundly })
+    let mut folded = Folded::default();
+    let visited = file::visit(path, |change| folded.apply(change))?;
+    let kept = folded.by_key.into_values().filter(|object| !object.segments.is_empty());
+    let mut objects: Vec<RestoredObject> = kept.collect();
+    objects.sort_unstable_by_key(|object| object.stored);
+    Ok(Restored { objects, is_torn: !visited.is_sound, visited })
+}
+
+/// Leaves a sound journal at `path` that is not much longer than it need be.
+pub(super) fn tidy(path: &Path, restored: &Restored) -> io::Result<()> {
+    let Visited { bytes, records, .. } = restored.visited;
+    let needed: u64 = restored.objects.iter().map(|object| 1 + object.segments.len() as u64).sum();
+    if bytes == 0 || records > 2 * needed + RECORDS_SLACK {
+        return rewrite(path, restored);
+    }
+    if restored.is_torn {
+        let file = File::options().write(true).open(path)?;
+        file.set_len(bytes)?;
+        file.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Replaces the journal at `path` by the shortest one that says the same. A crash leaves the old or the new one.
 pub(super) fn rewrite(path: &Path, restored: &Restored) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut journal = JournalFile::create(&temporary)?;
-    for object in &restored.objects {
-        journal.append(&ChangeKind::Object(object.record.clone()).into())?;
-        for segment in &object.segments {
-            journal.append(&ChangeKind::Held(segment.clone()).into())?;
+    for RestoredObject { object, segments, .. } in &restored.objects {
+        journal.append(&ChangeKind::Object(object.to_record()).into())?;
+        for segment in segments {
+            journal.append(&ChangeKind::Held(segment.to_record(object)).into())?;
         }
     }
     journal.sync()?;
@@ -63,31 +91,76 @@ pub(super) fn rewrite(path: &Path, restored: &Restored) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
-fn apply(folded: &mut Map<String, Folded>, change: Change, position: u64) {
-    match change.kind {
-        Some(ChangeKind::Object(object)) => {
-            let entry = folded.entry(object.key.clone()).or_default();
-            if entry.object.as_ref().is_none_or(|known| known.version != object.version) {
-                entry.segments.clear();
-            }
-            entry.object = Some(object);
+impl RestoredSegment {
+    fn of(record: &SegmentRecord) -> Option<Self> {
+        let digest = Digest::from_slice(&record.digest)?;
+        Some(Self { index: record.index, bytes: record.bytes, digest })
+    }
+
+    fn to_record(self, object: &Object) -> SegmentRecord {
+        SegmentRecord {
+            key: object.key.to_bytes(),
+            version: object.version,
+            index: self.index,
+            bytes: self.bytes,
+            digest: self.digest.to_vec().into(),
         }
-        Some(ChangeKind::Held(segment)) => {
-            let Some(entry) = folded.get_mut(&segment.key) else { return };
-            if entry.object.as_ref().is_some_and(|object| object.version == segment.version) {
-                entry.stored = position;
-                entry.segments.insert(segment.index, segment);
-            }
-        }
-        Some(ChangeKind::Gone(gone)) => {
-            let Some(entry) = folded.get_mut(&gone.key) else { return };
-            entry.segments.remove(&gone.index);
-            if entry.segments.is_empty() {
-                folded.remove(&gone.key);
-            }
-        }
-        Some(ChangeKind::Cleared(_)) => folded.clear(),
-        // A later version's change: what it means is unknown, so what it touches will be found out when it is used.
-        None => {}
     }
 }
+
+impl Folded {
+    fn apply(&mut self, change: Change) {
+        self.position += 1;
+        match change.kind {
+            Some(ChangeKind::Object(record)) => {
+                let Some(object) = Object::from_record(&record) else { return };
+                match self.by_key.get_mut(object.key.as_str()) {
+                    Some(known) => {
+                        if known.object.version != object.version {
+                            known.segments.clear();
+                        }
+                        known.object = object;
+                    }
+                    None => {
+                        let restored = RestoredObject { object, segments: Vec::new(), stored: 0 };
+                        self.by_key.insert(restored.object.key.shared(), restored);
+                    }
+                }
+            }
+            Some(ChangeKind::Held(record)) => {
+                let Some(known) = found(&mut self.by_key, &record.key) else { return };
+                if known.object.version == record.version
+                    && let Some(segment) = RestoredSegment::of(&record)
+                {
+                    known.stored = self.position;
+                    match known.segments.binary_search_by_key(&segment.index, |other| other.index) {
+                        Ok(at) => known.segments[at] = segment,
+                        Err(at) => {
+                            // Most objects have one.
+                            known.segments.reserve_exact(1);
+                            known.segments.insert(at, segment);
+                        }
+                    }
+                }
+            }
+            Some(ChangeKind::Gone(record)) => {
+                let Some(known) = found(&mut self.by_key, &record.key) else { return };
+                known.segments.retain(|segment| segment.index != record.index);
+                if known.segments.is_empty() {
+                    let key = known.object.key.shared();
+                    self.by_key.remove(&key);
+                }
+            }
+            Some(ChangeKind::Cleared(_)) => self.by_key.clear(),
+            // A later version's change: what it means is unknown, so what it touches will be found out when it is used.
+            None => {}
+        }
+    }
+}
+
+fn found<'a>(by_key: &'a mut Map<Arc<str>, RestoredObject>, key: &[u8]) -> Option<&'a mut RestoredObject> {
+    by_key.get_mut(std::str::from_utf8(key).ok()?)
+}
+
+/// Records that nobody needs, and that are not worth writing the journal anew.
+const RECORDS_SLACK: u64 = 10_000;

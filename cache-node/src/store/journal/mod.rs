@@ -18,7 +18,7 @@ use std::{
 };
 
 use self::file::JournalFile;
-pub(crate) use self::fold::{Restored, RestoredObject};
+pub(crate) use self::fold::{Restored, RestoredObject, RestoredSegment};
 use crate::{
     error::{Error, Result},
     record::{Change, ChangeKind},
@@ -47,7 +47,7 @@ impl Journal {
     pub(crate) fn open(path: &Path, queue_max: usize) -> Result<(Self, Restored)> {
         let failed = |source| Error::DataDir { path: path.to_path_buf(), source };
         let restored = fold::read(path).map_err(failed)?;
-        fold::rewrite(path, &restored).map_err(failed)?;
+        fold::tidy(path, &restored).map_err(failed)?;
         let file = JournalFile::append_to(path).map_err(failed)?;
         let (sender, receiver) = sync_channel(queue_max);
         let owned_path = path.to_path_buf();
@@ -134,7 +134,7 @@ mod tests {
 
     fn object(key: &str, version: u64) -> ChangeKind {
         ChangeKind::Object(ObjectRecord {
-            key: key.to_owned(),
+            key: key.to_owned().into(),
             version,
             size_bytes: 20,
             segment_bytes: 10,
@@ -143,11 +143,17 @@ mod tests {
     }
 
     fn held(key: &str, version: u64, index: u32) -> ChangeKind {
-        ChangeKind::Held(SegmentRecord { key: key.to_owned(), version, index, bytes: 10, digest: vec![1; 16] })
+        ChangeKind::Held(SegmentRecord {
+            key: key.to_owned().into(),
+            version,
+            index,
+            bytes: 10,
+            digest: vec![1; 16].into(),
+        })
     }
 
     fn gone(key: &str, index: u32) -> ChangeKind {
-        ChangeKind::Gone(GoneRecord { key: key.to_owned(), index })
+        ChangeKind::Gone(GoneRecord { key: key.to_owned().into(), index })
     }
 
     /// Writes the changes, reopens and lists what is restored as `key@version:indexes`.
@@ -168,7 +174,7 @@ mod tests {
         journal.close();
         let name = |object: &RestoredObject| {
             let indexes: Vec<_> = object.segments.iter().map(|segment| segment.index.to_string()).collect();
-            format!("{}@{}:{}", object.record.key, object.record.version, indexes.join(","))
+            format!("{}@{}:{}", object.object.key, object.object.version, indexes.join(","))
         };
         restored.objects.iter().map(name).collect()
     }

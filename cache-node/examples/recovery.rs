@@ -1,0 +1,239 @@
+//! How long a node takes to take up again what it held, and the memory that each entry takes.
+//!
+//! ```sh
+//! cargo run --release -p nearcast-cache-node --example recovery -- 1000000
+//! ```
+//!
+//! Fills a node with so many objects of 1 KiB through HTTP, stops it, and starts it again; the same with an empty one
+//! says what of the time and memory is not the entries'. Prints one JSON document. The first start after the fill has
+//! the files in the system's page cache, as after a crash or an upgrade, but not as after a reboot.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, ExitCode, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use nearcast_cache_node::NodeConfig;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["--serve", config] => serve(Path::new(config)),
+        [count] => measure(count.parse().expect("a number of entries")),
+        _ => measure(100_000),
+    }
+    ExitCode::SUCCESS
+}
+
+/// The node, in a process of its own.
+fn serve(config: &Path) {
+    let config = NodeConfig::load(config).expect("a sound configuration");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let listener = nearcast_cache_node::bind(&config).await.expect("a free port");
+        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("a signal");
+        nearcast_cache_node::run(listener, config, term.recv()).await.expect("it runs");
+    });
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the document is what this program is for")]
+fn measure(count: u64) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let origin = origin();
+    let config = |name: &str| {
+        let path = dir.path().join(format!("{name}.toml"));
+        let capacity = (count * 1_024).max(64 << 20) * 2;
+        let text = format!(
+            "name = \"{name}\"\nregion = \"eu\"\nlisten = \"127.0.0.1:0\"\ndata_dir = \"{name}\"\ncapacity = \"{capacity}B\"\n\
+             [origin]\nurl = \"http://{origin}\"\n[index]\nentries_max = {}\nkeys_max = {}\n\
+             [store]\nmemory = \"1MiB\"\ndisk = \"{}B\"\n[log]\nenabled = false\n",
+            count * 2,
+            count * 2,
+            count * 8_192 + (256 << 20),
+        );
+        std::fs::write(&path, text).expect("a writable folder");
+        path
+    };
+    let (full, empty) = (config("full"), config("empty"));
+    let node = Node::start(&full);
+    eprintln!("filling {count} entries");
+    let filling = Instant::now();
+    fill(node.address, count);
+    let fill_seconds = filling.elapsed().as_secs_f64();
+    let after_fill = node.resident_bytes();
+    node.stop();
+    let journal_bytes = std::fs::metadata(dir.path().join("full/index.journal")).map_or(0, |file| file.len());
+    let mut runs = Vec::new();
+    for _ in 0..3 {
+        let (empty, full) = (Node::start(&empty), Node::start(&full));
+        let entries = full.entries();
+        let resident = full.resident_bytes().saturating_sub(empty.resident_bytes());
+        runs.push((full.start.saturating_sub(empty.start), resident, entries));
+        empty.stop();
+        full.stop();
+    }
+    let (start, resident, entries) = runs.into_iter().min().expect("three runs");
+    let document = serde_json::json!({
+        "schema": "nearcast.bench-recovery/1",
+        "entries": count,
+        "entries_restored": entries,
+        "recovery_seconds": start.as_secs_f64(),
+        "recovery_seconds_per_million": start.as_secs_f64() * 1e6 / count as f64,
+        "resident_bytes_per_entry": resident as f64 / count as f64,
+        "resident_bytes_after_fill": after_fill,
+        "journal_bytes_per_entry": journal_bytes as f64 / count as f64,
+        "fill_seconds": fill_seconds,
+    });
+    println!("{document:#}");
+}
+
+/// A node's process.
+struct Node {
+    process: Child,
+    address: SocketAddr,
+    /// From its start until it serves.
+    start: Duration,
+}
+
+impl Node {
+    fn start(config: &Path) -> Self {
+        let begun = Instant::now();
+        let program = std::env::current_exe().expect("this program");
+        let mut command = Command::new(program);
+        let mut process =
+            command.arg("--serve").arg(config).stderr(Stdio::piped()).spawn().expect("this program can be run");
+        let mut lines = BufReader::new(process.stderr.take().expect("piped")).lines();
+        let address = loop {
+            let line = lines.next().expect("the node ended").expect("text");
+            if let Some(url) = line.strip_prefix("ready http://") {
+                break url.parse().expect("an address");
+            }
+        };
+        let start = begun.elapsed();
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { process, address, start }
+    }
+
+    fn entries(&self) -> u64 {
+        let mut stream = TcpStream::connect(self.address).expect("it listens");
+        let request = "GET /_nearcast/status HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).expect("writable");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("text");
+        let body = answer.split_once("\r\n\r\n").expect("an answer").1;
+        let status: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        status["held"]["segments"].as_u64().unwrap_or_default()
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() * 1_024
+    }
+
+    fn stop(mut self) {
+        let id = self.process.id().to_string();
+        Command::new("kill").args(["-TERM", &id]).status().expect("kill");
+        assert!(self.process.wait().expect("it ends").success());
+    }
+}
+
+/// Asks for every object once, over a few connections, several requests at a time.
+fn fill(node: SocketAddr, count: u64) {
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..CONNECTIONS {
+            scope.spawn(|| {
+                let mut stream = BufReader::new(TcpStream::connect(node).expect("it listens"));
+                loop {
+                    let first = next.fetch_add(BATCH, Ordering::Relaxed);
+                    if first >= count {
+                        return;
+                    }
+                    let last = (first + BATCH).min(count);
+                    let requests: String = (first..last)
+                        .map(|number| format!("GET {} HTTP/1.1\r\nhost: node\r\n\r\n", target(number)))
+                        .collect();
+                    stream.get_mut().write_all(requests.as_bytes()).expect("writable");
+                    for _ in first..last {
+                        read_answer(&mut stream);
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn read_answer(stream: &mut BufReader<TcpStream>) {
+    let mut line = String::new();
+    let mut length = 0;
+    loop {
+        line.clear();
+        stream.read_line(&mut line).expect("text");
+        assert!(!line.is_empty(), "the node closed the connection");
+        if line == "\r\n" {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.trim().parse().expect("a length");
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).expect("a whole body");
+    assert_eq!(length, SIZE, "an answer of another size");
+}
+
+/// Keys as long as those of a shop's catalogue.
+fn target(number: u64) -> String {
+    format!("/catalogue/products/{}/{number:09}", number % 1_000)
+}
+
+/// Serves every key with a body and headers of its own; one thread per connection.
+fn origin() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("a bound socket");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || answer_all(stream));
+        }
+    });
+    address
+}
+
+fn answer_all(stream: TcpStream) {
+    stream.set_nodelay(true).expect("a socket");
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if stream.read_line(&mut line).unwrap_or(0) == 0 {
+            return;
+        }
+        let number = line.split(' ').nth(1).and_then(|path| path.rsplit('/').next()).unwrap_or_default().to_owned();
+        while line != "\r\n" {
+            line.clear();
+            if stream.read_line(&mut line).unwrap_or(0) == 0 {
+                return;
+            }
+        }
+        let mut answer = format!(
+            "HTTP/1.1 200 OK\r\nServer: origin\r\nDate: Thu, 26 Nov 2026 12:00:00 GMT\r\nContent-Type: image/jpeg\r\n\
+             Content-Length: {SIZE}\r\nLast-Modified: Wed, 25 Nov 2026 08:00:00 GMT\r\nETag: \"{number}\"\r\n\
+             Cache-Control: public, max-age=604800\r\n\r\n",
+        )
+        .into_bytes();
+        let body = number.as_bytes().iter().copied().chain(std::iter::repeat(b'x'));
+        answer.extend(body.take(SIZE));
+        if stream.get_mut().write_all(&answer).is_err() {
+            return;
+        }
+    }
+}
+
+const SIZE: usize = 1_024;
+const CONNECTIONS: usize = 8;
+const BATCH: u64 = 16;
