@@ -8,6 +8,8 @@
 //! says what of the time and memory is not the entries'. Prints one JSON document. The first start after the fill has
 //! the files in the system's page cache, as after a crash or an upgrade, but not as after a reboot.
 
+#![expect(clippy::disallowed_methods, reason = "it measures how long things take")]
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
