@@ -139,6 +139,11 @@ impl RoutingTable {
         }
     }
 
+    /// Routes by other bounds from now on. What is known above them stays.
+    pub fn handle_config(&mut self, config: RoutingConfig) {
+        self.config = config;
+    }
+
     /// A fetch from `member` failed: it is skipped for the configured time.
     pub fn handle_failure(&mut self, now: Timestamp, member: MemberId) {
         if let Some(member) = self.members.get_mut(usize::from(member.0)) {
