@@ -6,6 +6,14 @@
 //! | `nearcast_misses_total` | `cause` | clients' requests that this node could not answer alone |
 //! | `nearcast_sent_bytes_total` | | payload bytes sent to clients |
 //! | `nearcast_fetched_bytes_total` | `from` | payload bytes that transfers brought |
+//! | `nearcast_tls_handshakes_total` | | handshakes that succeeded |
+//! | `nearcast_tls_handshake_failures_total` | `reason` | handshakes that came to nothing: `closed`, `failed`, `plain`, `timeout` |
+//! | `nearcast_tls_reloads_total`, `…_reload_failures_total` | | changed certificates and keys that were taken up, or could not be used |
+//! | `nearcast_tls_certificate_not_after_timestamp_seconds` | | when the listener's certificate ends |
+//! | `nearcast_peers_refused_total` | | peers of the map that are not asked because they are not reached over https |
+//! | `nearcast_peer_requests_refused_total` | | requests that needed a peer's certificate and came without |
+//! | `nearcast_config_last_reload_successful` | | 1, or 0 after a reload that changed nothing because something was wrong |
+//! | `nearcast_config_last_reload_success_timestamp_seconds` | | when the configuration in force was read |
 
 use nearcast_datasets::ServedFrom;
 use prometheus_client::{
@@ -14,7 +22,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::core::MissCause;
+use crate::{core::MissCause, reload::ReloadMetrics, tls::TlsMetrics};
 
 /// The label of [`Metrics::requests`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -55,6 +63,8 @@ pub(crate) struct Metrics {
     pub(crate) log_dropped: Counter,
     pub(crate) log_failed: Counter,
     pub(crate) link_connects: Counter,
+    pub(crate) tls: TlsMetrics,
+    pub(crate) reload: ReloadMetrics,
 }
 
 impl Default for Metrics {
@@ -86,6 +96,8 @@ impl Default for Metrics {
             log_dropped: Counter::default(),
             log_failed: Counter::default(),
             link_connects: Counter::default(),
+            tls: TlsMetrics::default(),
+            reload: ReloadMetrics::default(),
         }
     }
 }
@@ -119,6 +131,8 @@ impl Metrics {
             self.latency_seconds.clone(),
         );
         registry.register("connections", "Connections that are open", self.connections.clone());
+        self.tls.register(registry);
+        self.reload.register(registry);
         for (name, help, counter) in self.counters() {
             registry.register(name, help, counter.clone());
         }

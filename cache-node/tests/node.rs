@@ -2,6 +2,8 @@
 
 #[path = "node/origin.rs"]
 mod origin;
+#[path = "node/pki.rs"]
+mod pki;
 #[path = "node/predictor.rs"]
 mod predictor;
 #[path = "node/running.rs"]
@@ -17,9 +19,15 @@ mod cluster;
 mod http;
 #[path = "node/log.rs"]
 mod log;
+#[path = "node/mutual_tls.rs"]
+mod mutual_tls;
 #[path = "node/process.rs"]
 mod process;
 #[path = "node/purge.rs"]
 mod purge;
+#[path = "node/reload.rs"]
+mod reload;
 #[path = "node/restart.rs"]
 mod restart;
+#[path = "node/tls.rs"]
+mod tls;

@@ -30,6 +30,7 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) log: RawLog,
     pub(super) predictor: Option<RawLink>,
+    pub(super) tls: Option<RawTls>,
     #[serde(default)]
     pub(super) emulation: RawEmulation,
 }
@@ -46,6 +47,7 @@ pub(super) struct RawOrigin {
     pub(super) unsized_body_max: Option<Size>,
     pub(super) default_max_age: Option<Span>,
     pub(super) concurrency_max: Option<usize>,
+    pub(super) ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -75,6 +77,26 @@ pub(super) struct RawPeers {
     pub(super) attempts_max: Option<usize>,
     pub(super) hash_homes: Option<bool>,
     pub(super) failure_backoff: Option<Span>,
+    pub(super) tls: Option<RawPeersTls>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPeersTls {
+    pub(super) ca: PathBuf,
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) server_ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTls {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) listen: Option<String>,
+    pub(super) handshake_timeout: Option<Span>,
+    pub(super) poll_interval: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -13,6 +13,7 @@ use url::Url;
 use super::{
     http_url,
     raw::{RawEmulation, RawFront, RawIndex, RawLink, RawLog, RawOrigin, RawPeers, RawPrefetch, RawStore},
+    tls::PeersTlsConfig,
     units::Span,
     value,
 };
@@ -43,6 +44,8 @@ pub struct OriginConfig {
     pub default_max_age: Duration,
     /// Requests to the origin at a time. Default 1,024.
     pub concurrency_max: usize,
+    /// Certificates (PEM) that an `https://` origin's chain must end in, instead of the public ones.
+    pub ca: Option<PathBuf>,
 }
 
 impl TryFrom<RawOrigin> for OriginConfig {
@@ -54,6 +57,9 @@ impl TryFrom<RawOrigin> for OriginConfig {
             let problem = format!("`{}` is none of http://, https://, s3://, gs://, az://, file://", raw.url);
             return Err(value("origin.url", problem));
         }
+        if raw.ca.is_some() && url.scheme() != "https" {
+            return Err(value("origin.ca", format!("`{}` is not https://, so no certificate is checked", raw.url)));
+        }
         Ok(Self {
             url,
             connect_timeout: span(raw.connect_timeout, Duration::from_secs(2)),
@@ -64,6 +70,7 @@ impl TryFrom<RawOrigin> for OriginConfig {
             unsized_body_bytes_max: raw.unsized_body_max.map_or(16 << 20, |size| size.0),
             default_max_age: span(raw.default_max_age, Duration::from_secs(3_600)),
             concurrency_max: positive("origin.concurrency_max", raw.concurrency_max, 1_024)?,
+            ca: raw.ca,
         })
     }
 }
@@ -110,6 +117,8 @@ pub struct PeersConfig {
     /// How misses are routed: whether keys have home nodes (`hash_homes`, default true), how many peers are asked
     /// before the origin (`attempts_max`, default 2) and how long a failed one is skipped (`failure_backoff`, 5 s).
     pub routing: RoutingConfig,
+    /// Mutual TLS between nodes, when they use it.
+    pub tls: Option<PeersTlsConfig>,
 }
 
 impl From<&RawPeers> for PeersConfig {
@@ -123,6 +132,7 @@ impl From<&RawPeers> for PeersConfig {
                 failure_backoff: span(raw.failure_backoff, defaults.failure_backoff),
                 ..defaults
             },
+            tls: raw.tls.as_ref().map(PeersTlsConfig::from),
         }
     }
 }
@@ -309,7 +319,7 @@ fn policy(name: &str) -> Result<PolicyKind> {
     quoted.try_into().map_err(|error: toml::de::Error| value("index.policy", error.message().to_owned()))
 }
 
-fn span(raw: Option<Span>, default: Duration) -> Duration {
+pub(super) fn span(raw: Option<Span>, default: Duration) -> Duration {
     raw.map_or(default, |span| span.0)
 }
 

@@ -214,7 +214,7 @@ fn segments(front: &Front, ask: Ask, wanted: ByteRange, first: Bytes, account: A
         segment_bytes,
         current: Some(first),
         ahead: FuturesOrdered::new(),
-        ahead_max: front.shell.config.front.read_ahead_max,
+        ahead_max: front.shell.live().front.read_ahead_max,
         next,
         account,
     }))

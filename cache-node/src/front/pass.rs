@@ -31,7 +31,7 @@ pub(super) async fn handle(
     key: Key,
     account: Account,
 ) -> Response<ResponseBody> {
-    let body_bytes_max = front.shell.config.front.request_body_bytes_max;
+    let body_bytes_max = front.shell.live().front.request_body_bytes_max;
     if body.size_hint().lower() > body_bytes_max {
         front.shell.metrics.bad_requests.inc();
         return text(StatusCode::PAYLOAD_TOO_LARGE, format!("a request body is limited to {body_bytes_max} bytes"));

@@ -37,6 +37,9 @@ pub(super) enum SessionEnd {
     /// A gain or loss could not be reported, so the inventory must be sent anew.
     #[error("the report queue was full; the inventory is sent anew")]
     OutOfStep,
+    /// The configuration of the link has changed.
+    #[error("its configuration has changed")]
+    Reconfigured,
     /// The stream broke.
     #[error("the stream broke: {}", .0.message())]
     Stream(#[from] Box<Status>),

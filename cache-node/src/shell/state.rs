@@ -13,7 +13,7 @@ use crate::{
     config::NodeConfig,
     core::{
         CommandLedger, NodeCore, NodeCounters,
-        routing::{MemberId, RoutingTable},
+        routing::{MemberId, RoutingConfig, RoutingTable},
     },
     digest::Digest,
     error::{Error, Result},
@@ -162,6 +162,11 @@ impl State {
     pub(super) fn is_bypassed(&mut self, now: Timestamp, id: KeyId) -> bool {
         // Most nodes never see such a key: no look-up for them.
         !self.bypass.is_empty() && self.bypass.get(&id).is_some_and(|until| now < *until)
+    }
+
+    /// Routes by other bounds from now on.
+    pub(super) fn set_routing(&mut self, config: RoutingConfig) {
+        self.routing.handle_config(config);
     }
 
     /// Hands every key back to hashing.
