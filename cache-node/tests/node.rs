@@ -29,5 +29,7 @@ mod purge;
 mod reload;
 #[path = "node/restart.rs"]
 mod restart;
+#[path = "node/targets.rs"]
+mod targets;
 #[path = "node/tls.rs"]
 mod tls;
