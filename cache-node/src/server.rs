@@ -115,6 +115,9 @@ pub fn check_files(config: &NodeConfig) -> Result<()> {
     config.tls.as_ref().map(|tls| Loaded::read(tls, config.peers.tls.as_ref())).transpose()?;
     config.peers.tls.as_ref().map(tls::peers_client).transpose()?;
     config.origin.ca.as_deref().map(tls::origin_client).transpose()?;
+    if let Some(link) = config.link.as_ref().filter(|link| link.url.scheme() == "https") {
+        tls::predictor_client(link, config.peers.tls.as_ref())?;
+    }
     Ok(())
 }
 

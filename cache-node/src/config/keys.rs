@@ -151,6 +151,7 @@ const KEYS: &[Key] = &[
     live_in!("predictor.backoff_min", link => backoff_min),
     live_in!("predictor.backoff_max", link => backoff_max),
     live_in!("predictor.inventory_page_max", link => inventory_page_max),
+    live_in!("predictor.ca", link => ca),
     fixed!("emulation.topology", emulation.topology),
     fixed!("emulation.origin", emulation.origin),
     fixed!("emulation.peers", emulation.peers),

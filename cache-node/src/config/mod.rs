@@ -108,6 +108,7 @@ impl NodeConfig {
         raw.log.dir = raw.log.dir.map(|dir| base.join(dir));
         raw.front.admin_token_file = raw.front.admin_token_file.map(|file| base.join(file));
         raw.origin.ca = raw.origin.ca.map(|file| base.join(file));
+        raw.predictor.iter_mut().for_each(|link| link.ca = link.ca.take().map(|file| base.join(file)));
         raw.tls.iter_mut().for_each(|tls| tls.start_at(base));
         raw.peers.tls.iter_mut().for_each(|tls| tls.start_at(base));
         if let Some(topology) = raw.emulation.topology.as_mut().filter(|topology| *topology != "default") {
@@ -229,9 +230,8 @@ mod tests {
     /// Uncomments every default of the example, so that a key that was renamed or a default that moved is noticed.
     #[test]
     fn the_example_names_every_key_with_its_default() {
-        // A CA is only for an origin by https.
-        let example =
-            include_str!("../../node.example.toml").replace("http://127.0.0.1:9000", "https://127.0.0.1:9000");
+        // A CA is only for who is asked by https.
+        let example = include_str!("../../node.example.toml").replace("\"http://", "\"https://");
         let is_default = |line: &str| {
             let rest = line.strip_prefix("# ").unwrap_or_default();
             rest.split_once(" = ").is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
@@ -247,6 +247,7 @@ mod tests {
         spelt_out.store.disk_bytes = plain.store.disk_bytes;
         spelt_out.emulation = EmulationConfig::default();
         spelt_out.origin.ca = None;
+        spelt_out.link.iter_mut().for_each(|link| link.ca = None);
         assert_eq!(format!("{:?}", spelt_out.tls.take().unwrap()), format!("{:?}", minimal_tls()));
         spelt_out.peers.tls = None;
         assert_eq!(format!("{plain:#?}"), format!("{spelt_out:#?}"));
@@ -290,6 +291,7 @@ mod tests {
         check(&format!("{ORIGIN}[index]\npolicy = \"magic\""), "index.policy");
         check(&format!("{ORIGIN}[log]\nrows_max = 0"), "log.rows_max");
         check(&format!("{ORIGIN}ca = \"ca.pem\""), "origin.ca");
+        check(&format!("{ORIGIN}[predictor]\nurl = \"http://x\"\nca = \"ca.pem\""), "predictor.ca");
         let tls = "[tls]\ncertificate = \"a.crt\"\nkey = \"a.key\"\n";
         check(&format!("{ORIGIN}{tls}listen = \"8443\""), "tls.listen");
         check(&format!("{ORIGIN}{tls}poll_interval = \"0s\""), "tls.poll_interval");

@@ -140,6 +140,7 @@ pub(super) struct RawLink {
     pub(super) backoff_min: Option<Span>,
     pub(super) backoff_max: Option<Span>,
     pub(super) inventory_page_max: Option<usize>,
+    pub(super) ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -222,6 +222,9 @@ pub struct LinkConfig {
     pub backoff_max: Duration,
     /// Segment sets per page of the inventory. Default 1,024.
     pub inventory_page_max: usize,
+    /// Certificates (PEM) that an `https://` predictor's chain must end in. By default those that peers' listeners are
+    /// held to, where there are any, else the public ones.
+    pub ca: Option<PathBuf>,
 }
 
 impl TryFrom<RawLink> for LinkConfig {
@@ -229,8 +232,12 @@ impl TryFrom<RawLink> for LinkConfig {
 
     fn try_from(raw: RawLink) -> Result<Self> {
         let backoff_min = span(raw.backoff_min, Duration::from_millis(100)).max(Duration::from_millis(1));
+        let url = http_url("predictor.url", &raw.url)?;
+        if raw.ca.is_some() && url.scheme() != "https" {
+            return Err(value("predictor.ca", format!("`{url}` is not https://, so no certificate is checked")));
+        }
         Ok(Self {
-            url: http_url("predictor.url", &raw.url)?,
+            url,
             batch_max: positive("predictor.batch_max", raw.batch_max, 256)?,
             flush_interval: span(raw.flush_interval, Duration::from_millis(5)),
             queue_max: positive("predictor.queue_max", raw.queue_max, 16_384)?,
@@ -238,6 +245,7 @@ impl TryFrom<RawLink> for LinkConfig {
             backoff_min,
             backoff_max: span(raw.backoff_max, Duration::from_secs(5)).max(backoff_min),
             inventory_page_max: positive("predictor.inventory_page_max", raw.inventory_page_max, 1_024)?,
+            ca: raw.ca,
         })
     }
 }

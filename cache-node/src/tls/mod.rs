@@ -6,7 +6,7 @@
 //! | `identity` | a certificate with its key, and until when it is valid |
 //! | `metrics` | what is counted |
 //! | `server` | the node's listener |
-//! | `client` | whom the node trusts when it asks origin and peers |
+//! | `client` | whom the node trusts when it asks origin, peers and predictor |
 
 mod client;
 mod identity;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 
 pub(crate) use self::{
-    client::{origin_client, peers_client},
+    client::{origin_client, peers_client, predictor_client},
     metrics::{HandshakeFailure, TlsMetrics},
     server::{Loaded, ServerTls},
 };

@@ -59,7 +59,8 @@ pub(super) fn refused(path: &Path, problem: String) -> Error {
     Error::Tls { path: path.to_path_buf(), problem }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+/// A file's bytes.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|error| refused(path, format!("{error}; check the path and the file's permissions")))
 }
 

@@ -8,6 +8,8 @@ use nearcast_proto::message::{
     CacheMap, CommandStatus, Epoch, Member, NodeDescriptor, NodeName, PredictorNotice, Source,
 };
 
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+
 use crate::{
     cluster::{last_page, replicate, result},
     origin::{Behaviour, Origin},
@@ -120,4 +122,25 @@ async fn peers_in_plain_are_counted_and_never_asked() {
     assert_ne!(ended.0, CommandStatus::Done);
     let asked = tokio::time::timeout(std::time::Duration::from_millis(100), plain.accept()).await;
     assert!(asked.is_err(), "nobody connects to it");
+}
+
+#[tokio::test]
+async fn a_predictor_by_https_is_shown_the_nodes_certificate() {
+    let (dir, ca) = (tempfile::tempdir().unwrap(), Ca::new());
+    let origin = Origin::start(Behaviour::default()).await;
+    let (pair, trusted) = (ca.issue(dir.path(), "predictor"), ca.write(dir.path(), "ca.crt"));
+    let read = |path: &Path| std::fs::read(path).unwrap();
+    let identity = Identity::from_pem(read(&pair.certificate), read(&pair.key));
+    let tls = ServerTlsConfig::new().identity(identity).client_ca_root(Certificate::from_pem(read(&trusted)));
+    let predictor = Predictor::start_tls(tls).await;
+    let section = predictor.section().replace("http://127.0.0.1", "https://localhost");
+    let more = format!("{}{section}", sections(&ca, dir.path(), "n1"));
+    let node = Node::start(config("n1", &dir.path().join("n1"), &origin.url(), &more)).await;
+    predictor.wait_for("n1", "the last page of its inventory", last_page).await;
+    node.wait_until("the link is up", |status| status["link"]["connects"] == 1).await;
+    // Without a certificate of its own, a node that trusts the predictor is not let in.
+    let anybody = format!("{section}\nca = \"{}\"", trusted.display());
+    let stranger = Node::start(config("n2", &dir.path().join("n2"), &origin.url(), &anybody)).await;
+    assert_eq!(stranger.get("/x").await.body, origin.content("/x"), "it serves without");
+    assert_eq!(stranger.status().await["link"]["connects"], 0);
 }
