@@ -8,17 +8,19 @@ use std::{
 };
 
 use sd_notify::NotifyState;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
 use crate::{
+    access_log::AccessLog,
     config::NodeConfig,
     error::{Error, Result},
     front::{AdminToken, Front, Pseudonyms},
     link::{self, Uplink},
     log::RequestLog,
     shell::Shell,
+    watch::Watchers,
 };
 
 /// Runs a node on `listener` until `shutdown` resolves; then requests under way finish and everything is written out.
@@ -42,13 +44,24 @@ pub async fn run(listener: TcpListener, config: NodeConfig, shutdown: impl Futur
     let pseudonyms = Pseudonyms::open(&secret).map_err(|source| Error::DataDir { path: secret, source })?;
     let token_file = config.front.admin_token_file.as_deref();
     let admin_token = token_file.map(AdminToken::read).transpose()?;
+    let access_log = start_access_log(&config, &shell)?;
+    let watchers = Watchers::new(config.front.watchers_max, config.front.watch_queue_max);
     let stop = CancellationToken::new();
     let background = TaskTracker::new();
     background.spawn(Arc::clone(&shell).run_prefetches(stop.clone()));
     if let Some(reports) = reports {
         background.spawn(link::run(Arc::clone(&shell), url.clone(), reports, stop.clone()));
     }
-    let front = Arc::new(Front { shell: Arc::clone(&shell), log, pseudonyms, admin_token, stop: stop.clone() });
+    let front = Arc::new(Front {
+        shell: Arc::clone(&shell),
+        log,
+        pseudonyms,
+        admin_token,
+        access_log,
+        watchers,
+        warming: Semaphore::new(config.front.warm_concurrency_max),
+        stop: stop.clone(),
+    });
     let serving = tokio::spawn({
         let front = Arc::clone(&front);
         async move { front.serve(listener).await }
@@ -66,6 +79,9 @@ pub async fn run(listener: TcpListener, config: NodeConfig, shutdown: impl Futur
     background.wait().await;
     shell.close().await;
     if let Some(log) = &front.log {
+        log.close();
+    }
+    if let Some(log) = &front.access_log {
         log.close();
     }
     Ok(())
@@ -104,6 +120,11 @@ fn start_log(config: &NodeConfig, shell: &Shell) -> Result<Option<RequestLog>> {
         return Ok(None);
     }
     RequestLog::start(&config.log, &config.name.0, &shell.metrics).map(Some)
+}
+
+fn start_access_log(config: &NodeConfig, shell: &Shell) -> Result<Option<AccessLog>> {
+    let start = |log| AccessLog::start(log, &config.name.0, &config.region, &shell.metrics);
+    config.access_log.as_ref().map(start).transpose()
 }
 
 /// Where peers and clients reach the node.

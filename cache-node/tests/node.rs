@@ -7,6 +7,8 @@ mod predictor;
 #[path = "node/running.rs"]
 mod running;
 
+#[path = "node/access_log.rs"]
+mod access_log;
 #[path = "node/bounds.rs"]
 mod bounds;
 #[path = "node/caching.rs"]
@@ -17,6 +19,10 @@ mod cluster;
 mod http;
 #[path = "node/log.rs"]
 mod log;
+#[path = "node/metrics.rs"]
+mod metrics;
+#[path = "node/operate.rs"]
+mod operate;
 #[path = "node/process.rs"]
 mod process;
 #[path = "node/purge.rs"]

@@ -1,5 +1,6 @@
 //! The node's configuration: what an operator wrote ([`NodeConfig::load`]), resolved and checked.
 
+mod access_log;
 mod raw;
 mod sections;
 mod units;
@@ -14,7 +15,10 @@ use nearcast_proto::{config_file, message::NodeName};
 use url::Url;
 
 use self::raw::RawConfig;
-pub use self::sections::{EmulationConfig, FrontConfig, LinkConfig, LogConfig, OriginConfig, PeersConfig, StoreConfig};
+pub use self::{
+    access_log::{AccessLogConfig, AccessLogFormat},
+    sections::{EmulationConfig, FrontConfig, LinkConfig, LogConfig, OriginConfig, PeersConfig, StoreConfig},
+};
 use crate::{
     core::NodeCoreConfig,
     error::{Error, Result},
@@ -63,6 +67,8 @@ pub struct NodeConfig {
     pub front: FrontConfig,
     /// How requests are logged.
     pub log: LogConfig,
+    /// The access log, when there is one.
+    pub access_log: Option<AccessLogConfig>,
     /// The predictor, when there is one.
     pub link: Option<LinkConfig>,
     /// Round trips added to outgoing fetches.
@@ -90,6 +96,7 @@ impl NodeConfig {
         let base = path.parent().unwrap_or_else(|| Path::new(""));
         raw.data_dir = base.join(raw.data_dir);
         raw.log.dir = raw.log.dir.map(|dir| base.join(dir));
+        raw.access_log.iter_mut().for_each(|log| log.path = base.join(&log.path));
         raw.front.admin_token_file = raw.front.admin_token_file.map(|file| base.join(file));
         if let Some(topology) = raw.emulation.topology.as_mut().filter(|topology| *topology != "default") {
             *topology = base.join(&*topology).display().to_string();
@@ -124,8 +131,9 @@ impl TryFrom<RawConfig> for NodeConfig {
             origin,
             store: StoreConfig::checked(&raw.store, raw.capacity.0, segment_bytes),
             peers: PeersConfig::from(&raw.peers),
-            front: FrontConfig::from(&raw.front),
+            front: FrontConfig::checked(&raw.front, &raw.prefetch),
             log: LogConfig::checked(&raw.log, &raw.data_dir)?,
+            access_log: raw.access_log.map(AccessLogConfig::try_from).transpose()?,
             link: raw.predictor.map(LinkConfig::try_from).transpose()?,
             emulation: EmulationConfig::checked(&raw.emulation, &raw.region)?,
         })
@@ -198,7 +206,9 @@ mod tests {
             let rest = line.strip_prefix("# ").unwrap_or_default();
             rest.split_once(" = ").is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
         };
-        let lines: Vec<&str> = example.lines().map(|line| if is_default(line) { &line[2..] } else { line }).collect();
+        let is_section = |line: &str| line.starts_with("# [");
+        let spell_out = |line| if is_default(line) || is_section(line) { &line[2..] } else { line };
+        let lines: Vec<&str> = example.lines().map(spell_out).collect();
         let plain = NodeConfig::parse(example, Path::new("node.example.toml")).unwrap();
         let mut spelt_out = NodeConfig::parse(&lines.join("\n"), Path::new("node.example.toml")).unwrap();
         // What the example sets only to show its form.
@@ -206,6 +216,9 @@ mod tests {
         spelt_out.front.admin_token_file = None;
         spelt_out.store.disk_bytes = plain.store.disk_bytes;
         spelt_out.emulation = EmulationConfig::default();
+        let log = format!("{MINIMAL}{ORIGIN}[access_log]\npath = \"log/access.log\"");
+        let log = NodeConfig::parse(&log, Path::new("node.toml")).unwrap().access_log;
+        assert!(log.is_some() && spelt_out.access_log.take() == log);
         assert_eq!(format!("{plain:#?}"), format!("{spelt_out:#?}"));
         let raw = include_str!("raw.rs");
         for key in raw.lines().filter_map(|line| line.trim().strip_prefix("pub(super) ")?.split_once(": ")) {
@@ -246,5 +259,6 @@ mod tests {
         check(&format!("{ORIGIN}[predictor]\nurl = \"ftp://x\""), "predictor.url");
         check(&format!("{ORIGIN}[index]\npolicy = \"magic\""), "index.policy");
         check(&format!("{ORIGIN}[log]\nrows_max = 0"), "log.rows_max");
+        check(&format!("{ORIGIN}[access_log]\npath = \"x\"\nqueue_max = 0"), "access_log.queue_max");
     }
 }

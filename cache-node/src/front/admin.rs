@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use url::form_urlencoded;
 
-use super::{Front, body::ResponseBody, respond::text};
+use super::{Front, body::ResponseBody, exposition, operate, respond::text};
 use crate::{
     clock,
     error::{Error, Result},
@@ -30,12 +30,10 @@ pub(super) async fn handle(front: &Arc<Front>, request: Request<Incoming>) -> Re
     match (request.method(), path) {
         (&Method::GET | &Method::HEAD, "/_nearcast/livez") => text(StatusCode::OK, "ok"),
         (&Method::GET | &Method::HEAD, "/_nearcast/readyz") => ready(front),
-        (&Method::GET, "/_nearcast/metrics") => metrics(front),
+        (&Method::GET, "/_nearcast/metrics") => metrics(front, request.headers()),
         (&Method::GET, "/_nearcast/status") => json(&NodeStatus::of(&front.shell)),
         (&Method::POST, "/_nearcast/clear" | "/_nearcast/purge") if !may_change(front, request.headers()) => {
-            let mut refusal = text(StatusCode::UNAUTHORIZED, "this needs the node's admin token");
-            refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            refusal
+            needs_token()
         }
         (&Method::POST, "/_nearcast/clear") => {
             front.shell.clear().await;
@@ -47,6 +45,7 @@ pub(super) async fn handle(front: &Arc<Front>, request: Request<Incoming>) -> Re
             not_allowed("GET")
         }
         (_, "/_nearcast/clear" | "/_nearcast/purge") => not_allowed("POST"),
+        _ if operate::PATHS.contains(&path) => operate::handle(front, request).await,
         _ => text(StatusCode::NOT_FOUND, format!("there is no {path}")),
     }
 }
@@ -76,7 +75,14 @@ impl AdminToken {
     }
 }
 
-fn may_change(front: &Front, headers: &HeaderMap) -> bool {
+/// The answer to who does not know the admin token.
+pub(super) fn needs_token() -> Response<ResponseBody> {
+    let mut refusal = text(StatusCode::UNAUTHORIZED, "this needs the node's admin token");
+    refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    refusal
+}
+
+pub(super) fn may_change(front: &Front, headers: &HeaderMap) -> bool {
     front.admin_token.as_ref().is_none_or(|token| token.is_in(headers))
 }
 
@@ -114,7 +120,7 @@ fn ready(front: &Front) -> Response<ResponseBody> {
     text(StatusCode::OK, "ready")
 }
 
-fn not_allowed(allowed: &'static str) -> Response<ResponseBody> {
+pub(super) fn not_allowed(allowed: &'static str) -> Response<ResponseBody> {
     let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed} is allowed here"));
     refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     refusal
@@ -127,19 +133,22 @@ fn json(status: &NodeStatus) -> Response<ResponseBody> {
     }
 }
 
-fn metrics(front: &Front) -> Response<ResponseBody> {
+fn metrics(front: &Front, headers: &HeaderMap) -> Response<ResponseBody> {
     let mut registry = Registry::with_prefix("nearcast");
     front.shell.metrics.register(&mut registry);
     status::register(&front.shell, &mut registry);
     let mut document = String::new();
     match encode(&mut document, &registry) {
-        Ok(()) => typed(document, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        Ok(()) if exposition::wants_openmetrics(headers) => typed(document, exposition::OPENMETRICS),
+        Ok(()) => typed(exposition::prometheus(&document), exposition::PROMETHEUS),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }
 
-fn typed(document: String, content_type: &'static str) -> Response<ResponseBody> {
-    let mut response = text(StatusCode::OK, document);
+pub(super) fn typed(document: String, content_type: &'static str) -> Response<ResponseBody> {
+    let mut response = text(StatusCode::OK, "");
+    // As it is: nothing may follow the end of an OpenMetrics document.
+    *response.body_mut() = ResponseBody::bytes(document, None);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

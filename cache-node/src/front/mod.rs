@@ -5,11 +5,17 @@ mod admin;
 mod body;
 mod client;
 mod conditional;
+mod exposition;
 mod object;
+mod operate;
 mod pass;
 mod range;
 mod respond;
+mod tail;
+mod top;
 mod wants;
+mod warm;
+mod watched;
 
 use std::{
     convert::Infallible,
@@ -32,7 +38,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::body::ResponseBody;
 pub(crate) use self::{admin::AdminToken, client::Pseudonyms};
-use crate::{config::FrontConfig, log::RequestLog, shell::Shell};
+use crate::{access_log::AccessLog, config::FrontConfig, log::RequestLog, shell::Shell, watch::Watchers};
 
 /// What every request needs.
 #[derive(Debug)]
@@ -42,6 +48,10 @@ pub(crate) struct Front {
     pub(crate) pseudonyms: Pseudonyms,
     /// What whoever changes the node's state must know.
     pub(crate) admin_token: Option<AdminToken>,
+    pub(crate) access_log: Option<AccessLog>,
+    pub(crate) watchers: Arc<Watchers>,
+    /// Objects that may be fetched ahead for operators at a time.
+    pub(crate) warming: Semaphore,
     pub(crate) stop: CancellationToken,
 }
 
@@ -124,11 +134,18 @@ impl Front {
         self.shell.metrics.connections.dec();
     }
 
-    async fn handle(self: &Arc<Self>, connection: &Connection, request: Request<Incoming>) -> Response<ResponseBody> {
+    async fn handle(
+        self: &Arc<Self>,
+        connection: &Connection,
+        mut request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
         if request.uri().path().starts_with(admin::PREFIX) {
             return admin::handle(self, request).await;
         }
-        object::handle(self, connection, request).await
+        let arrival = self.note_arrival(connection, &mut request);
+        let mut response = object::handle(self, connection, request).await;
+        self.note_answer(connection, arrival, &mut response);
+        response
     }
 }
 

@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
+use prometheus_client::metrics::counter::Counter;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
@@ -67,11 +68,21 @@ pub(crate) enum OriginError {
     Unusable(&'static str),
 }
 
+/// How the origin does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OriginCounters {
+    /// Requests to it.
+    pub(crate) requests: Counter,
+    /// Those that brought no answer, or none in time.
+    pub(crate) failures: Counter,
+}
+
 /// The configured origin. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
     backend: Backend,
     permits: Arc<Semaphore>,
+    counters: OriginCounters,
     emulated_rtt: Duration,
     response_timeout: Duration,
     read_timeout: Duration,
@@ -96,6 +107,7 @@ impl Origin {
         Ok(Self {
             backend,
             permits: Arc::new(Semaphore::new(config.concurrency_max)),
+            counters: OriginCounters::default(),
             emulated_rtt,
             response_timeout: config.response_timeout,
             read_timeout: config.read_timeout,
@@ -178,7 +190,22 @@ impl Origin {
             Ok(response.map(|body| body.bounded(self.read_timeout, permit)))
         };
         let limit = self.response_timeout + self.emulated_rtt;
-        tokio::time::timeout(limit, head).await.map_err(|_| OriginError::Timeout(limit))?
+        self.counters.requests.inc();
+        let answer = tokio::time::timeout(limit, head).await.unwrap_or(Err(OriginError::Timeout(limit)));
+        if answer.is_err() {
+            self.counters.failures.inc();
+        }
+        answer
+    }
+
+    /// What was asked and what came of it.
+    pub(crate) fn counters(&self) -> &OriginCounters {
+        &self.counters
+    }
+
+    /// Requests that could begin now; more wait.
+    pub(crate) fn free_permits(&self) -> usize {
+        self.permits.available_permits()
     }
 }
 
