@@ -175,6 +175,9 @@ impl Prepared {
         if let Some(log) = &front.log {
             log.set_config(&config.log);
         }
+        if let Some(log) = &front.access_log {
+            log.reopen();
+        }
         front.set_connections_max(config.front.connections_max);
         front.shell.set_live(config);
         if applied.iter().any(|key| key.starts_with("predictor.")) {

@@ -11,11 +11,12 @@ use std::{
 use arc_swap::ArcSwapOption;
 use futures::{Stream, StreamExt, stream};
 use sd_notify::NotifyState;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
 use crate::{
+    access_log::AccessLog,
     config::NodeConfig,
     error::{Error, Result},
     front::{AdminToken, ConnectionLimit, Front, Pseudonyms, Transport},
@@ -24,6 +25,7 @@ use crate::{
     reload::{self, Reloading},
     shell::Shell,
     tls::{self, Loaded, ServerTls},
+    watch::Watchers,
 };
 
 /// The sockets that a node answers on.
@@ -102,6 +104,9 @@ pub async fn run_reloading(
     if let Some(log) = &front.log {
         log.close();
     }
+    if let Some(log) = &front.access_log {
+        log.close();
+    }
     Ok(())
 }
 
@@ -136,6 +141,9 @@ fn front(shell: &Arc<Shell>, log: Option<RequestLog>, stop: CancellationToken) -
         tls: tls.map(ServerTls::new),
         connection_limit: ConnectionLimit::new(config.front.connections_max),
         reloading,
+        access_log: start_access_log(config, shell)?,
+        watchers: Watchers::new(config.front.watchers_max, config.front.watch_queue_max),
+        warming: Semaphore::new(config.front.warm_concurrency_max),
         stop,
     })
 }
@@ -212,6 +220,11 @@ fn start_log(config: &NodeConfig, shell: &Shell) -> Result<Option<RequestLog>> {
         return Ok(None);
     }
     RequestLog::start(&config.log, &config.name.0, &shell.metrics).map(Some)
+}
+
+fn start_access_log(config: &NodeConfig, shell: &Shell) -> Result<Option<AccessLog>> {
+    let start = |log| AccessLog::start(log, &config.name.0, &config.region, &shell.metrics);
+    config.access_log.as_ref().map(start).transpose()
 }
 
 /// Where peers and clients reach the node. Peers that ask by mutual TLS need the listener that speaks it.

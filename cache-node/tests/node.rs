@@ -9,6 +9,8 @@ mod predictor;
 #[path = "node/running.rs"]
 mod running;
 
+#[path = "node/access_log.rs"]
+mod access_log;
 #[path = "node/bounds.rs"]
 mod bounds;
 #[path = "node/caching.rs"]
@@ -19,8 +21,12 @@ mod cluster;
 mod http;
 #[path = "node/log.rs"]
 mod log;
+#[path = "node/metrics.rs"]
+mod metrics;
 #[path = "node/mutual_tls.rs"]
 mod mutual_tls;
+#[path = "node/operate.rs"]
+mod operate;
 #[path = "node/process.rs"]
 mod process;
 #[path = "node/purge.rs"]

@@ -27,7 +27,7 @@ use nearcast_datasets::LogSource;
 pub(crate) use self::http::Http;
 use self::{arms::Switch, play::Player, report::ArmReport, schedule::Schedule};
 pub(crate) use self::{
-    cluster::{Cluster, To},
+    cluster::{Cluster, Node, To},
     report::Report,
 };
 use crate::origin::Objects;

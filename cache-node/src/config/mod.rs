@@ -1,5 +1,6 @@
 //! The node's configuration: what an operator wrote ([`NodeConfig::load`]), resolved and checked.
 
+mod access_log;
 mod keys;
 mod raw;
 mod sections;
@@ -18,6 +19,7 @@ use url::Url;
 pub(crate) use self::keys::Changes;
 use self::raw::RawConfig;
 pub use self::{
+    access_log::{AccessLogConfig, AccessLogFormat},
     sections::{EmulationConfig, FrontConfig, LinkConfig, LogConfig, OriginConfig, PeersConfig, StoreConfig},
     tls::{PeersTlsConfig, TlsConfig},
 };
@@ -74,6 +76,8 @@ pub struct NodeConfig {
     pub front: FrontConfig,
     /// How requests are logged.
     pub log: LogConfig,
+    /// The access log, when there is one.
+    pub access_log: Option<AccessLogConfig>,
     /// The predictor, when there is one.
     pub link: Option<LinkConfig>,
     /// Round trips added to outgoing fetches.
@@ -106,6 +110,7 @@ impl NodeConfig {
         let base = path.parent().unwrap_or_else(|| Path::new(""));
         raw.data_dir = base.join(raw.data_dir);
         raw.log.dir = raw.log.dir.map(|dir| base.join(dir));
+        raw.access_log.iter_mut().for_each(|log| log.path = base.join(&log.path));
         raw.front.admin_token_file = raw.front.admin_token_file.map(|file| base.join(file));
         raw.origin.ca = raw.origin.ca.map(|file| base.join(file));
         raw.predictor.iter_mut().for_each(|link| link.ca = link.ca.take().map(|file| base.join(file)));
@@ -155,8 +160,9 @@ impl TryFrom<RawConfig> for NodeConfig {
             origin,
             store: StoreConfig::checked(&raw.store, raw.capacity.0, segment_bytes),
             peers: PeersConfig::from(&raw.peers),
-            front: FrontConfig::from(&raw.front),
+            front: FrontConfig::checked(&raw.front, &raw.prefetch),
             log: LogConfig::checked(&raw.log, &raw.data_dir)?,
+            access_log: raw.access_log.map(AccessLogConfig::try_from).transpose()?,
             link: raw.predictor.map(LinkConfig::try_from).transpose()?,
             emulation: EmulationConfig::checked(&raw.emulation, &raw.region)?,
             tls,
@@ -246,6 +252,9 @@ mod tests {
         spelt_out.front.admin_token_file = None;
         spelt_out.store.disk_bytes = plain.store.disk_bytes;
         spelt_out.emulation = EmulationConfig::default();
+        let log = format!("{MINIMAL}{ORIGIN}[access_log]\npath = \"log/access.log\"");
+        let log = NodeConfig::parse(&log, Path::new("node.toml")).unwrap().access_log;
+        assert!(log.is_some() && spelt_out.access_log.take() == log);
         spelt_out.origin.ca = None;
         spelt_out.link.iter_mut().for_each(|link| link.ca = None);
         assert_eq!(format!("{:?}", spelt_out.tls.take().unwrap()), format!("{:?}", minimal_tls()));
@@ -290,6 +299,7 @@ mod tests {
         check(&format!("{ORIGIN}[predictor]\nurl = \"ftp://x\""), "predictor.url");
         check(&format!("{ORIGIN}[index]\npolicy = \"magic\""), "index.policy");
         check(&format!("{ORIGIN}[log]\nrows_max = 0"), "log.rows_max");
+        check(&format!("{ORIGIN}[access_log]\npath = \"x\"\nqueue_max = 0"), "access_log.queue_max");
         check(&format!("{ORIGIN}ca = \"ca.pem\""), "origin.ca");
         check(&format!("{ORIGIN}[predictor]\nurl = \"http://x\"\nca = \"ca.pem\""), "predictor.ca");
         let tls = "[tls]\ncertificate = \"a.crt\"\nkey = \"a.key\"\n";

@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Deserialize;
 
-use super::units::{Size, Span};
+use super::{
+    access_log::AccessLogFormat,
+    units::{Size, Span},
+};
+use crate::watch::ClientName;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +33,7 @@ pub(super) struct RawConfig {
     pub(super) prefetch: RawPrefetch,
     #[serde(default)]
     pub(super) log: RawLog,
+    pub(super) access_log: Option<RawAccessLog>,
     pub(super) predictor: Option<RawLink>,
     pub(super) tls: Option<RawTls>,
     #[serde(default)]
@@ -109,6 +114,8 @@ pub(super) struct RawFront {
     pub(super) drain_timeout: Option<Span>,
     pub(super) read_ahead_max: Option<usize>,
     pub(super) admin_token_file: Option<PathBuf>,
+    pub(super) watchers_max: Option<usize>,
+    pub(super) watch_queue_max: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -117,6 +124,7 @@ pub(super) struct RawPrefetch {
     pub(super) concurrency_max: Option<usize>,
     pub(super) queue_max: Option<usize>,
     pub(super) bytes_in_flight_max: Option<Size>,
+    pub(super) warm_concurrency_max: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -126,6 +134,16 @@ pub(super) struct RawLog {
     pub(super) dir: Option<PathBuf>,
     pub(super) rows_max: Option<u64>,
     pub(super) age_max: Option<Span>,
+    pub(super) queue_max: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAccessLog {
+    pub(super) path: PathBuf,
+    pub(super) format: Option<AccessLogFormat>,
+    pub(super) client: Option<ClientName>,
+    pub(super) extra_fields: Option<bool>,
     pub(super) queue_max: Option<usize>,
 }
 

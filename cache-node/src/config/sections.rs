@@ -155,10 +155,16 @@ pub struct FrontConfig {
     /// The file with the word that whoever changes the node's state must know (`Authorization: Bearer …`). Without it,
     /// everybody who reaches the node may.
     pub admin_token_file: Option<PathBuf>,
+    /// Who may follow requests live at a time (`nearcast tail`, `top`). Default 16.
+    pub watchers_max: usize,
+    /// Requests that wait for one of them; more are lost to it and counted. Default 4,096.
+    pub watch_queue_max: usize,
+    /// Objects that operators have fetched ahead at a time (`nearcast warm`); more wait. Default 4.
+    pub warm_concurrency_max: usize,
 }
 
-impl From<&RawFront> for FrontConfig {
-    fn from(raw: &RawFront) -> Self {
+impl FrontConfig {
+    pub(super) fn checked(raw: &RawFront, prefetch: &RawPrefetch) -> Self {
         let header_bytes_max = raw.header_size_max.map_or(32 << 10, |size| size.0).max(8_192);
         Self {
             connections_max: raw.connections_max.unwrap_or(4_096).max(1),
@@ -168,6 +174,9 @@ impl From<&RawFront> for FrontConfig {
             drain_timeout: span(raw.drain_timeout, Duration::from_secs(10)),
             read_ahead_max: raw.read_ahead_max.unwrap_or(4).max(1),
             admin_token_file: raw.admin_token_file.clone(),
+            watchers_max: raw.watchers_max.unwrap_or(16),
+            watch_queue_max: raw.watch_queue_max.unwrap_or(4_096).max(1),
+            warm_concurrency_max: prefetch.warm_concurrency_max.unwrap_or(4).max(1),
         }
     }
 }
@@ -331,7 +340,7 @@ pub(super) fn span(raw: Option<Span>, default: Duration) -> Duration {
     raw.map_or(default, |span| span.0)
 }
 
-fn positive(key: &'static str, raw: Option<usize>, default: usize) -> Result<usize> {
+pub(super) fn positive(key: &'static str, raw: Option<usize>, default: usize) -> Result<usize> {
     match raw.unwrap_or(default) {
         0 => Err(value(key, "0 would let nothing through; set it to at least 1".to_owned())),
         bound => Ok(bound),

@@ -9,7 +9,7 @@ use prometheus_client::{encoding::text::encode, metrics::gauge::ConstGauge, regi
 use serde::Serialize;
 use url::form_urlencoded;
 
-use super::{Front, body::ResponseBody, respond::text};
+use super::{Front, body::ResponseBody, exposition, operate, respond::text};
 use crate::{
     clock,
     error::{Error, Result},
@@ -33,17 +33,12 @@ pub(super) async fn handle(front: &Arc<Front>, is_peer: bool, request: Request<I
     match (request.method(), path) {
         (&Method::GET | &Method::HEAD, "/_nearcast/livez") => text(StatusCode::OK, "ok"),
         (&Method::GET | &Method::HEAD, "/_nearcast/readyz") => ready(front),
-        (&Method::GET, "/_nearcast/metrics") => metrics(front),
+        (&Method::GET, "/_nearcast/metrics") => metrics(front, request.headers()),
         (&Method::GET, "/_nearcast/status") => json(&NodeStatus::of(&front.shell)),
         (&Method::POST, "/_nearcast/clear" | "/_nearcast/purge" | "/_nearcast/reload")
             if !is_peer && !may_change(front, request.headers()) =>
         {
-            let mut refusal = text(
-                StatusCode::UNAUTHORIZED,
-                "this needs the node's admin token, or a peer's certificate where there are any",
-            );
-            refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            refusal
+            needs_token()
         }
         (&Method::POST, "/_nearcast/clear") => {
             front.shell.clear().await;
@@ -60,6 +55,7 @@ pub(super) async fn handle(front: &Arc<Front>, is_peer: bool, request: Request<I
             not_allowed("GET")
         }
         (_, "/_nearcast/clear" | "/_nearcast/purge" | "/_nearcast/reload") => not_allowed("POST"),
+        _ if operate::PATHS.contains(&path) => operate::handle(front, is_peer, request).await,
         _ => text(StatusCode::NOT_FOUND, format!("there is no {path}")),
     }
 }
@@ -89,8 +85,18 @@ impl AdminToken {
     }
 }
 
+/// The answer to who does not know the admin token.
+pub(super) fn needs_token() -> Response<ResponseBody> {
+    let mut refusal = text(
+        StatusCode::UNAUTHORIZED,
+        "this needs the node's admin token, or a peer's certificate where there are any",
+    );
+    refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    refusal
+}
+
 /// Whether a request without a peer's certificate may change the node's state.
-fn may_change(front: &Front, headers: &HeaderMap) -> bool {
+pub(super) fn may_change(front: &Front, headers: &HeaderMap) -> bool {
     match &*front.admin_token.load() {
         Some(token) => token.is_in(headers),
         None => !has_mutual_tls(front),
@@ -143,7 +149,7 @@ fn ready(front: &Front) -> Response<ResponseBody> {
     text(StatusCode::OK, "ready")
 }
 
-fn not_allowed(allowed: &'static str) -> Response<ResponseBody> {
+pub(super) fn not_allowed(allowed: &'static str) -> Response<ResponseBody> {
     let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed} is allowed here"));
     refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     refusal
@@ -156,7 +162,7 @@ fn json(document: &impl Serialize) -> Response<ResponseBody> {
     }
 }
 
-fn metrics(front: &Front) -> Response<ResponseBody> {
+fn metrics(front: &Front, headers: &HeaderMap) -> Response<ResponseBody> {
     let mut registry = Registry::with_prefix("nearcast");
     front.shell.metrics.register(&mut registry);
     if let Some(end) = front.tls.as_ref().and_then(ServerTls::not_after) {
@@ -169,13 +175,16 @@ fn metrics(front: &Front) -> Response<ResponseBody> {
     status::register(&front.shell, &mut registry);
     let mut document = String::new();
     match encode(&mut document, &registry) {
-        Ok(()) => typed(document, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        Ok(()) if exposition::wants_openmetrics(headers) => typed(document, exposition::OPENMETRICS),
+        Ok(()) => typed(exposition::prometheus(&document), exposition::PROMETHEUS),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }
 
-fn typed(document: String, content_type: &'static str) -> Response<ResponseBody> {
-    let mut response = text(StatusCode::OK, document);
+pub(super) fn typed(document: String, content_type: &'static str) -> Response<ResponseBody> {
+    let mut response = text(StatusCode::OK, "");
+    // As it is: nothing may follow the end of an OpenMetrics document.
+    *response.body_mut() = ResponseBody::bytes(document, None);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

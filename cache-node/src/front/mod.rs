@@ -6,11 +6,17 @@ mod admin;
 mod body;
 mod client;
 mod conditional;
+mod exposition;
 mod object;
+mod operate;
 mod pass;
 mod range;
 mod respond;
+mod tail;
+mod top;
 mod wants;
+mod warm;
+mod watched;
 
 use std::{
     net::SocketAddr,
@@ -20,6 +26,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::body::ResponseBody;
@@ -28,7 +35,7 @@ pub(crate) use self::{
     admin::AdminToken,
     client::Pseudonyms,
 };
-use crate::{log::RequestLog, reload::Reloading, shell::Shell, tls::ServerTls};
+use crate::{access_log::AccessLog, log::RequestLog, reload::Reloading, shell::Shell, tls::ServerTls, watch::Watchers};
 
 /// What every request needs.
 #[derive(Debug)]
@@ -42,6 +49,10 @@ pub(crate) struct Front {
     pub(crate) tls: Option<ServerTls>,
     pub(crate) connection_limit: ConnectionLimit,
     pub(crate) reloading: Reloading,
+    pub(crate) access_log: Option<AccessLog>,
+    pub(crate) watchers: Arc<Watchers>,
+    /// Objects that may be fetched ahead for operators at a time.
+    pub(crate) warming: Semaphore,
     pub(crate) stop: CancellationToken,
 }
 
@@ -56,10 +67,17 @@ pub(super) struct Connection {
 }
 
 impl Front {
-    async fn handle(self: &Arc<Self>, connection: &Connection, request: Request<Incoming>) -> Response<ResponseBody> {
+    async fn handle(
+        self: &Arc<Self>,
+        connection: &Connection,
+        mut request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
         if request.uri().path().starts_with(admin::PREFIX) {
             return admin::handle(self, connection.is_peer, request).await;
         }
-        object::handle(self, connection, request).await
+        let arrival = self.note_arrival(connection, &mut request);
+        let mut response = object::handle(self, connection, request).await;
+        self.note_answer(connection, arrival, &mut response);
+        response
     }
 }

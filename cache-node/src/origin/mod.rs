@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
+use prometheus_client::metrics::counter::Counter;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
@@ -68,6 +69,15 @@ pub(crate) enum OriginError {
     Unusable(&'static str),
 }
 
+/// How the origin does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OriginCounters {
+    /// Requests to it.
+    pub(crate) requests: Counter,
+    /// Those that brought no answer, or none in time.
+    pub(crate) failures: Counter,
+}
+
 /// The configured origin, asked by a client that can be replaced.
 #[derive(Debug)]
 pub(crate) struct Origin {
@@ -82,21 +92,33 @@ impl Origin {
     /// connected yet.
     pub(crate) fn new(config: &OriginConfig, emulated_rtt: Duration) -> Result<Self> {
         let permits = Arc::new(Semaphore::new(config.concurrency_max));
-        Ok(Self { client: ArcSwap::from_pointee(OriginClient::new(config, emulated_rtt, permits)?) })
+        Ok(Self {
+            client: ArcSwap::from_pointee(OriginClient::new(config, emulated_rtt, permits, OriginCounters::default())?),
+        })
     }
 
-    /// A client after a changed configuration; it shares the bound on requests at a time with the present one.
+    /// A client after a changed configuration; it shares the bound on requests at a time, and what was counted, with the present one.
     ///
     /// # Errors
     /// As [`Origin::new`].
     pub(crate) fn changed(&self, config: &OriginConfig) -> Result<OriginClient> {
         let present = self.client.load();
-        OriginClient::new(config, present.emulated_rtt, Arc::clone(&present.permits))
+        OriginClient::new(config, present.emulated_rtt, Arc::clone(&present.permits), present.counters.clone())
     }
 
     /// Asks by `client` from now on; what is under way ends as it began.
     pub(crate) fn replace(&self, client: OriginClient) {
         self.client.store(Arc::new(client));
+    }
+
+    /// What was asked and what came of it.
+    pub(crate) fn counters(&self) -> OriginCounters {
+        self.client.load().counters.clone()
+    }
+
+    /// Requests that could begin now; more wait.
+    pub(crate) fn free_permits(&self) -> usize {
+        self.client.load().permits.available_permits()
     }
 
     /// Asks for some bytes of an object on behalf of a request, or of none.
@@ -127,6 +149,7 @@ impl Origin {
 pub(crate) struct OriginClient {
     backend: Backend,
     permits: Arc<Semaphore>,
+    counters: OriginCounters,
     emulated_rtt: Duration,
     response_timeout: Duration,
     read_timeout: Duration,
@@ -139,7 +162,12 @@ enum Backend {
 }
 
 impl OriginClient {
-    fn new(config: &OriginConfig, emulated_rtt: Duration, permits: Arc<Semaphore>) -> Result<Self> {
+    fn new(
+        config: &OriginConfig,
+        emulated_rtt: Duration,
+        permits: Arc<Semaphore>,
+        counters: OriginCounters,
+    ) -> Result<Self> {
         let backend = match config.url.scheme() {
             "http" | "https" => Backend::Http(Box::new(HttpOrigin::new(config)?)),
             _ => Backend::Store(StoreOrigin::new(config)?),
@@ -147,6 +175,7 @@ impl OriginClient {
         Ok(Self {
             backend,
             permits,
+            counters,
             emulated_rtt,
             response_timeout: config.response_timeout,
             read_timeout: config.read_timeout,
@@ -227,7 +256,12 @@ impl OriginClient {
             Ok(response.map(|body| body.bounded(self.read_timeout, permit)))
         };
         let limit = self.response_timeout + self.emulated_rtt;
-        tokio::time::timeout(limit, head).await.map_err(|_| OriginError::Timeout(limit))?
+        self.counters.requests.inc();
+        let answer = tokio::time::timeout(limit, head).await.unwrap_or(Err(OriginError::Timeout(limit)));
+        if answer.is_err() {
+            self.counters.failures.inc();
+        }
+        answer
     }
 }
 

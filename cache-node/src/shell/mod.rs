@@ -16,6 +16,7 @@
 //! | `prefetch` | starting what the core releases |
 //! | `purge` | what must not be served any longer |
 //! | `restore` | what a former run held |
+//! | `warm` | fetching ahead for operators |
 
 mod answer;
 mod commands;
@@ -28,6 +29,7 @@ mod purge;
 mod restore;
 mod state;
 mod transfer;
+mod warm;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -42,6 +44,7 @@ pub(crate) use self::{
     obtain::{Ask, Delivery, Obtained, Route},
     purge::PurgeError,
     state::State,
+    warm::{WarmEnd, Warmed},
 };
 use crate::{
     config::NodeConfig,

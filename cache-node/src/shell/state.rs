@@ -210,6 +210,11 @@ impl State {
         self.peers.len()
     }
 
+    /// Of those, the ones that are not asked at present.
+    pub(crate) fn peers_skipped(&self, now: Timestamp) -> usize {
+        self.routing.skipped_count(now)
+    }
+
     /// Distinct keys whose names are remembered.
     pub(crate) fn key_count(&self) -> usize {
         self.keys.len()

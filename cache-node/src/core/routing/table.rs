@@ -151,6 +151,11 @@ impl RoutingTable {
         }
     }
 
+    /// Members that are skipped because they failed a moment ago.
+    pub fn skipped_count(&self, now: Timestamp) -> usize {
+        self.members.iter().filter(|member| now < member.skip_until).count()
+    }
+
     /// A fetch from `member` succeeded: it is no longer skipped.
     pub fn handle_success(&mut self, member: MemberId) {
         if let Some(member) = self.members.get_mut(usize::from(member.0)) {
