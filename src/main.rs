@@ -3,6 +3,7 @@
 mod commands;
 mod demo;
 mod load;
+mod operate;
 mod origin;
 mod output;
 mod progress;

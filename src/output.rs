@@ -16,14 +16,33 @@ impl Output {
     /// Prints `document` as JSON when asked for, else the text that `text` makes of it.
     pub(crate) fn show<T: Serialize>(self, document: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
         let rendered = if self.json { serde_json::to_string_pretty(document)? } else { text(document) };
-        let mut stdout = io::stdout().lock();
-        match writeln!(stdout, "{}", rendered.trim_end()) {
-            // A reader that has seen enough, such as `head`, is no error.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            other => Ok(other?),
-        }
+        print(&rendered).map(drop)
+    }
+
+    /// Prints one of several documents: a line each as JSON, else the text. False when nobody reads any more.
+    pub(crate) fn stream<T: Serialize>(self, document: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<bool> {
+        print(&if self.json { serde_json::to_string(document)? } else { text(document) })
+    }
+
+    /// As [`Self::stream`], with each text in the place of the one before where there is a terminal.
+    pub(crate) fn screen<T: Serialize>(self, document: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<bool> {
+        let clear = if !self.json && io::stdout().is_terminal() { CLEAR } else { "" };
+        self.stream(document, |document| format!("{clear}{}", text(document)))
     }
 }
+
+/// False when nobody reads any more.
+fn print(text: &str) -> anyhow::Result<bool> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()) {
+        // A reader that has seen enough, such as `head`, is no error.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true).map_err(Into::into),
+    }
+}
+
+/// Clears the screen and starts at its top.
+const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
 /// Sends `tracing` to stderr; `RUST_LOG` overrides the level that `-v` chose.
 pub(crate) fn start_logging(verbose: u8) {

@@ -90,6 +90,17 @@ impl TrainingBar {
     }
 }
 
+/// A bar that counts what is done of what is known so far; on anything but a terminal it shows nothing.
+pub(crate) fn counting_bar(unit: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(0), target());
+    if let Ok(style) =
+        ProgressStyle::with_template(&format!("{{bar:30}} {{human_pos}}/{{human_len}} {unit}, {{eta}} left"))
+    {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// Shows how far a replay is, over all its cells; on anything but a terminal it shows nothing.
 #[derive(Debug)]
 pub(crate) struct ReplayBar(ProgressBar);

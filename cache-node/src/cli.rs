@@ -13,7 +13,7 @@ use tokio::{
 };
 use tracing_subscriber::EnvFilter;
 
-use crate::{NodeConfig, bind, run as run_node};
+use crate::{NodeConfig, bind, check_files, run_reloading};
 
 /// Arguments of a node.
 #[derive(Clone, Debug, clap::Args)]
@@ -21,19 +21,19 @@ pub struct NodeArgs {
     /// The node's configuration, in TOML.
     #[arg(short, long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Check the configuration and end.
+    /// Check the configuration and the files that it names, and end.
     #[arg(long)]
     pub check_config: bool,
 }
 
-/// Runs a node until SIGTERM or Ctrl-C, then drains it.
+/// Runs a node until SIGTERM or Ctrl-C, then drains it. SIGHUP makes it read its configuration again.
 ///
 /// # Errors
 /// When the configuration is wrong, the address is taken, or the node cannot start.
 pub fn run(args: &NodeArgs) -> anyhow::Result<()> {
     let config = NodeConfig::load(&args.config).with_context(|| format!("cannot use {}", args.config.display()))?;
     if args.check_config {
-        return Ok(());
+        return check_files(&config).with_context(|| format!("cannot use {}", args.config.display()));
     }
     // On one core, threads only hand work to each other.
     let is_alone = available_parallelism().is_ok_and(|cores| cores.get() == 1);
@@ -43,14 +43,16 @@ pub fn run(args: &NodeArgs) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
-        let listener = bind(&config).await?;
+        let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+        let reloads = futures::stream::poll_fn(move |context| hang_up.poll_recv(context));
+        let listeners = bind(&config).await?;
         let shutdown = async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
         };
-        run_node(listener, config, shutdown).await?;
+        run_reloading(listeners, config, reloads, shutdown).await?;
         Ok(())
     })
 }

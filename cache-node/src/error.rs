@@ -43,6 +43,22 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// The access log cannot be opened.
+    #[error("cannot write the access log {path}; check its folder's permissions, or move `access_log.path`")]
+    AccessLog {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A certificate or key cannot be used.
+    #[error("cannot use {path} for TLS: {problem}")]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it and what to try.
+        problem: String,
+    },
     /// Another node runs on the same data folder.
     #[error("the data folder {path} is in use by another node; give each node its own `data_dir`")]
     DataDirTaken {

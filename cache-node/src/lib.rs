@@ -3,7 +3,8 @@
 //! What decides is synchronous and knows neither clock nor socket: [`core::NodeCore`] with its [`index::Index`] says
 //! what is held, joined, fetched and evicted; [`core::routing`] says from whom. Around it, one concern per module, is the
 //! shell: `front` answers HTTP, `shell` carries out what the core decides, `store` keeps payloads and the index on disk,
-//! `origin` and `peers` fetch, `link` talks to the predictor, `log` writes the request log. A request never waits for
+//! `origin` and `peers` fetch, `link` talks to the predictor, `log` writes the request log, `watch` shows requests to who follows
+//! them, `access_log` writes them as text, `tls` reads certificates, and `reload` puts a changed configuration in force. A request never waits for
 //! the predictor; without one, the node is an ordinary good cache.
 //!
 //! [`run`] is the whole node. The caller binds the socket and decides when to stop:
@@ -38,7 +39,10 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod index;
+pub mod latency;
+pub mod line;
 
+mod access_log;
 mod clock;
 mod digest;
 mod error;
@@ -52,13 +56,17 @@ mod origin;
 mod peers;
 mod purge;
 mod record;
+mod reload;
 mod server;
 mod shell;
 mod status;
 mod store;
+mod tls;
+mod watch;
 
 pub use self::{
     config::NodeConfig,
     error::{Error, Result},
-    server::{bind, run},
+    server::{Listeners, bind, check_files, run, run_reloading},
+    watch::ClientName,
 };

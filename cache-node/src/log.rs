@@ -8,13 +8,14 @@ use std::{
     collections::BinaryHeap,
     path::PathBuf,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use chrono::DateTime;
 use nearcast_datasets::{LogWriter, RequestEvent, Timestamp, WriteOptions};
 use prometheus_client::metrics::counter::Counter;
@@ -26,6 +27,7 @@ use crate::{clock, config::LogConfig, error::Error, metrics::Metrics};
 pub(crate) struct RequestLog {
     sender: SyncSender<Message>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    config: Arc<ArcSwap<LogConfig>>,
 }
 
 #[derive(Debug)]
@@ -43,8 +45,9 @@ impl RequestLog {
         let failed = |source| Error::DataDir { path: config.dir.clone(), source };
         std::fs::create_dir_all(&config.dir).map_err(failed)?;
         let (sender, receiver) = sync_channel(config.queue_max);
+        let shared = Arc::new(ArcSwap::from_pointee(config.clone()));
         let writer = Writer {
-            config: config.clone(),
+            config: Arc::clone(&shared),
             node: node.to_owned(),
             waiting: BinaryHeap::new(),
             file: None,
@@ -53,7 +56,12 @@ impl RequestLog {
         };
         let thread = std::thread::Builder::new().name("nearcast-log".to_owned());
         let writer = thread.spawn(move || writer.run(&receiver)).map_err(failed)?;
-        Ok(Self { sender, writer: Mutex::new(Some(writer)) })
+        Ok(Self { sender, writer: Mutex::new(Some(writer)), config: shared })
+    }
+
+    /// Ends files by other bounds from now on.
+    pub(crate) fn set_config(&self, config: &LogConfig) {
+        self.config.store(Arc::new(config.clone()));
     }
 
     /// Queues a row; drops and counts it when the queue is full.
@@ -108,7 +116,7 @@ struct OpenFile {
 }
 
 struct Writer {
-    config: LogConfig,
+    config: Arc<ArcSwap<LogConfig>>,
     node: String,
     waiting: BinaryHeap<Reverse<Waiting>>,
     file: Option<OpenFile>,
@@ -127,7 +135,7 @@ impl Writer {
             }
             let now = clock::now();
             self.write_until(now.before(WINDOW));
-            let is_old = |file: &OpenFile| now.since(file.opened_at) >= self.config.age_max;
+            let is_old = |file: &OpenFile| now.since(file.opened_at) >= self.config.load().age_max;
             if self.file.as_ref().is_some_and(is_old) {
                 self.finish();
             }
@@ -152,7 +160,7 @@ impl Writer {
 
     fn write(&mut self, row: &RequestEvent) -> nearcast_datasets::Result<()> {
         let date = date(row.timestamp);
-        if self.file.as_ref().is_some_and(|file| file.date != date || file.rows >= self.config.rows_max) {
+        if self.file.as_ref().is_some_and(|file| file.date != date || file.rows >= self.config.load().rows_max) {
             self.finish();
         }
         let file = match &mut self.file {
@@ -178,7 +186,7 @@ impl Writer {
 
     fn path(&self, first: Timestamp, date: &str) -> PathBuf {
         let name = format!("{:020}-{}.parquet", first.micros().max(0), self.node);
-        self.config.dir.join(format!("date={date}")).join(name)
+        self.config.load().dir.join(format!("date={date}")).join(name)
     }
 }
 

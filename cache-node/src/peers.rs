@@ -2,9 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -18,10 +20,12 @@ use crate::{
     config::PeersConfig,
     core::routing::MemberId,
     digest::Digest,
+    error::Result,
     key::Key,
     object::{Object, forwarded},
     record::PeerSegment,
     store::Payload,
+    tls,
 };
 
 /// The path under which nodes hand segments to each other.
@@ -82,27 +86,60 @@ pub(crate) enum PeerError {
     Unreachable(String),
 }
 
-/// A pooled client of all peers. Cheap to clone.
-#[derive(Clone, Debug)]
+/// All peers, asked by a client that can be replaced.
+#[derive(Debug)]
 pub(crate) struct Peers {
-    client: Client<HttpConnector, Empty<Bytes>>,
-    timeout: Duration,
+    client: ArcSwap<PeersClient>,
 }
 
 impl Peers {
-    pub(crate) fn new(config: &PeersConfig) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(config.timeout));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .build(connector);
-        Self { client, timeout: config.timeout }
+    /// # Errors
+    /// When a certificate or key cannot be used.
+    pub(crate) fn new(config: &PeersConfig) -> Result<Self> {
+        Ok(Self { client: ArcSwap::from_pointee(PeersClient::new(config)?) })
+    }
+
+    /// Asks by `client` from now on; what is under way ends as it began.
+    pub(crate) fn replace(&self, client: PeersClient) {
+        self.client.store(Arc::new(client));
     }
 
     /// Pulls a segment from `peer` and verifies it.
     pub(crate) async fn pull(&self, peer: &Peer, ask: PeerAsk<'_>) -> Result<PeerAnswer, PeerError> {
+        self.client.load_full().pull(peer, ask).await
+    }
+}
+
+/// A pooled client. With mutual TLS, it asks over https only.
+#[derive(Debug)]
+pub(crate) struct PeersClient {
+    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    timeout: Duration,
+}
+
+impl PeersClient {
+    /// # Errors
+    /// When a certificate or key cannot be used.
+    pub(crate) fn new(config: &PeersConfig) -> Result<Self> {
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(config.timeout));
+        let builder = HttpsConnectorBuilder::new();
+        let connector = match &config.tls {
+            Some(tls) => {
+                builder.with_tls_config(tls::peers_client(tls)?).https_only().enable_http1().wrap_connector(connector)
+            }
+            None => builder.with_webpki_roots().https_or_http().enable_http1().wrap_connector(connector),
+        };
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .build(connector);
+        Ok(Self { client, timeout: config.timeout })
+    }
+
+    async fn pull(&self, peer: &Peer, ask: PeerAsk<'_>) -> Result<PeerAnswer, PeerError> {
         let limit = self.timeout + peer.emulated_rtt;
         let pulling = async {
             if !peer.emulated_rtt.is_zero() {

@@ -3,32 +3,71 @@
 use std::{
     fs::File,
     io::{self, Write},
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
+use futures::{Stream, StreamExt, stream};
 use sd_notify::NotifyState;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
 use crate::{
+    access_log::AccessLog,
     config::NodeConfig,
     error::{Error, Result},
-    front::{AdminToken, Front, Pseudonyms},
+    front::{AdminToken, ConnectionLimit, Front, Pseudonyms, Transport},
     link::{self, Uplink},
     log::RequestLog,
+    reload::{self, Reloading},
     shell::Shell,
+    tls::{self, Loaded, ServerTls},
+    watch::Watchers,
 };
 
-/// Runs a node on `listener` until `shutdown` resolves; then requests under way finish and everything is written out.
+/// The sockets that a node answers on.
+#[derive(Debug)]
+pub struct Listeners {
+    /// The one for `listen`.
+    pub main: TcpListener,
+    /// The one for `tls.listen`. When it is configured and absent here, the node binds it itself.
+    pub tls: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(main: TcpListener) -> Self {
+        Self { main, tls: None }
+    }
+}
+
+/// Runs a node on `listeners` until `shutdown` resolves; then requests under way finish and everything is written out.
 ///
 /// # Errors
 /// When the data folder cannot be used, another node uses it, or the configuration turns out not to work.
-pub async fn run(listener: TcpListener, config: NodeConfig, shutdown: impl Future) -> Result<()> {
+pub async fn run(listeners: impl Into<Listeners>, config: NodeConfig, shutdown: impl Future) -> Result<()> {
+    run_reloading(listeners, config, stream::pending(), shutdown).await
+}
+
+/// As [`run`], and reads the configuration's file again, if it came from one, for each item of `reloads`.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_reloading(
+    listeners: impl Into<Listeners>,
+    config: NodeConfig,
+    reloads: impl Stream<Item = ()>,
+    shutdown: impl Future,
+) -> Result<()> {
+    let mut listeners = listeners.into();
     let config = Arc::new(config);
     let _lock = lock_data_dir(&config).await?;
-    let url = advertised_url(&listener, &config)?;
+    if let (None, Some(address)) = (&listeners.tls, config.tls.as_ref().and_then(|tls| tls.listen)) {
+        listeners.tls = Some(bind_to(address).await?);
+    }
+    let url = advertised_url(&listeners, &config)?;
     let (uplink, reports) = match &config.link {
         Some(link) => {
             let (uplink, reports) = Uplink::bounded(link.queue_max);
@@ -38,25 +77,22 @@ pub async fn run(listener: TcpListener, config: NodeConfig, shutdown: impl Futur
     };
     let shell = Shell::open(Arc::clone(&config), uplink).await?;
     let log = start_log(&config, &shell)?;
-    let secret = config.data_dir.join("client.key");
-    let pseudonyms = Pseudonyms::open(&secret).map_err(|source| Error::DataDir { path: secret, source })?;
-    let token_file = config.front.admin_token_file.as_deref();
-    let admin_token = token_file.map(AdminToken::read).transpose()?;
     let stop = CancellationToken::new();
     let background = TaskTracker::new();
     background.spawn(Arc::clone(&shell).run_prefetches(stop.clone()));
     if let Some(reports) = reports {
         background.spawn(link::run(Arc::clone(&shell), url.clone(), reports, stop.clone()));
     }
-    let front = Arc::new(Front { shell: Arc::clone(&shell), log, pseudonyms, admin_token, stop: stop.clone() });
+    let front = Arc::new(front(&shell, log, stop.clone())?);
+    background.spawn(reload::watch(Arc::clone(&front)));
     let serving = tokio::spawn({
-        let front = Arc::clone(&front);
-        async move { front.serve(listener).await }
+        let (front, listeners) = (Arc::clone(&front), transports(listeners, &config));
+        async move { front.serve(listeners).await }
     });
     announce(&url);
-    tell_systemd(NotifyState::Ready);
-    shutdown.await;
-    tell_systemd(NotifyState::Stopping);
+    tell_systemd(&[NotifyState::Ready]);
+    wait_for_end(&front, reloads, shutdown).await;
+    tell_systemd(&[NotifyState::Stopping]);
     tracing::info!("stopping: no new connections, requests under way finish");
     stop.cancel();
     if serving.await.is_err() {
@@ -68,15 +104,95 @@ pub async fn run(listener: TcpListener, config: NodeConfig, shutdown: impl Futur
     if let Some(log) = &front.log {
         log.close();
     }
+    if let Some(log) = &front.access_log {
+        log.close();
+    }
     Ok(())
 }
 
-/// Binds the configured address.
+/// Reads what the configuration names besides itself, as a node does when it starts: token, certificates, keys. What works
+/// but should be looked after, such as a certificate that has expired, is logged.
 ///
 /// # Errors
-/// When it is taken or not allowed.
-pub async fn bind(config: &NodeConfig) -> Result<TcpListener> {
-    TcpListener::bind(config.listen).await.map_err(|source| Error::Bind { address: config.listen, source })
+/// When a file cannot be used.
+pub fn check_files(config: &NodeConfig) -> Result<()> {
+    config.front.admin_token_file.as_deref().map(AdminToken::read).transpose()?;
+    config.tls.as_ref().map(|tls| Loaded::read(tls, config.peers.tls.as_ref())).transpose()?;
+    config.peers.tls.as_ref().map(tls::peers_client).transpose()?;
+    config.origin.ca.as_deref().map(tls::origin_client).transpose()?;
+    if let Some(link) = config.link.as_ref().filter(|link| link.url.scheme() == "https") {
+        tls::predictor_client(link, config.peers.tls.as_ref())?;
+    }
+    Ok(())
+}
+
+fn front(shell: &Arc<Shell>, log: Option<RequestLog>, stop: CancellationToken) -> Result<Front> {
+    let config = &shell.config;
+    let reloading = Reloading::new(config);
+    let secret = config.data_dir.join("client.key");
+    let pseudonyms = Pseudonyms::open(&secret).map_err(|source| Error::DataDir { path: secret, source })?;
+    let admin_token = config.front.admin_token_file.as_deref().map(AdminToken::read).transpose()?;
+    let tls = config.tls.as_ref().map(|tls| Loaded::read(tls, config.peers.tls.as_ref())).transpose()?;
+    Ok(Front {
+        shell: Arc::clone(shell),
+        log,
+        pseudonyms,
+        admin_token: ArcSwapOption::new(admin_token.map(Arc::new)),
+        tls: tls.map(ServerTls::new),
+        connection_limit: ConnectionLimit::new(config.front.connections_max),
+        reloading,
+        access_log: start_access_log(config, shell)?,
+        watchers: Watchers::new(config.front.watchers_max, config.front.watch_queue_max),
+        warming: Semaphore::new(config.front.warm_concurrency_max),
+        stop,
+    })
+}
+
+/// What each socket speaks.
+fn transports(listeners: Listeners, config: &NodeConfig) -> Vec<(TcpListener, Transport)> {
+    let main = if main_speaks_tls(config) { Transport::Tls } else { Transport::Plain };
+    let beside = listeners.tls.map(|listener| (listener, Transport::Tls));
+    [(listeners.main, main)].into_iter().chain(beside).collect()
+}
+
+fn main_speaks_tls(config: &NodeConfig) -> bool {
+    config.tls.as_ref().is_some_and(|tls| tls.listen.is_none())
+}
+
+/// Reloads whenever it is asked for, until the node shall end.
+async fn wait_for_end(front: &Arc<Front>, reloads: impl Stream<Item = ()>, shutdown: impl Future) {
+    tokio::pin!(reloads, shutdown);
+    loop {
+        tokio::select! {
+            _ = &mut shutdown => return,
+            Some(()) = reloads.next() => {
+                // systemd wants the time with it, to tell this reload from one before.
+                match NotifyState::monotonic_usec_now() {
+                    Ok(now) => tell_systemd(&[NotifyState::Reloading, now]),
+                    Err(error) => tracing::warn!(%error, "systemd is not told of the reload"),
+                }
+                reload::reload(front).await;
+                tell_systemd(&[NotifyState::Ready]);
+            }
+        }
+    }
+}
+
+/// Binds the configured addresses.
+///
+/// # Errors
+/// When one is taken or not allowed.
+pub async fn bind(config: &NodeConfig) -> Result<Listeners> {
+    let main = bind_to(config.listen).await?;
+    let tls = match config.tls.as_ref().and_then(|tls| tls.listen) {
+        Some(address) => Some(bind_to(address).await?),
+        None => None,
+    };
+    Ok(Listeners { main, tls })
+}
+
+async fn bind_to(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|source| Error::Bind { address, source })
 }
 
 /// Takes the data folder for this process alone; the lock goes with the file, also when the process is killed.
@@ -106,19 +222,29 @@ fn start_log(config: &NodeConfig, shell: &Shell) -> Result<Option<RequestLog>> {
     RequestLog::start(&config.log, &config.name.0, &shell.metrics).map(Some)
 }
 
-/// Where peers and clients reach the node.
-fn advertised_url(listener: &TcpListener, config: &NodeConfig) -> Result<Url> {
+fn start_access_log(config: &NodeConfig, shell: &Shell) -> Result<Option<AccessLog>> {
+    let start = |log| AccessLog::start(log, &config.name.0, &config.region, &shell.metrics);
+    config.access_log.as_ref().map(start).transpose()
+}
+
+/// Where peers and clients reach the node. Peers that ask by mutual TLS need the listener that speaks it.
+fn advertised_url(listeners: &Listeners, config: &NodeConfig) -> Result<Url> {
     if let Some(url) = &config.advertise_url {
         return Ok(url.clone());
     }
+    let (scheme, listener) = match &listeners.tls {
+        _ if main_speaks_tls(config) => ("https", &listeners.main),
+        Some(listener) if config.peers.tls.is_some() => ("https", listener),
+        _ => ("http", &listeners.main),
+    };
     let address = listener.local_addr().map_err(|source| Error::Bind { address: config.listen, source })?;
-    Url::parse(&format!("http://{address}"))
+    Url::parse(&format!("{scheme}://{address}"))
         .map_err(|error| Error::ConfigValue { key: "advertise_url", problem: error.to_string() })
 }
 
 /// Tells systemd, when it started the node and waits to be told (`Type=notify`).
-fn tell_systemd(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "systemd cannot be told");
     }
 }

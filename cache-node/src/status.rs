@@ -9,8 +9,10 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 use crate::{
+    clock,
     core::{MissCause, NodeCounters},
-    shell::Shell,
+    latency::LatencySnapshot,
+    shell::{Shell, State},
 };
 
 /// The document of `/_nearcast/status`, schema `nearcast.node-status/1`. Counts are since the node started.
@@ -23,18 +25,68 @@ pub(crate) struct NodeStatus {
     hits: u64,
     served: BTreeMap<&'static str, u64>,
     misses: BTreeMap<&'static str, u64>,
+    /// By class of the answer's status.
+    responses: BTreeMap<&'static str, u64>,
+    /// By who answered.
+    latency: BTreeMap<&'static str, LatencySnapshot>,
+    uptime_seconds: f64,
     bytes: Bytes,
     /// What the core counted, by segment rather than by request, those of peers included.
     segments: NodeCounters,
     held: Held,
     under_way: UnderWay,
     repairs: Repairs,
+    origin: Origin,
+    peers: Peers,
+    purges: Purges,
+    warmed: Warmed,
+    front: Front,
     link: Link,
+}
+
+#[derive(Debug, Serialize)]
+struct Origin {
+    requests: u64,
+    failures: u64,
+    under_way: usize,
+    validations: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Peers {
+    known: usize,
+    /// Not asked at present, because they failed a moment ago.
+    skipped: usize,
+    failures: u64,
+    segments_sent: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Purges {
+    count: u64,
+    objects: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Warmed {
+    segments: u64,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Front {
+    connections: i64,
+    connections_full: u64,
+    bad_requests: u64,
+    watchers: i64,
+    watch_lost: u64,
 }
 
 #[derive(Debug, Serialize)]
 struct Bytes {
     sent: u64,
+    /// Of those, by who answered.
+    sent_by: BTreeMap<&'static str, u64>,
     from_origin: u64,
     from_peers: u64,
 }
@@ -44,7 +96,10 @@ struct Held {
     segments: usize,
     bytes: u64,
     capacity_bytes: u64,
+    entries_max: usize,
     memory_bytes: usize,
+    memory_capacity_bytes: u64,
+    disk_capacity_bytes: u64,
     keys_known: usize,
 }
 
@@ -60,6 +115,9 @@ struct Repairs {
     payloads_gone: u64,
     journal_dropped: u64,
     log_dropped: u64,
+    log_failed: u64,
+    access_log_dropped: u64,
+    access_log_failed: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,6 +139,9 @@ impl NodeStatus {
         let served: BTreeMap<_, _> = ServedFrom::ALL.iter().map(|s| (s.as_str(), metrics.served(*s))).collect();
         let hits = ServedFrom::ALL.iter().filter(|s| s.is_hit()).map(|s| metrics.served(*s)).sum();
         let misses = MissCause::ALL.iter().map(|cause| (cause.as_str(), metrics.missed(*cause))).collect();
+        let sent_by: BTreeMap<_, _> = ServedFrom::ALL.iter().map(|s| (s.as_str(), metrics.sent(*s))).collect();
+        let latency = ServedFrom::ALL.iter().map(|s| (s.as_str(), metrics.latencies.snapshot(*s))).collect();
+        let config = &shell.config;
         let in_force = shell.uplink.in_force();
         let state = shell.state();
         let (held_bytes, held_segments) = state.held();
@@ -93,8 +154,12 @@ impl NodeStatus {
             hits,
             served,
             misses,
+            responses: metrics.responded().into_iter().collect(),
+            latency,
+            uptime_seconds: metrics.started.elapsed().as_secs_f64(),
             bytes: Bytes {
-                sent: metrics.sent_bytes.get(),
+                sent: sent_by.values().sum(),
+                sent_by,
                 from_origin: metrics.origin_bytes.get(),
                 from_peers: metrics.peer_bytes.get(),
             },
@@ -102,17 +167,20 @@ impl NodeStatus {
             held: Held {
                 segments: held_segments,
                 bytes: held_bytes,
-                capacity_bytes: shell.config.core.index.capacity_bytes,
+                capacity_bytes: config.core.index.capacity_bytes,
+                entries_max: config.core.index.entries_max,
+                memory_capacity_bytes: config.store.memory_bytes,
+                disk_capacity_bytes: config.store.disk_bytes,
                 memory_bytes: shell.store.memory_used_bytes(),
                 keys_known: state.key_count(),
             },
             under_way: UnderWay { prefetches_queued: queued, transfers },
-            repairs: Repairs {
-                payloads_damaged: metrics.payloads_damaged.get(),
-                payloads_gone: metrics.payloads_gone.get(),
-                journal_dropped: shell.journal_dropped(),
-                log_dropped: metrics.log_dropped.get(),
-            },
+            repairs: Repairs::of(shell),
+            origin: Origin::of(shell),
+            peers: Peers::of(shell, &state),
+            purges: Purges { count: metrics.purges.get(), objects: metrics.purged_objects.get() },
+            warmed: Warmed { segments: metrics.warmed_segments.get(), bytes: metrics.warmed_bytes.get() },
+            front: Front::of(shell),
             link: Link {
                 connected: shell.uplink.is_connected(),
                 connects: metrics.link_connects.get(),
@@ -127,15 +195,75 @@ impl NodeStatus {
     }
 }
 
+impl Repairs {
+    fn of(shell: &Shell) -> Self {
+        let metrics = &shell.metrics;
+        Self {
+            payloads_damaged: metrics.payloads_damaged.get(),
+            payloads_gone: metrics.payloads_gone.get(),
+            journal_dropped: shell.journal_dropped(),
+            log_dropped: metrics.log_dropped.get(),
+            log_failed: metrics.log_failed.get(),
+            access_log_dropped: metrics.access_log_dropped.get(),
+            access_log_failed: metrics.access_log_failed.get(),
+        }
+    }
+}
+
+impl Origin {
+    fn of(shell: &Shell) -> Self {
+        let metrics = &shell.metrics;
+        let origin = shell.origin.counters();
+        Self {
+            requests: origin.requests.get(),
+            failures: origin.failures.get(),
+            under_way: shell.config.origin.concurrency_max.saturating_sub(shell.origin.free_permits()),
+            validations: metrics.validations.get(),
+        }
+    }
+}
+
+impl Peers {
+    fn of(shell: &Shell, state: &State) -> Self {
+        let metrics = &shell.metrics;
+        Self {
+            known: state.peer_count(),
+            skipped: state.peers_skipped(clock::now()),
+            failures: metrics.peer_failures.get(),
+            segments_sent: metrics.peer_segments_sent.get(),
+        }
+    }
+}
+
+impl Front {
+    fn of(shell: &Shell) -> Self {
+        let metrics = &shell.metrics;
+        Self {
+            connections: metrics.connections.get(),
+            connections_full: metrics.connections_full.get(),
+            bad_requests: metrics.bad_requests.get(),
+            watchers: metrics.watchers.get(),
+            watch_lost: metrics.watch_lost.get(),
+        }
+    }
+}
+
 /// Adds what the core and the store know to the metrics.
 pub(crate) fn register(shell: &Shell, registry: &mut Registry) {
     let state = shell.state();
     let (held_bytes, held_segments) = state.held();
     let (queued, transfers) = state.under_way();
+    let skipped = state.peers_skipped(clock::now());
+    let under_way = shell.config.origin.concurrency_max.saturating_sub(shell.origin.free_permits());
+    let origin = shell.origin.counters();
     let gauges = [
         ("held_bytes", "Payload bytes held", held_bytes),
         ("held_segments", "Segments held", held_segments as u64),
         ("capacity_bytes", "Payload bytes that may be held", shell.config.core.index.capacity_bytes),
+        ("memory_capacity_bytes", "Payload bytes that may be in memory", shell.config.store.memory_bytes),
+        ("entries_max", "Segments that may be held", shell.config.core.index.entries_max as u64),
+        ("peers_skipped", "Peers that are not asked because they failed a moment ago", skipped as u64),
+        ("origin_under_way", "Requests to the origin under way", under_way as u64),
         ("memory_bytes", "Payload bytes in memory", shell.store.memory_used_bytes() as u64),
         ("prefetches_queued", "Prefetches waiting for their transfer", queued as u64),
         ("transfers", "Transfers under way", transfers as u64),
@@ -161,11 +289,16 @@ pub(crate) fn register(shell: &Shell, registry: &mut Registry) {
         ("prefetch_expired", "Orders dropped as too late", prefetch.expired),
         ("prefetch_failed", "Prefetches that failed at every source", prefetch.failed),
         ("prefetch_landed", "Prefetches that landed", prefetch.landed),
-        ("prefetch_landed_bytes", "Bytes of those", prefetch.landed_bytes),
+        ("prefetch_landed_bytes", "Bytes of prefetches that landed", prefetch.landed_bytes),
         ("prefetch_used", "Prefetched segments that somebody asked for", prefetch.used),
-        ("prefetch_used_bytes", "Bytes of those", prefetch.used_bytes),
+        ("prefetch_used_bytes", "Bytes of prefetched segments that somebody asked for", prefetch.used_bytes),
         ("prefetch_late", "Prefetches that demand overtook", prefetch.late),
         ("prefetch_evicted_unused", "Prefetched segments evicted unused", prefetch.evicted_unused),
+        ("origin_requests", "Requests to the origin", origin.requests.get()),
+        ("origin_failures", "Requests to the origin that brought no answer, or none in time", origin.failures.get()),
+        ("prefetch_already_present", "Orders for what was there already", prefetch.already_present),
+        ("prefetch_expired_unused", "Prefetched segments that went stale unused", prefetch.expired_unused),
+        ("prefetch_evicted_unused_bytes", "Bytes of prefetched segments evicted unused", prefetch.evicted_unused_bytes),
         ("journal_dropped", "Index changes that were not written down", shell.journal_dropped()),
         ("reports_dropped", "Reports to the predictor that were dropped", shell.uplink.dropped()),
     ];

@@ -2,11 +2,15 @@
 
 #[path = "node/origin.rs"]
 mod origin;
+#[path = "node/pki.rs"]
+mod pki;
 #[path = "node/predictor.rs"]
 mod predictor;
 #[path = "node/running.rs"]
 mod running;
 
+#[path = "node/access_log.rs"]
+mod access_log;
 #[path = "node/bounds.rs"]
 mod bounds;
 #[path = "node/caching.rs"]
@@ -17,9 +21,21 @@ mod cluster;
 mod http;
 #[path = "node/log.rs"]
 mod log;
+#[path = "node/metrics.rs"]
+mod metrics;
+#[path = "node/mutual_tls.rs"]
+mod mutual_tls;
+#[path = "node/operate.rs"]
+mod operate;
 #[path = "node/process.rs"]
 mod process;
 #[path = "node/purge.rs"]
 mod purge;
+#[path = "node/reload.rs"]
+mod reload;
 #[path = "node/restart.rs"]
 mod restart;
+#[path = "node/targets.rs"]
+mod targets;
+#[path = "node/tls.rs"]
+mod tls;

@@ -12,9 +12,13 @@ mod predictor;
 mod profile;
 mod purge;
 mod replay;
+mod stat;
 mod synthesize;
+mod tail;
+mod top;
 mod train;
 mod up;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -53,12 +57,20 @@ pub(crate) enum Command {
     Purge(purge::Args),
     /// Drives the production engine and nodes with a log under a virtual clock.
     Replay(replay::Args),
+    /// Shows how nodes do: hits, latency, misses by cause, prefetches, what is held.
+    Stat(stat::Args),
     /// Makes a seeded log whose best achievable accuracy is known.
     Synthesize(synthesize::Args),
+    /// Follows requests as nodes answer them.
+    Tail(tail::Args),
+    /// Shows what is asked for most right now.
+    Top(top::Args),
     /// Trains a model version from Parquet logs and publishes it.
     Train(train::Args),
     /// Starts a whole cluster of real processes on this machine.
     Up(up::Args),
+    /// Has nodes fetch objects before anybody asks for them.
+    Warm(warm::Args),
 }
 
 impl Command {
@@ -77,9 +89,13 @@ impl Command {
             Self::Profile(args) => profile::run(args, output),
             Self::Purge(args) => purge::run(args, output),
             Self::Replay(args) => replay::run(args, output),
+            Self::Stat(args) => stat::run(&args, output),
             Self::Synthesize(args) => synthesize::run(args, output),
+            Self::Tail(args) => tail::run(&args, output),
+            Self::Top(args) => top::run(&args, output),
             Self::Train(args) => train::run(args, output),
             Self::Up(args) => up::run(args, output),
+            Self::Warm(args) => warm::run(&args, output),
         }
     }
 }

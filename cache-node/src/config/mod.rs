@@ -1,7 +1,10 @@
 //! The node's configuration: what an operator wrote ([`NodeConfig::load`]), resolved and checked.
 
+mod access_log;
+mod keys;
 mod raw;
 mod sections;
+mod tls;
 mod units;
 
 use std::{
@@ -13,8 +16,13 @@ use std::{
 use nearcast_proto::{config_file, message::NodeName};
 use url::Url;
 
+pub(crate) use self::keys::Changes;
 use self::raw::RawConfig;
-pub use self::sections::{EmulationConfig, FrontConfig, LinkConfig, LogConfig, OriginConfig, PeersConfig, StoreConfig};
+pub use self::{
+    access_log::{AccessLogConfig, AccessLogFormat},
+    sections::{EmulationConfig, FrontConfig, LinkConfig, LogConfig, OriginConfig, PeersConfig, StoreConfig},
+    tls::{PeersTlsConfig, TlsConfig},
+};
 use crate::{
     core::NodeCoreConfig,
     error::{Error, Result},
@@ -34,6 +42,10 @@ use crate::{
 ///
 /// [predictor]                       # optional: without it the node is an ordinary good cache
 /// url = "http://127.0.0.1:7000"
+///
+/// [tls]                             # optional: with it, `listen` speaks TLS
+/// certificate = "node.crt"
+/// key = "node.key"
 /// ```
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -41,7 +53,8 @@ pub struct NodeConfig {
     pub name: NodeName,
     /// Where the node is.
     pub region: Arc<str>,
-    /// Where to listen; port 0 lets the system choose.
+    /// Where to listen; port 0 lets the system choose. It speaks TLS when there is a [`TlsConfig`] without a `listen` of
+    /// its own, else plain HTTP.
     pub listen: SocketAddr,
     /// Where peers and clients reach the node; the bound address when absent.
     pub advertise_url: Option<Url>,
@@ -63,10 +76,16 @@ pub struct NodeConfig {
     pub front: FrontConfig,
     /// How requests are logged.
     pub log: LogConfig,
+    /// The access log, when there is one.
+    pub access_log: Option<AccessLogConfig>,
     /// The predictor, when there is one.
     pub link: Option<LinkConfig>,
     /// Round trips added to outgoing fetches.
     pub emulation: EmulationConfig,
+    /// How the node is reached over TLS, when it is.
+    pub tls: Option<TlsConfig>,
+    /// The file that all this was read from, if it was one: what a reload reads again.
+    pub file: Option<PathBuf>,
 }
 
 impl NodeConfig {
@@ -75,7 +94,8 @@ impl NodeConfig {
     /// # Errors
     /// When the file cannot be read, is no TOML, has an unknown key, or a value is out of range.
     pub fn load(path: &Path) -> Result<Self> {
-        Self::check(config_file::load(path)?, path)
+        let config = Self::check(config_file::load(path)?, path)?;
+        Ok(Self { file: Some(path.to_path_buf()), ..config })
     }
 
     /// Checks the text of a configuration file; `path` is what error messages name.
@@ -90,7 +110,12 @@ impl NodeConfig {
         let base = path.parent().unwrap_or_else(|| Path::new(""));
         raw.data_dir = base.join(raw.data_dir);
         raw.log.dir = raw.log.dir.map(|dir| base.join(dir));
+        raw.access_log.iter_mut().for_each(|log| log.path = base.join(&log.path));
         raw.front.admin_token_file = raw.front.admin_token_file.map(|file| base.join(file));
+        raw.origin.ca = raw.origin.ca.map(|file| base.join(file));
+        raw.predictor.iter_mut().for_each(|link| link.ca = link.ca.take().map(|file| base.join(file)));
+        raw.tls.iter_mut().for_each(|tls| tls.start_at(base));
+        raw.peers.tls.iter_mut().for_each(|tls| tls.start_at(base));
         if let Some(topology) = raw.emulation.topology.as_mut().filter(|topology| *topology != "default") {
             *topology = base.join(&*topology).display().to_string();
         }
@@ -110,13 +135,24 @@ impl TryFrom<RawConfig> for NodeConfig {
             return Err(value("capacity", format!("{} bytes is less than one segment", raw.capacity.0)));
         }
         let origin = OriginConfig::try_from(raw.origin)?;
+        let advertise_url = raw.advertise_url.map(|url| http_url("advertise_url", &url)).transpose()?;
+        let tls = raw.tls.map(TlsConfig::try_from).transpose()?;
+        if raw.peers.tls.is_some() {
+            if tls.is_none() {
+                return Err(value(
+                    "peers.tls",
+                    "peers ask this node over https only, which needs a section [tls]".to_owned(),
+                ));
+            }
+            if advertise_url.as_ref().is_some_and(|url| url.scheme() != "https") {
+                return Err(value("advertise_url", "with [peers.tls], peers ask over https:// only".to_owned()));
+            }
+        }
         Ok(Self {
             name: NodeName::from(word("name", &raw.name)?),
             region: Arc::from(word("region", &raw.region)?),
-            listen: raw.listen.parse().map_err(|_| {
-                value("listen", format!("`{}` is no address and port such as 127.0.0.1:8101", raw.listen))
-            })?,
-            advertise_url: raw.advertise_url.map(|url| http_url("advertise_url", &url)).transpose()?,
+            listen: socket_address("listen", &raw.listen)?,
+            advertise_url,
             data_dir: raw.data_dir.clone(),
             segment_bytes,
             keys_max: raw.index.keys_max.unwrap_or(KEYS_MAX),
@@ -124,10 +160,13 @@ impl TryFrom<RawConfig> for NodeConfig {
             origin,
             store: StoreConfig::checked(&raw.store, raw.capacity.0, segment_bytes),
             peers: PeersConfig::from(&raw.peers),
-            front: FrontConfig::from(&raw.front),
+            front: FrontConfig::checked(&raw.front, &raw.prefetch),
             log: LogConfig::checked(&raw.log, &raw.data_dir)?,
+            access_log: raw.access_log.map(AccessLogConfig::try_from).transpose()?,
             link: raw.predictor.map(LinkConfig::try_from).transpose()?,
             emulation: EmulationConfig::checked(&raw.emulation, &raw.region)?,
+            tls,
+            file: None,
         })
     }
 }
@@ -139,6 +178,10 @@ fn word<'a>(key: &'static str, text: &'a str) -> Result<&'a str> {
         return Err(value(key, format!("`{text}` is not 1 to {NAME_BYTES_MAX} letters, digits, `-`, `_` or `.`")));
     }
     Ok(text)
+}
+
+fn socket_address(key: &'static str, text: &str) -> Result<SocketAddr> {
+    text.parse().map_err(|_| value(key, format!("`{text}` is no address and port such as 127.0.0.1:8101")))
 }
 
 /// An absolute HTTP(S) address.
@@ -193,19 +236,29 @@ mod tests {
     /// Uncomments every default of the example, so that a key that was renamed or a default that moved is noticed.
     #[test]
     fn the_example_names_every_key_with_its_default() {
-        let example = include_str!("../../node.example.toml");
+        // A CA is only for who is asked by https.
+        let example = include_str!("../../node.example.toml").replace("\"http://", "\"https://");
         let is_default = |line: &str| {
             let rest = line.strip_prefix("# ").unwrap_or_default();
             rest.split_once(" = ").is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
         };
-        let lines: Vec<&str> = example.lines().map(|line| if is_default(line) { &line[2..] } else { line }).collect();
-        let plain = NodeConfig::parse(example, Path::new("node.example.toml")).unwrap();
+        let is_section = |line: &str| line.starts_with("# [");
+        let spell_out = |line| if is_default(line) || is_section(line) { &line[2..] } else { line };
+        let lines: Vec<&str> = example.lines().map(spell_out).collect();
+        let plain = NodeConfig::parse(&example, Path::new("node.example.toml")).unwrap();
         let mut spelt_out = NodeConfig::parse(&lines.join("\n"), Path::new("node.example.toml")).unwrap();
         // What the example sets only to show its form.
         spelt_out.advertise_url = None;
         spelt_out.front.admin_token_file = None;
         spelt_out.store.disk_bytes = plain.store.disk_bytes;
         spelt_out.emulation = EmulationConfig::default();
+        let log = format!("{MINIMAL}{ORIGIN}[access_log]\npath = \"log/access.log\"");
+        let log = NodeConfig::parse(&log, Path::new("node.toml")).unwrap().access_log;
+        assert!(log.is_some() && spelt_out.access_log.take() == log);
+        spelt_out.origin.ca = None;
+        spelt_out.link.iter_mut().for_each(|link| link.ca = None);
+        assert_eq!(format!("{:?}", spelt_out.tls.take().unwrap()), format!("{:?}", minimal_tls()));
+        spelt_out.peers.tls = None;
         assert_eq!(format!("{plain:#?}"), format!("{spelt_out:#?}"));
         let raw = include_str!("raw.rs");
         for key in raw.lines().filter_map(|line| line.trim().strip_prefix("pub(super) ")?.split_once(": ")) {
@@ -246,5 +299,20 @@ mod tests {
         check(&format!("{ORIGIN}[predictor]\nurl = \"ftp://x\""), "predictor.url");
         check(&format!("{ORIGIN}[index]\npolicy = \"magic\""), "index.policy");
         check(&format!("{ORIGIN}[log]\nrows_max = 0"), "log.rows_max");
+        check(&format!("{ORIGIN}[access_log]\npath = \"x\"\nqueue_max = 0"), "access_log.queue_max");
+        check(&format!("{ORIGIN}ca = \"ca.pem\""), "origin.ca");
+        check(&format!("{ORIGIN}[predictor]\nurl = \"http://x\"\nca = \"ca.pem\""), "predictor.ca");
+        let tls = "[tls]\ncertificate = \"a.crt\"\nkey = \"a.key\"\n";
+        check(&format!("{ORIGIN}{tls}listen = \"8443\""), "tls.listen");
+        check(&format!("{ORIGIN}{tls}poll_interval = \"0s\""), "tls.poll_interval");
+        let peers = "[peers.tls]\nca = \"ca.crt\"\ncertificate = \"a.crt\"\nkey = \"a.key\"\n";
+        check(&format!("{ORIGIN}{peers}"), "peers.tls");
+        check(&format!("advertise_url = \"http://eu-1:80\"{ORIGIN}{tls}{peers}"), "advertise_url");
+    }
+
+    fn minimal_tls() -> TlsConfig {
+        let text = format!("{MINIMAL}{ORIGIN}[tls]\ncertificate = \"tls/node.crt\"\nkey = \"tls/node.key\"");
+        let config = NodeConfig::parse(&text, Path::new("node.toml")).unwrap();
+        TlsConfig { listen: Some(([0, 0, 0, 0], 8443).into()), ..config.tls.unwrap() }
     }
 }

@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Deserialize;
 
-use super::units::{Size, Span};
+use super::{
+    access_log::AccessLogFormat,
+    units::{Size, Span},
+};
+use crate::watch::ClientName;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,7 +33,9 @@ pub(super) struct RawConfig {
     pub(super) prefetch: RawPrefetch,
     #[serde(default)]
     pub(super) log: RawLog,
+    pub(super) access_log: Option<RawAccessLog>,
     pub(super) predictor: Option<RawLink>,
+    pub(super) tls: Option<RawTls>,
     #[serde(default)]
     pub(super) emulation: RawEmulation,
 }
@@ -46,6 +52,7 @@ pub(super) struct RawOrigin {
     pub(super) unsized_body_max: Option<Size>,
     pub(super) default_max_age: Option<Span>,
     pub(super) concurrency_max: Option<usize>,
+    pub(super) ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -75,6 +82,26 @@ pub(super) struct RawPeers {
     pub(super) attempts_max: Option<usize>,
     pub(super) hash_homes: Option<bool>,
     pub(super) failure_backoff: Option<Span>,
+    pub(super) tls: Option<RawPeersTls>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPeersTls {
+    pub(super) ca: PathBuf,
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) server_ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTls {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) listen: Option<String>,
+    pub(super) handshake_timeout: Option<Span>,
+    pub(super) poll_interval: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -87,6 +114,8 @@ pub(super) struct RawFront {
     pub(super) drain_timeout: Option<Span>,
     pub(super) read_ahead_max: Option<usize>,
     pub(super) admin_token_file: Option<PathBuf>,
+    pub(super) watchers_max: Option<usize>,
+    pub(super) watch_queue_max: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -95,6 +124,7 @@ pub(super) struct RawPrefetch {
     pub(super) concurrency_max: Option<usize>,
     pub(super) queue_max: Option<usize>,
     pub(super) bytes_in_flight_max: Option<Size>,
+    pub(super) warm_concurrency_max: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -109,6 +139,16 @@ pub(super) struct RawLog {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct RawAccessLog {
+    pub(super) path: PathBuf,
+    pub(super) format: Option<AccessLogFormat>,
+    pub(super) client: Option<ClientName>,
+    pub(super) extra_fields: Option<bool>,
+    pub(super) queue_max: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawLink {
     pub(super) url: String,
     pub(super) batch_max: Option<usize>,
@@ -118,6 +158,7 @@ pub(super) struct RawLink {
     pub(super) backoff_min: Option<Span>,
     pub(super) backoff_max: Option<Span>,
     pub(super) inventory_page_max: Option<usize>,
+    pub(super) ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]

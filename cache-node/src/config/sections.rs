@@ -13,6 +13,7 @@ use url::Url;
 use super::{
     http_url,
     raw::{RawEmulation, RawFront, RawIndex, RawLink, RawLog, RawOrigin, RawPeers, RawPrefetch, RawStore},
+    tls::PeersTlsConfig,
     units::Span,
     value,
 };
@@ -43,6 +44,8 @@ pub struct OriginConfig {
     pub default_max_age: Duration,
     /// Requests to the origin at a time. Default 1,024.
     pub concurrency_max: usize,
+    /// Certificates (PEM) that an `https://` origin's chain must end in, instead of the public ones.
+    pub ca: Option<PathBuf>,
 }
 
 impl TryFrom<RawOrigin> for OriginConfig {
@@ -54,6 +57,9 @@ impl TryFrom<RawOrigin> for OriginConfig {
             let problem = format!("`{}` is none of http://, https://, s3://, gs://, az://, file://", raw.url);
             return Err(value("origin.url", problem));
         }
+        if raw.ca.is_some() && url.scheme() != "https" {
+            return Err(value("origin.ca", format!("`{}` is not https://, so no certificate is checked", raw.url)));
+        }
         Ok(Self {
             url,
             connect_timeout: span(raw.connect_timeout, Duration::from_secs(2)),
@@ -64,6 +70,7 @@ impl TryFrom<RawOrigin> for OriginConfig {
             unsized_body_bytes_max: raw.unsized_body_max.map_or(16 << 20, |size| size.0),
             default_max_age: span(raw.default_max_age, Duration::from_secs(3_600)),
             concurrency_max: positive("origin.concurrency_max", raw.concurrency_max, 1_024)?,
+            ca: raw.ca,
         })
     }
 }
@@ -110,6 +117,8 @@ pub struct PeersConfig {
     /// How misses are routed: whether keys have home nodes (`hash_homes`, default true), how many peers are asked
     /// before the origin (`attempts_max`, default 2) and how long a failed one is skipped (`failure_backoff`, 5 s).
     pub routing: RoutingConfig,
+    /// Mutual TLS between nodes, when they use it.
+    pub tls: Option<PeersTlsConfig>,
 }
 
 impl From<&RawPeers> for PeersConfig {
@@ -123,6 +132,7 @@ impl From<&RawPeers> for PeersConfig {
                 failure_backoff: span(raw.failure_backoff, defaults.failure_backoff),
                 ..defaults
             },
+            tls: raw.tls.as_ref().map(PeersTlsConfig::from),
         }
     }
 }
@@ -145,10 +155,16 @@ pub struct FrontConfig {
     /// The file with the word that whoever changes the node's state must know (`Authorization: Bearer …`). Without it,
     /// everybody who reaches the node may.
     pub admin_token_file: Option<PathBuf>,
+    /// Who may follow requests live at a time (`nearcast tail`, `top`). Default 16.
+    pub watchers_max: usize,
+    /// Requests that wait for one of them; more are lost to it and counted. Default 4,096.
+    pub watch_queue_max: usize,
+    /// Objects that operators have fetched ahead at a time (`nearcast warm`); more wait. Default 4.
+    pub warm_concurrency_max: usize,
 }
 
-impl From<&RawFront> for FrontConfig {
-    fn from(raw: &RawFront) -> Self {
+impl FrontConfig {
+    pub(super) fn checked(raw: &RawFront, prefetch: &RawPrefetch) -> Self {
         let header_bytes_max = raw.header_size_max.map_or(32 << 10, |size| size.0).max(8_192);
         Self {
             connections_max: raw.connections_max.unwrap_or(4_096).max(1),
@@ -158,6 +174,9 @@ impl From<&RawFront> for FrontConfig {
             drain_timeout: span(raw.drain_timeout, Duration::from_secs(10)),
             read_ahead_max: raw.read_ahead_max.unwrap_or(4).max(1),
             admin_token_file: raw.admin_token_file.clone(),
+            watchers_max: raw.watchers_max.unwrap_or(16),
+            watch_queue_max: raw.watch_queue_max.unwrap_or(4_096).max(1),
+            warm_concurrency_max: prefetch.warm_concurrency_max.unwrap_or(4).max(1),
         }
     }
 }
@@ -212,6 +231,9 @@ pub struct LinkConfig {
     pub backoff_max: Duration,
     /// Segment sets per page of the inventory. Default 1,024.
     pub inventory_page_max: usize,
+    /// Certificates (PEM) that an `https://` predictor's chain must end in. By default those that peers' listeners are
+    /// held to, where there are any, else the public ones.
+    pub ca: Option<PathBuf>,
 }
 
 impl TryFrom<RawLink> for LinkConfig {
@@ -219,8 +241,12 @@ impl TryFrom<RawLink> for LinkConfig {
 
     fn try_from(raw: RawLink) -> Result<Self> {
         let backoff_min = span(raw.backoff_min, Duration::from_millis(100)).max(Duration::from_millis(1));
+        let url = http_url("predictor.url", &raw.url)?;
+        if raw.ca.is_some() && url.scheme() != "https" {
+            return Err(value("predictor.ca", format!("`{url}` is not https://, so no certificate is checked")));
+        }
         Ok(Self {
-            url: http_url("predictor.url", &raw.url)?,
+            url,
             batch_max: positive("predictor.batch_max", raw.batch_max, 256)?,
             flush_interval: span(raw.flush_interval, Duration::from_millis(5)),
             queue_max: positive("predictor.queue_max", raw.queue_max, 16_384)?,
@@ -228,6 +254,7 @@ impl TryFrom<RawLink> for LinkConfig {
             backoff_min,
             backoff_max: span(raw.backoff_max, Duration::from_secs(5)).max(backoff_min),
             inventory_page_max: positive("predictor.inventory_page_max", raw.inventory_page_max, 1_024)?,
+            ca: raw.ca,
         })
     }
 }
@@ -309,11 +336,11 @@ fn policy(name: &str) -> Result<PolicyKind> {
     quoted.try_into().map_err(|error: toml::de::Error| value("index.policy", error.message().to_owned()))
 }
 
-fn span(raw: Option<Span>, default: Duration) -> Duration {
+pub(super) fn span(raw: Option<Span>, default: Duration) -> Duration {
     raw.map_or(default, |span| span.0)
 }
 
-fn positive(key: &'static str, raw: Option<usize>, default: usize) -> Result<usize> {
+pub(super) fn positive(key: &'static str, raw: Option<usize>, default: usize) -> Result<usize> {
     match raw.unwrap_or(default) {
         0 => Err(value(key, "0 would let nothing through; set it to at least 1".to_owned())),
         bound => Ok(bound),

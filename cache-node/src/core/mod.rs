@@ -183,6 +183,11 @@ impl NodeCore {
         self.flights.len()
     }
 
+    /// Whether demand has so many transfers under way that work which can wait should.
+    pub fn is_demand_busy(&self) -> bool {
+        self.flights.demand_count() > self.demand_flights_max / 2
+    }
+
     /// Decides between joining a transfer and starting one, and finds the cause.
     fn answer_miss(&mut self, now: Timestamp, segment: SegmentId) -> Answer {
         if let Some(flight) = self.flights.find_mut(segment) {

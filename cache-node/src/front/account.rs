@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use nearcast_datasets::{ByteRange, RequestEvent, ServedFrom, Timestamp};
 use nearcast_proto::message::Request;
 
@@ -12,6 +13,7 @@ use crate::{
     key::Key,
     link::{InForce, Report},
     shell::Delivery,
+    watch::{Head, Seen},
 };
 
 /// Accumulates what one request came to; writes it down when dropped, which is when its last byte was handed over or
@@ -28,6 +30,10 @@ pub(crate) struct Account {
     served: ServedFrom,
     cause: Option<MissCause>,
     sent_bytes: u64,
+    /// What the client got; absent until the answer's head is made.
+    status: Option<StatusCode>,
+    /// What the request said, while somebody wants lines.
+    head: Option<Arc<Head>>,
 }
 
 impl Account {
@@ -43,7 +49,15 @@ impl Account {
             served: ServedFrom::Error,
             cause: None,
             sent_bytes: 0,
+            status: None,
+            head: None,
         }
+    }
+
+    /// Keeps what the request said, for those who want lines.
+    pub(super) fn with_head(mut self, head: Option<Arc<Head>>) -> Self {
+        self.head = head;
+        self
     }
 
     /// The answer's head is known: says who serves it, and tells the predictor, which need not wait for the last byte.
@@ -76,6 +90,26 @@ impl Account {
 
     pub(super) fn count_sent(&mut self, bytes: u64) {
         self.sent_bytes += bytes;
+    }
+
+    /// The answer's head is made.
+    pub(super) fn set_status(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    fn seen(&self, latency_us: u64) -> Seen {
+        Seen {
+            at: self.at,
+            client: Arc::clone(&self.client),
+            key: Some(self.key.clone()),
+            size_bytes: self.size_bytes,
+            sent_bytes: self.sent_bytes,
+            served: self.served,
+            cause: self.cause,
+            status: self.status,
+            latency_us,
+            head: self.head.clone(),
+        }
     }
 
     fn report(&self) {
@@ -117,13 +151,18 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         let latency = self.stopwatch.elapsed();
-        let metrics = &self.front.shell.metrics;
+        let front = &self.front;
+        let metrics = &front.shell.metrics;
         metrics.count_request(self.served, self.cause);
-        metrics.sent_bytes.inc_by(self.sent_bytes);
-        metrics.latency_seconds.observe(latency.as_secs_f64());
-        if let Some(log) = &self.front.log {
-            let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        metrics.count_status(self.status);
+        metrics.count_sent(self.served, self.sent_bytes);
+        metrics.latencies.observe(self.served, latency);
+        let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        if let Some(log) = &front.log {
             log.push(self.event(latency_us), metrics);
+        }
+        if front.is_watched() {
+            front.show(self.seen(latency_us));
         }
     }
 }

@@ -5,10 +5,11 @@ use std::{path::Path, sync::Arc};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use prometheus_client::{encoding::text::encode, registry::Registry};
+use prometheus_client::{encoding::text::encode, metrics::gauge::ConstGauge, registry::Registry};
+use serde::Serialize;
 use url::form_urlencoded;
 
-use super::{Front, body::ResponseBody, respond::text};
+use super::{Front, body::ResponseBody, exposition, operate, respond::text};
 use crate::{
     clock,
     error::{Error, Result},
@@ -16,37 +17,45 @@ use crate::{
     object::SharedObject,
     peers::{self, SEGMENT_PATH},
     purge::PurgeOrder,
+    reload::{self, ReloadReport},
     shell::{Ask, Delivery, Obtained, PurgeError, Route},
     status::{self, NodeStatus},
     store::Payload,
+    tls::ServerTls,
 };
 
 /// What these paths start with. No object's key does.
 pub(super) const PREFIX: &str = "/_nearcast/";
 
-/// Answers a request to the node itself.
-pub(super) async fn handle(front: &Arc<Front>, request: Request<Incoming>) -> Response<ResponseBody> {
+/// Answers a request to the node itself. `is_peer` says whether it comes with a peer's certificate.
+pub(super) async fn handle(front: &Arc<Front>, is_peer: bool, request: Request<Incoming>) -> Response<ResponseBody> {
     let path = request.uri().path();
     match (request.method(), path) {
         (&Method::GET | &Method::HEAD, "/_nearcast/livez") => text(StatusCode::OK, "ok"),
         (&Method::GET | &Method::HEAD, "/_nearcast/readyz") => ready(front),
-        (&Method::GET, "/_nearcast/metrics") => metrics(front),
+        (&Method::GET, "/_nearcast/metrics") => metrics(front, request.headers()),
         (&Method::GET, "/_nearcast/status") => json(&NodeStatus::of(&front.shell)),
-        (&Method::POST, "/_nearcast/clear" | "/_nearcast/purge") if !may_change(front, request.headers()) => {
-            let mut refusal = text(StatusCode::UNAUTHORIZED, "this needs the node's admin token");
-            refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            refusal
+        (&Method::POST, "/_nearcast/clear" | "/_nearcast/purge" | "/_nearcast/reload")
+            if !is_peer && !may_change(front, request.headers()) =>
+        {
+            needs_token()
         }
         (&Method::POST, "/_nearcast/clear") => {
             front.shell.clear().await;
             text(StatusCode::OK, "cleared")
         }
         (&Method::POST, "/_nearcast/purge") => purge(front, request.into_body()).await,
+        (&Method::POST, "/_nearcast/reload") => reloaded(&reload::reload(front).await),
+        (&Method::GET, SEGMENT_PATH) if !is_peer && has_mutual_tls(front) => {
+            front.shell.metrics.tls.peer_requests_refused.inc();
+            text(StatusCode::FORBIDDEN, "segments are for peers that show their certificate")
+        }
         (&Method::GET, SEGMENT_PATH) => segment(front, &request).await,
         (_, "/_nearcast/livez" | "/_nearcast/readyz" | "/_nearcast/metrics" | "/_nearcast/status" | SEGMENT_PATH) => {
             not_allowed("GET")
         }
-        (_, "/_nearcast/clear" | "/_nearcast/purge") => not_allowed("POST"),
+        (_, "/_nearcast/clear" | "/_nearcast/purge" | "/_nearcast/reload") => not_allowed("POST"),
+        _ if operate::PATHS.contains(&path) => operate::handle(front, is_peer, request).await,
         _ => text(StatusCode::NOT_FOUND, format!("there is no {path}")),
     }
 }
@@ -76,8 +85,34 @@ impl AdminToken {
     }
 }
 
-fn may_change(front: &Front, headers: &HeaderMap) -> bool {
-    front.admin_token.as_ref().is_none_or(|token| token.is_in(headers))
+/// The answer to who does not know the admin token.
+pub(super) fn needs_token() -> Response<ResponseBody> {
+    let mut refusal = text(
+        StatusCode::UNAUTHORIZED,
+        "this needs the node's admin token, or a peer's certificate where there are any",
+    );
+    refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    refusal
+}
+
+/// Whether a request without a peer's certificate may change the node's state.
+pub(super) fn may_change(front: &Front, headers: &HeaderMap) -> bool {
+    match &*front.admin_token.load() {
+        Some(token) => token.is_in(headers),
+        None => !has_mutual_tls(front),
+    }
+}
+
+fn has_mutual_tls(front: &Front) -> bool {
+    front.shell.config.peers.tls.is_some()
+}
+
+fn reloaded(report: &ReloadReport) -> Response<ResponseBody> {
+    let mut response = json(report);
+    if report.error.is_some() {
+        *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
+    }
+    response
 }
 
 /// Carries out the purge that the body orders, as JSON.
@@ -114,32 +149,42 @@ fn ready(front: &Front) -> Response<ResponseBody> {
     text(StatusCode::OK, "ready")
 }
 
-fn not_allowed(allowed: &'static str) -> Response<ResponseBody> {
+pub(super) fn not_allowed(allowed: &'static str) -> Response<ResponseBody> {
     let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed} is allowed here"));
     refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     refusal
 }
 
-fn json(status: &NodeStatus) -> Response<ResponseBody> {
-    match serde_json::to_string(status) {
+fn json(document: &impl Serialize) -> Response<ResponseBody> {
+    match serde_json::to_string(document) {
         Ok(document) => typed(document, "application/json"),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }
 
-fn metrics(front: &Front) -> Response<ResponseBody> {
+fn metrics(front: &Front, headers: &HeaderMap) -> Response<ResponseBody> {
     let mut registry = Registry::with_prefix("nearcast");
     front.shell.metrics.register(&mut registry);
+    if let Some(end) = front.tls.as_ref().and_then(ServerTls::not_after) {
+        registry.register(
+            "tls_certificate_not_after_timestamp_seconds",
+            "When the listener's certificate ends",
+            ConstGauge::new(end.micros() / 1_000_000),
+        );
+    }
     status::register(&front.shell, &mut registry);
     let mut document = String::new();
     match encode(&mut document, &registry) {
-        Ok(()) => typed(document, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        Ok(()) if exposition::wants_openmetrics(headers) => typed(document, exposition::OPENMETRICS),
+        Ok(()) => typed(exposition::prometheus(&document), exposition::PROMETHEUS),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }
 
-fn typed(document: String, content_type: &'static str) -> Response<ResponseBody> {
-    let mut response = text(StatusCode::OK, document);
+pub(super) fn typed(document: String, content_type: &'static str) -> Response<ResponseBody> {
+    let mut response = text(StatusCode::OK, "");
+    // As it is: nothing may follow the end of an OpenMetrics document.
+    *response.body_mut() = ResponseBody::bytes(document, None);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

@@ -12,6 +12,7 @@ use futures::{Stream, future::BoxFuture, stream::FuturesOrdered};
 use http_body::{Body, Frame, SizeHint};
 use nearcast_datasets::ByteRange;
 use thiserror::Error;
+use tokio::sync::mpsc;
 
 use super::account::Account;
 use crate::{
@@ -43,6 +44,8 @@ pub(crate) enum ResponseBody {
     Passed(Box<OriginBody>, Box<Account>),
     /// An object's segments.
     Segments(Box<SegmentsBody>),
+    /// What somebody sends for as long as there is something to tell.
+    Stream(mpsc::Receiver<Bytes>),
 }
 
 impl ResponseBody {
@@ -50,6 +53,23 @@ impl ResponseBody {
     pub(super) fn bytes(bytes: impl Into<Bytes>, account: Option<Account>) -> Self {
         let bytes = bytes.into();
         Self::Bytes([(!bytes.is_empty()).then_some(bytes), None], account.map(Box::new))
+    }
+
+    /// Has a short answer accounted for when it is sent.
+    pub(super) fn carry(&mut self, account: Account) {
+        if let Self::Bytes(_, slot) = self {
+            *slot = Some(Box::new(account));
+        }
+    }
+
+    /// What is accounted for when it is sent.
+    pub(super) fn account_mut(&mut self) -> Option<&mut Account> {
+        match self {
+            Self::Bytes(_, account) => account.as_deref_mut(),
+            Self::Passed(_, account) => Some(account),
+            Self::Segments(body) => Some(&mut body.account),
+            Self::Stream(_) => None,
+        }
     }
 
     /// A body of two pieces.
@@ -147,6 +167,7 @@ impl Body for ResponseBody {
                 let polled = body.poll_piece(cx).map_ok(Frame::data);
                 (polled, Some(&mut body.account))
             }
+            Self::Stream(receiver) => (receiver.poll_recv(cx).map(|bytes| bytes.map(|it| Ok(Frame::data(it)))), None),
         };
         if let (Poll::Ready(Some(frame)), Some(account)) = (&polled, account) {
             match frame {
@@ -162,6 +183,7 @@ impl Body for ResponseBody {
             Self::Bytes(pieces, _) => pieces.iter().all(Option::is_none),
             Self::Passed(body, _) => body.is_end_stream(),
             Self::Segments(body) => body.current.is_none() && body.remaining.start >= body.remaining.end,
+            Self::Stream(_) => false,
         }
     }
 
@@ -172,6 +194,7 @@ impl Body for ResponseBody {
             }
             Self::Passed(body, _) => body.size_hint(),
             Self::Segments(body) => SizeHint::with_exact(body.remaining.end - body.remaining.start),
+            Self::Stream(_) => SizeHint::default(),
         }
     }
 }

@@ -1,38 +1,41 @@
 //! The HTTP front: accepts connections (HTTP/1.1 and HTTP/2), bounds them and answers their requests.
 
+mod accept;
 mod account;
 mod admin;
 mod body;
 mod client;
 mod conditional;
+mod exposition;
 mod object;
+mod operate;
 mod pass;
 mod range;
 mod respond;
+mod tail;
+mod top;
 mod wants;
+mod warm;
+mod watched;
 
 use std::{
-    convert::Infallible,
     net::SocketAddr,
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use http::{Request, Response};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use hyper::body::Incoming;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use self::body::ResponseBody;
-pub(crate) use self::{admin::AdminToken, client::Pseudonyms};
-use crate::{config::FrontConfig, log::RequestLog, shell::Shell};
+pub(crate) use self::{
+    accept::{ConnectionLimit, Transport},
+    admin::AdminToken,
+    client::Pseudonyms,
+};
+use crate::{access_log::AccessLog, log::RequestLog, reload::Reloading, shell::Shell, tls::ServerTls, watch::Watchers};
 
 /// What every request needs.
 #[derive(Debug)]
@@ -41,7 +44,15 @@ pub(crate) struct Front {
     pub(crate) log: Option<RequestLog>,
     pub(crate) pseudonyms: Pseudonyms,
     /// What whoever changes the node's state must know.
-    pub(crate) admin_token: Option<AdminToken>,
+    pub(crate) admin_token: ArcSwapOption<AdminToken>,
+    /// What the TLS listener shows, when there is one.
+    pub(crate) tls: Option<ServerTls>,
+    pub(crate) connection_limit: ConnectionLimit,
+    pub(crate) reloading: Reloading,
+    pub(crate) access_log: Option<AccessLog>,
+    pub(crate) watchers: Arc<Watchers>,
+    /// Objects that may be fetched ahead for operators at a time.
+    pub(crate) warming: Semaphore,
     pub(crate) stop: CancellationToken,
 }
 
@@ -49,117 +60,24 @@ pub(crate) struct Front {
 #[derive(Debug)]
 pub(super) struct Connection {
     peer: SocketAddr,
+    /// Whether it showed a certificate that the peers' CA signed.
+    is_peer: bool,
     /// Hashed once, on the first request that does not name its client.
     pseudonym: OnceLock<Arc<str>>,
 }
 
 impl Front {
-    /// Accepts and answers until `stop`; then requests under way finish, within the configured time.
-    pub(crate) async fn serve(self: &Arc<Self>, listener: TcpListener) {
-        let config = &self.shell.config.front;
-        limit_unsent(&listener);
-        let permits = Arc::new(Semaphore::new(config.connections_max));
-        let connections = TaskTracker::new();
-        let mut pause = ACCEPT_PAUSE_MIN;
-        while let Some(permit) = self.next_permit(&permits).await {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = self.stop.cancelled() => break,
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    pause = ACCEPT_PAUSE_MIN;
-                    connections.spawn(Arc::clone(self).handle_connection(stream, peer, permit));
-                }
-                Err(error) => {
-                    // Out of file descriptors, most likely: connections that end will free some.
-                    tracing::warn!(%error, "cannot accept connections; trying again");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
-                }
-            }
-        }
-        drop(listener);
-        connections.close();
-        if tokio::time::timeout(config.drain_timeout, connections.wait()).await.is_err() {
-            tracing::warn!(connections = connections.len(), "some connections did not drain in time and are cut off");
-        }
-    }
-
-    /// Waits until a further connection may be accepted; `None` when the node stops.
-    async fn next_permit(&self, permits: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
-            return Some(permit);
-        }
-        self.shell.metrics.connections_full.inc();
-        tokio::select! {
-            permit = Arc::clone(permits).acquire_owned() => permit.ok(),
-            () = self.stop.cancelled() => None,
-        }
-    }
-
-    async fn handle_connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
-        let _permit = permit;
-        self.shell.metrics.connections.inc();
-        // Without it, small answers would wait for the client's acknowledgements.
-        let _ = stream.set_nodelay(true);
-        let connection = Arc::new(Connection { peer, pseudonym: OnceLock::new() });
-        let service = service_fn(|request: Request<Incoming>| {
-            let (front, connection) = (Arc::clone(&self), Arc::clone(&connection));
-            async move { Ok::<Response<ResponseBody>, Infallible>(front.handle(&connection, request).await) }
-        });
-        let builder = builder(&self.shell.config.front);
-        let serving = builder.serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(serving);
-        let ended = tokio::select! {
-            ended = serving.as_mut() => ended,
-            () = self.stop.cancelled() => {
-                serving.as_mut().graceful_shutdown();
-                serving.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%peer, %error, "a connection broke");
-        }
-        self.shell.metrics.connections.dec();
-    }
-
-    async fn handle(self: &Arc<Self>, connection: &Connection, request: Request<Incoming>) -> Response<ResponseBody> {
+    async fn handle(
+        self: &Arc<Self>,
+        connection: &Connection,
+        mut request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
         if request.uri().path().starts_with(admin::PREFIX) {
-            return admin::handle(self, request).await;
+            return admin::handle(self, connection.is_peer, request).await;
         }
-        object::handle(self, connection, request).await
+        let arrival = self.note_arrival(connection, &mut request);
+        let mut response = object::handle(self, connection, request).await;
+        self.note_answer(connection, arrival, &mut response);
+        response
     }
 }
-
-/// Bounds what the system takes of an answer before it has sent it: a long answer is copied piece by piece while the pieces
-/// before it go out, which is easier on the processor's caches, and memory. How much may be under way is not bounded by it.
-fn limit_unsent(listener: &TcpListener) {
-    // Accepted connections inherit it. Only Linux has it, and without it everything works too.
-    #[cfg(target_os = "linux")]
-    if let Err(error) = socket2::SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
-        tracing::debug!(%error, "TCP_NOTSENT_LOWAT cannot be set");
-    }
-}
-
-fn builder(config: &FrontConfig) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(config.header_read_timeout)
-        .max_buf_size(config.header_bytes_max);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(config.header_bytes_max).unwrap_or(u32::MAX))
-        .max_concurrent_streams(STREAMS_MAX);
-    builder
-}
-
-/// Bytes of answers that the system may hold unsent, per connection.
-const UNSENT_BYTES_MAX: u32 = 128 << 10;
-const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
-const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Requests at a time on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 256;

@@ -33,6 +33,7 @@ pub(super) async fn handle(
     connection: &Connection,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
+    let head = request.extensions().get().cloned();
     let key = match Key::from_target(request.uri().path(), request.uri().query()) {
         Ok(key) => key,
         Err(error) => {
@@ -44,7 +45,7 @@ pub(super) async fn handle(
         let hash = || front.pseudonyms.of_address(connection.peer.ip());
         Arc::clone(connection.pseudonym.get_or_init(hash))
     });
-    let account = Account::open(front, clock::now(), client, key.clone());
+    let account = Account::open(front, clock::now(), client, key.clone()).with_head(head);
     let (head, body) = request.into_parts();
     let asked: SharedHead = Arc::new(head.headers);
     let wants = Wants::of(&asked);
@@ -57,6 +58,7 @@ pub(super) async fn handle(
             refusal
                 .headers_mut()
                 .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"));
+            refusal.body_mut().carry(account);
             refusal
         }
         method => pass::handle(front, method, &asked, body, key, account).await,
@@ -214,7 +216,7 @@ fn segments(front: &Front, ask: Ask, wanted: ByteRange, first: Bytes, account: A
         segment_bytes,
         current: Some(first),
         ahead: FuturesOrdered::new(),
-        ahead_max: front.shell.config.front.read_ahead_max,
+        ahead_max: front.shell.live().front.read_ahead_max,
         next,
         account,
     }))
@@ -223,7 +225,9 @@ fn segments(front: &Front, ask: Ask, wanted: ByteRange, first: Bytes, account: A
 /// Answers a client that wants only what is held.
 fn not_held(mut account: Account) -> Response<ResponseBody> {
     account.begin(0, None, ServedFrom::Error, None);
-    text(StatusCode::GATEWAY_TIMEOUT, "not held, and the request allows nothing else")
+    let mut response = text(StatusCode::GATEWAY_TIMEOUT, "not held, and the request allows nothing else");
+    response.body_mut().carry(account);
+    response
 }
 
 /// Answers what the origin answered instead of the object.
@@ -241,6 +245,7 @@ pub(super) fn failed(key: &Key, error: &FetchError, mut account: Account) -> Res
     tracing::info!(%key, %error, "a request could not be answered");
     let mut response = text(status_of(error), format!("nearcast cannot fetch {key}: {error}"));
     response.headers_mut().insert(CACHE_STATUS, cache_status(ServedFrom::Error, None));
+    response.body_mut().carry(account);
     response
 }
 

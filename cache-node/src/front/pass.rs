@@ -31,10 +31,13 @@ pub(super) async fn handle(
     key: Key,
     account: Account,
 ) -> Response<ResponseBody> {
-    let body_bytes_max = front.shell.config.front.request_body_bytes_max;
+    let body_bytes_max = front.shell.live().front.request_body_bytes_max;
     if body.size_hint().lower() > body_bytes_max {
         front.shell.metrics.bad_requests.inc();
-        return text(StatusCode::PAYLOAD_TOO_LARGE, format!("a request body is limited to {body_bytes_max} bytes"));
+        let words = format!("a request body is limited to {body_bytes_max} bytes");
+        let mut refusal = text(StatusCode::PAYLOAD_TOO_LARGE, words);
+        refusal.body_mut().carry(account);
+        return refusal;
     }
     let mut headers = end_to_end(asked);
     headers.remove(header::HOST);

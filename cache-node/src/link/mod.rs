@@ -11,17 +11,21 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 pub(crate) use self::report::{InForce, Report, SegmentReport, Uplink};
-use self::session::Session;
+use self::session::{Session, SessionEnd};
 use crate::shell::Shell;
 
 /// Keeps the link up until `stop`: connects, and after a loss connects again, after pauses that double up to a bound.
 pub(crate) async fn run(shell: Arc<Shell>, own_url: Url, mut reports: mpsc::Receiver<Report>, stop: CancellationToken) {
-    let Some(config) = shell.config.link.clone() else { return };
+    let Some(config) = &shell.config.link else { return };
     let mut pause = config.backoff_min;
     loop {
-        let mut session = Session::new(&shell, &config, &own_url);
+        let live = shell.live_full();
+        // The section cannot go while the node runs.
+        let Some(config) = live.link.as_ref() else { return };
+        let mut session = Session::new(&shell, config, &own_url);
         let ended = tokio::select! {
             ended = session.run(&mut reports) => ended,
+            () = shell.relink.notified() => SessionEnd::Reconfigured,
             () = stop.cancelled() => break,
         };
         shell.uplink.set_connected(false);

@@ -20,7 +20,7 @@ use super::{
     Report, SegmentReport,
     batch::{Batch, sets},
 };
-use crate::{config::LinkConfig, shell::Shell};
+use crate::{config::LinkConfig, shell::Shell, tls};
 
 /// Why a session ended.
 #[derive(Debug, Error)]
@@ -28,6 +28,9 @@ pub(super) enum SessionEnd {
     /// The predictor closed the stream.
     #[error("the predictor closed the stream")]
     Closed,
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] crate::Error),
     /// No connection.
     #[error("cannot connect: {0}")]
     Connect(#[from] tonic::transport::Error),
@@ -40,6 +43,9 @@ pub(super) enum SessionEnd {
     /// A purge could not be written down, so the node is not as far as it should be.
     #[error("a purge cannot be written down: {0}")]
     Purge(#[from] std::io::Error),
+    /// The configuration of the link has changed.
+    #[error("its configuration has changed")]
+    Reconfigured,
     /// The stream broke.
     #[error("the stream broke: {}", .0.message())]
     Stream(#[from] Box<Status>),
@@ -72,12 +78,17 @@ impl<'a> Session<'a> {
     }
 
     async fn talk(&mut self, reports: &mut mpsc::Receiver<Report>) -> Result<std::convert::Infallible, SessionEnd> {
-        let endpoint = Endpoint::from_shared(self.config.url.to_string())?
+        let mut endpoint = Endpoint::from_shared(self.config.url.to_string())?
             .connect_timeout(self.config.connect_timeout)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true);
+        if self.config.url.scheme() == "https" {
+            // Read for each connection, so that renewed certificates are used from the next one on.
+            endpoint =
+                endpoint.tls_config(tls::predictor_client(self.config, self.shell.live().peers.tls.as_ref())?)?;
+        }
         let mut client = PredictorClient::new(endpoint.connect().await?);
         let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
         let hello = NodeReport::Hello {

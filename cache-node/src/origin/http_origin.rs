@@ -12,6 +12,7 @@ use crate::{
     config::OriginConfig,
     error::{Error, Result},
     key::Key,
+    tls,
 };
 
 /// A pooled client of one HTTP(S) server. Cheap to clone.
@@ -29,11 +30,12 @@ impl HttpOrigin {
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(config.connect_timeout));
-        let connector = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(connector);
+        let builder = HttpsConnectorBuilder::new();
+        let builder = match &config.ca {
+            Some(ca) => builder.with_tls_config(tls::origin_client(ca)?),
+            None => builder.with_webpki_roots(),
+        };
+        let connector = builder.https_or_http().enable_all_versions().wrap_connector(connector);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())

@@ -6,9 +6,11 @@ mod store_origin;
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
+use prometheus_client::metrics::counter::Counter;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
@@ -67,11 +69,87 @@ pub(crate) enum OriginError {
     Unusable(&'static str),
 }
 
-/// The configured origin. Cheap to clone.
-#[derive(Clone, Debug)]
+/// How the origin does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OriginCounters {
+    /// Requests to it.
+    pub(crate) requests: Counter,
+    /// Those that brought no answer, or none in time.
+    pub(crate) failures: Counter,
+}
+
+/// The configured origin, asked by a client that can be replaced.
+#[derive(Debug)]
 pub(crate) struct Origin {
+    client: ArcSwap<OriginClient>,
+}
+
+impl Origin {
+    /// The origin of `config`; each request first sleeps `emulated_rtt`.
+    ///
+    /// # Errors
+    /// When an object store's address or environment is not understood, or `origin.ca` cannot be used. Nothing is
+    /// connected yet.
+    pub(crate) fn new(config: &OriginConfig, emulated_rtt: Duration) -> Result<Self> {
+        let permits = Arc::new(Semaphore::new(config.concurrency_max));
+        Ok(Self {
+            client: ArcSwap::from_pointee(OriginClient::new(config, emulated_rtt, permits, OriginCounters::default())?),
+        })
+    }
+
+    /// A client after a changed configuration; it shares the bound on requests at a time, and what was counted, with the present one.
+    ///
+    /// # Errors
+    /// As [`Origin::new`].
+    pub(crate) fn changed(&self, config: &OriginConfig) -> Result<OriginClient> {
+        let present = self.client.load();
+        OriginClient::new(config, present.emulated_rtt, Arc::clone(&present.permits), present.counters.clone())
+    }
+
+    /// Asks by `client` from now on; what is under way ends as it began.
+    pub(crate) fn replace(&self, client: OriginClient) {
+        self.client.store(Arc::new(client));
+    }
+
+    /// What was asked and what came of it.
+    pub(crate) fn counters(&self) -> OriginCounters {
+        self.client.load().counters.clone()
+    }
+
+    /// Requests that could begin now; more wait.
+    pub(crate) fn free_permits(&self) -> usize {
+        self.client.load().permits.available_permits()
+    }
+
+    /// Asks for some bytes of an object on behalf of a request, or of none.
+    pub(crate) async fn fetch(
+        &self,
+        key: &Key,
+        asked: &HeaderMap,
+        span: Option<Span>,
+        condition: Condition<'_>,
+    ) -> Result<Response<OriginBody>, OriginError> {
+        self.client.load_full().fetch(key, asked, span, condition).await
+    }
+
+    /// Passes a client's request through as it is.
+    pub(crate) async fn pass(
+        &self,
+        method: Method,
+        key: &Key,
+        headers: HeaderMap,
+        body: RequestBody,
+    ) -> Result<Response<OriginBody>, OriginError> {
+        self.client.load_full().pass(method, key, headers, body).await
+    }
+}
+
+/// A client of the origin.
+#[derive(Debug)]
+pub(crate) struct OriginClient {
     backend: Backend,
     permits: Arc<Semaphore>,
+    counters: OriginCounters,
     emulated_rtt: Duration,
     response_timeout: Duration,
     read_timeout: Duration,
@@ -83,27 +161,28 @@ enum Backend {
     Store(StoreOrigin),
 }
 
-impl Origin {
-    /// The origin of `config`; each request first sleeps `emulated_rtt`.
-    ///
-    /// # Errors
-    /// When an object store's address or environment is not understood. Nothing is connected yet.
-    pub(crate) fn new(config: &OriginConfig, emulated_rtt: Duration) -> Result<Self> {
+impl OriginClient {
+    fn new(
+        config: &OriginConfig,
+        emulated_rtt: Duration,
+        permits: Arc<Semaphore>,
+        counters: OriginCounters,
+    ) -> Result<Self> {
         let backend = match config.url.scheme() {
             "http" | "https" => Backend::Http(Box::new(HttpOrigin::new(config)?)),
             _ => Backend::Store(StoreOrigin::new(config)?),
         };
         Ok(Self {
             backend,
-            permits: Arc::new(Semaphore::new(config.concurrency_max)),
+            permits,
+            counters,
             emulated_rtt,
             response_timeout: config.response_timeout,
             read_timeout: config.read_timeout,
         })
     }
 
-    /// Asks for some bytes of an object on behalf of a request, or of none.
-    pub(crate) async fn fetch(
+    async fn fetch(
         &self,
         key: &Key,
         asked: &HeaderMap,
@@ -121,8 +200,7 @@ impl Origin {
         self.answer(self.prepare(Method::GET, key, headers, empty_body())?, key, span, condition).await
     }
 
-    /// Passes a client's request through as it is.
-    pub(crate) async fn pass(
+    async fn pass(
         &self,
         method: Method,
         key: &Key,
@@ -178,7 +256,12 @@ impl Origin {
             Ok(response.map(|body| body.bounded(self.read_timeout, permit)))
         };
         let limit = self.response_timeout + self.emulated_rtt;
-        tokio::time::timeout(limit, head).await.map_err(|_| OriginError::Timeout(limit))?
+        self.counters.requests.inc();
+        let answer = tokio::time::timeout(limit, head).await.unwrap_or(Err(OriginError::Timeout(limit)));
+        if answer.is_err() {
+            self.counters.failures.inc();
+        }
+        answer
     }
 }
 

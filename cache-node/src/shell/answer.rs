@@ -141,7 +141,7 @@ impl Shell {
             return Ok(OriginAnswer::Whole(object, body));
         }
         // Its size is known only once it has been read.
-        let bytes_max = self.config.origin.unsized_body_bytes_max;
+        let bytes_max = self.live().origin.unsized_body_bytes_max;
         let bytes = read_up_to(&mut body, bytes_max.saturating_add(1), &mut surplus).await.map_err(broken)?;
         if bytes.len() as u64 > bytes_max {
             self.metrics.bodies_too_long.inc();
@@ -170,7 +170,7 @@ impl Shell {
         let now = clock::now();
         let freshness = assess(Reply { status, headers, asked: &transfer.asked }, now)?;
         let size_bytes = size_bytes.unwrap_or_default();
-        if size_bytes > self.config.origin.object_bytes_max {
+        if size_bytes > self.live().origin.object_bytes_max {
             self.metrics.bodies_too_long.inc();
             return None;
         }

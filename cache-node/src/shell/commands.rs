@@ -95,12 +95,18 @@ impl Shell {
             bandwidth: emulation.peer_bandwidth(region, &node.region),
         });
         state.peers.clear();
+        let has_mutual_tls = self.live().peers.tls.is_some();
         for node in map.members.iter().map(|member| &member.node).filter(|node| node.name != self.config.name) {
             let Some(member) = state.routing.member(&node.name) else { continue };
             let Ok(url) = Url::parse(&node.url) else {
                 tracing::warn!(peer = %node.name, url = %node.url, "a peer's address is no URL; it will not be asked");
                 continue;
             };
+            if has_mutual_tls && url.scheme() != "https" {
+                self.metrics.tls.peers_refused.inc();
+                tracing::warn!(peer = %node.name, %url, "a peer without https, against [peers.tls]: it will not be asked");
+                continue;
+            }
             let emulated_rtt = emulation.peer_rtt(region, &node.region);
             let name = Arc::clone(&node.name.0);
             state.peers.insert(member, Peer { member, name, url: Arc::new(url), emulated_rtt });

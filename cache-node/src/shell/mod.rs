@@ -17,6 +17,7 @@
 //! | `prefetch` | starting what the core releases |
 //! | `purge` | what must not be served any longer |
 //! | `restore` | what a former run held |
+//! | `warm` | fetching ahead for operators |
 
 mod answer;
 mod commands;
@@ -30,9 +31,11 @@ mod purge;
 mod restore;
 mod state;
 mod transfer;
+mod warm;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::{ArcSwap, Guard};
 use http::HeaderMap;
 use nearcast_datasets::Timestamp;
 use nearcast_proto::message::PurgePosition;
@@ -44,6 +47,7 @@ pub(crate) use self::{
     obtain::{Ask, Delivery, Obtained, Route},
     purge::PurgeError,
     state::State,
+    warm::{WarmEnd, Warmed},
 };
 use crate::{
     config::NodeConfig,
@@ -79,6 +83,7 @@ pub(crate) type SharedHead = Arc<HeaderMap>;
 /// Everything that requests, transfers and the link share.
 #[derive(Debug)]
 pub(crate) struct Shell {
+    /// What the node started with. What may change while it runs is read from [`Shell::live`] instead.
     pub(crate) config: Arc<NodeConfig>,
     pub(crate) store: Store,
     pub(crate) origin: Origin,
@@ -86,9 +91,12 @@ pub(crate) struct Shell {
     pub(crate) metrics: Metrics,
     /// Transfers and other work that must end before the node does.
     pub(crate) tasks: TaskTracker,
+    pub(crate) peers: Peers,
+    /// Told when the link shall be made anew.
+    pub(crate) relink: Notify,
+    live: ArcSwap<NodeConfig>,
     journal: Journal,
     purges: PurgeLog,
-    peers: Peers,
     prefetch_wake: Notify,
     state: Mutex<State>,
 }
@@ -108,10 +116,12 @@ impl Shell {
             .map_err(|source| Error::DataDir { path: purges_path.clone(), source })?;
         let shell = Arc::new(Self {
             origin: Origin::new(&config.origin, config.emulation.origin)?,
-            peers: Peers::new(&config.peers),
+            peers: Peers::new(&config.peers)?,
+            live: ArcSwap::new(Arc::clone(&config)),
             state: Mutex::new(State::new(&config)?),
             metrics: Metrics::default(),
             tasks: TaskTracker::new(),
+            relink: Notify::new(),
             prefetch_wake: Notify::new(),
             store,
             journal,
@@ -135,10 +145,27 @@ impl Shell {
         state.find_object(key, asked).filter(|object| !state.is_doubted(object))
     }
 
+    /// The configuration in force. Not to be held across an await: that is what [`Shell::live_full`] is for.
+    pub(crate) fn live(&self) -> Guard<Arc<NodeConfig>> {
+        self.live.load()
+    }
+
+    /// As [`Shell::live`], to keep.
+    pub(crate) fn live_full(&self) -> Arc<NodeConfig> {
+        self.live.load_full()
+    }
+
+    /// Puts another configuration in force.
+    pub(crate) fn set_live(&self, config: NodeConfig) {
+        self.state().set_routing(config.peers.routing.clone());
+        self.live.store(Arc::new(config));
+    }
+
     /// Ends what runs in the background and writes out what waits.
     pub(crate) async fn close(&self) {
         self.tasks.close();
-        if tokio::time::timeout(self.config.front.drain_timeout, self.tasks.wait()).await.is_err() {
+        let drain_timeout = self.live().front.drain_timeout;
+        if tokio::time::timeout(drain_timeout, self.tasks.wait()).await.is_err() {
             tracing::warn!(transfers = self.tasks.len(), "some transfers did not end in time and are cut off");
         }
         self.store.close().await;

@@ -13,7 +13,7 @@ use crate::{
     config::NodeConfig,
     core::{
         CommandLedger, NodeCore, NodeCounters,
-        routing::{MemberId, RoutingTable},
+        routing::{MemberId, RoutingConfig, RoutingTable},
     },
     error::{Error, Result},
     key::Key,
@@ -158,6 +158,11 @@ impl State {
         !self.bypass.is_empty() && self.bypass.get(&id).is_some_and(|until| now < *until)
     }
 
+    /// Routes by other bounds from now on.
+    pub(super) fn set_routing(&mut self, config: RoutingConfig) {
+        self.routing.handle_config(config);
+    }
+
     /// Hands every key back to hashing.
     pub(super) fn forget_placements(&mut self) {
         for (number, _) in self.keys.iter() {
@@ -203,6 +208,11 @@ impl State {
     /// Members of the cache map other than this node.
     pub(crate) fn peer_count(&self) -> usize {
         self.peers.len()
+    }
+
+    /// Of those, the ones that are not asked at present.
+    pub(crate) fn peers_skipped(&self, now: Timestamp) -> usize {
+        self.routing.skipped_count(now)
     }
 
     /// Distinct keys whose names are remembered.

@@ -15,7 +15,7 @@ use crate::{
     running::{Node, config},
 };
 
-fn replicate(id: u64, key: &str, segments: &[u32], sources: Vec<Source>) -> PredictorNotice {
+pub(crate) fn replicate(id: u64, key: &str, segments: &[u32], sources: Vec<Source>) -> PredictorNotice {
     PredictorNotice::Commands(vec![Command {
         id: CommandId(id),
         epoch: Epoch(9),
@@ -37,14 +37,14 @@ async fn joined(predictor: &Predictor, origin: &Origin, name: &str, dir: &Path) 
     node
 }
 
-fn last_page(report: &NodeReport) -> Option<Vec<SegmentSet>> {
+pub(crate) fn last_page(report: &NodeReport) -> Option<Vec<SegmentSet>> {
     match report {
         NodeReport::Inventory { held, last: true } => Some(held.clone()),
         _ => None,
     }
 }
 
-fn result(report: &NodeReport, id: u64) -> Option<(CommandStatus, u64)> {
+pub(crate) fn result(report: &NodeReport, id: u64) -> Option<(CommandStatus, u64)> {
     let NodeReport::Results(results) = report else { return None };
     results.iter().find(|result| result.id == CommandId(id)).map(|result| (result.status, result.bytes))
 }

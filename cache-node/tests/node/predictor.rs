@@ -13,7 +13,10 @@ use nearcast_proto::{
 };
 use tokio::{net::TcpListener, runtime::Runtime, sync::mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::{Request, Response, Status, Streaming, transport::Server};
+use tonic::{
+    Request, Response, Status, Streaming,
+    transport::{Server, ServerTlsConfig},
+};
 
 /// A node's stream, as the predictor sees it.
 #[derive(Debug)]
@@ -43,8 +46,18 @@ impl Predictor {
         Self::start_at("127.0.0.1:0".parse().expect("an address")).await
     }
 
+    /// Starts one that speaks TLS.
+    pub(crate) async fn start_tls(tls: ServerTlsConfig) -> Self {
+        Self::start_by(Server::builder().tls_config(tls).expect("usable"), "127.0.0.1:0".parse().expect("an address"))
+            .await
+    }
+
     /// Starts at an address that a predecessor may just have left.
     pub(crate) async fn start_at(address: SocketAddr) -> Self {
+        Self::start_by(Server::builder(), address).await
+    }
+
+    async fn start_by(mut server: Server, address: SocketAddr) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let shared = Arc::new(Shared::default());
@@ -52,7 +65,7 @@ impl Predictor {
         let listening = runtime.spawn(async move { TcpListener::bind(address).await.expect("a free port") });
         let listener = listening.await.expect("no panic");
         let address = listener.local_addr().expect("a bound socket has an address");
-        runtime.spawn(Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
+        runtime.spawn(server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
         Self { address, shared, runtime: Some(runtime) }
     }
 

@@ -22,18 +22,18 @@ use crate::{
 };
 
 /// A process that is killed when the test ends early.
-struct Process {
-    child: Child,
-    url: String,
+pub(crate) struct Process {
+    pub(crate) child: Child,
+    pub(crate) url: String,
 }
 
 impl Process {
     /// Starts the binary and waits until it says that it serves.
-    fn start(config: &Path) -> Self {
+    pub(crate) fn start(config: &Path) -> Self {
         Self::start_by(&mut Command::new(env!("CARGO_BIN_EXE_nearcast-node")), config)
     }
 
-    fn start_by(command: &mut Command, config: &Path) -> Self {
+    pub(crate) fn start_by(command: &mut Command, config: &Path) -> Self {
         let mut child = command.arg("-c").arg(config).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let mut line = String::new();
         let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
@@ -44,7 +44,7 @@ impl Process {
         Self { child, url }
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(name).arg(self.child.id().to_string()).status().expect("kill runs");
         assert!(sent.success());
     }
@@ -57,13 +57,13 @@ impl Drop for Process {
     }
 }
 
-fn write_config(dir: &Path, origin_url: &str, more: &str) -> PathBuf {
+pub(crate) fn write_config(dir: &Path, origin_url: &str, more: &str) -> PathBuf {
     let path = dir.join("node.toml");
     std::fs::write(&path, config_text("n1", &dir.join("data"), origin_url, more)).expect("a file");
     path
 }
 
-fn run(arguments: &[&str]) -> (Output, String) {
+pub(crate) fn run(arguments: &[&str]) -> (Output, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_nearcast-node")).args(arguments).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     (output, said)

@@ -4,13 +4,16 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming};
+use hyper::{HeaderMap, Method, Request, StatusCode, Version, body::Incoming};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{
+        Client,
+        connect::{Connect, HttpConnector},
+    },
     rt::TokioExecutor,
 };
 use nearcast_cache_node::NodeConfig;
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::origin::{Behaviour, Origin};
 
@@ -18,6 +21,8 @@ use crate::origin::{Behaviour, Origin};
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
+    /// Where it speaks TLS, when that is elsewhere.
+    pub(crate) tls_address: Option<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<nearcast_cache_node::Result<()>>,
     client: TestClient,
@@ -26,6 +31,7 @@ pub(crate) struct Node {
 /// An answer, read to its end.
 #[derive(Debug)]
 pub(crate) struct Answer {
+    pub(crate) version: Version,
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -77,6 +83,12 @@ pub(crate) async fn pair(behaviour: Behaviour) -> (Origin, Node, tempfile::TempD
     (origin, node, dir)
 }
 
+/// The value of a metric in the document of `/_nearcast/metrics`.
+pub(crate) fn metric(document: &Answer, name: &str) -> Option<f64> {
+    let text = String::from_utf8_lossy(&document.body);
+    text.lines().find_map(|line| line.strip_prefix("nearcast_")?.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+}
+
 type TestClient = Client<HttpConnector, Full<Bytes>>;
 
 /// Asks whoever serves at `url`.
@@ -91,8 +103,9 @@ pub(crate) async fn try_get(url: &str, target: &str) -> Result<Answer, String> {
     answer.map_err(|error| error.to_string())
 }
 
-async fn exchange(
-    client: &TestClient,
+/// As [`get`], by a client that may speak TLS.
+pub(crate) async fn exchange<C: Connect + Clone + Send + Sync + 'static>(
+    client: &Client<C, Full<Bytes>>,
     method: Method,
     url: &str,
     headers: &[(&str, &str)],
@@ -106,16 +119,17 @@ async fn exchange(
     let response = tokio::time::timeout(Duration::from_secs(30), answering).await??;
     let (head, body): (_, Incoming) = response.into_parts();
     let body = body.collect().await?.to_bytes();
-    Ok(Answer { status: head.status, headers: head.headers, body })
+    Ok(Answer { version: head.version, status: head.status, headers: head.headers, body })
 }
 
 impl Node {
     pub(crate) async fn start(config: NodeConfig) -> Self {
-        let listener = TcpListener::bind(config.listen).await.expect("a free port");
-        let address = listener.local_addr().expect("a bound socket has an address");
+        let listeners = nearcast_cache_node::bind(&config).await.expect("free ports");
+        let address = listeners.main.local_addr().expect("a bound socket has an address");
+        let tls_address = listeners.tls.as_ref().and_then(|listener| listener.local_addr().ok());
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
-            let ended = nearcast_cache_node::run(listener, config, async {
+            let ended = nearcast_cache_node::run(listeners, config, async {
                 let _ = stopped.await;
             });
             let ended = ended.await;
@@ -127,7 +141,7 @@ impl Node {
             ended
         });
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
-        Self { address, stop: Some(stop), task, client }
+        Self { address, tls_address, stop: Some(stop), task, client }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -155,6 +169,22 @@ impl Node {
         headers: &[(&str, &str)],
     ) -> Result<Answer, Box<dyn std::error::Error>> {
         exchange(&self.client, method, &format!("{}{target}", self.url()), headers, Bytes::new()).await
+    }
+
+    /// The value of one of the node's metrics, by its name with labels.
+    pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
+        metric(&self.get("/_nearcast/metrics").await, name)
+    }
+
+    /// Waits until a metric has the wanted value.
+    pub(crate) async fn wait_for_metric(&self, name: &str, wanted: f64) {
+        for _ in 0..1_000 {
+            if self.metric(name).await == Some(wanted) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{name} never became {wanted}; it is {:?}", self.metric(name).await);
     }
 
     /// The node's status document.

@@ -139,11 +139,21 @@ impl RoutingTable {
         }
     }
 
+    /// Routes by other bounds from now on. What is known above them stays.
+    pub fn handle_config(&mut self, config: RoutingConfig) {
+        self.config = config;
+    }
+
     /// A fetch from `member` failed: it is skipped for the configured time.
     pub fn handle_failure(&mut self, now: Timestamp, member: MemberId) {
         if let Some(member) = self.members.get_mut(usize::from(member.0)) {
             member.skip_until = now.after(self.config.failure_backoff);
         }
+    }
+
+    /// Members that are skipped because they failed a moment ago.
+    pub fn skipped_count(&self, now: Timestamp) -> usize {
+        self.members.iter().filter(|member| now < member.skip_until).count()
     }
 
     /// A fetch from `member` succeeded: it is no longer skipped.

@@ -1,0 +1,30 @@
+//! TLS, through rustls: what certificates and keys in files say, and what is served and trusted because of them.
+//!
+//! | file | concern |
+//! | --- | --- |
+//! | `pem` | reading certificates and keys, with errors that name the file and what to try |
+//! | `identity` | a certificate with its key, and until when it is valid |
+//! | `metrics` | what is counted |
+//! | `server` | the node's listener |
+//! | `client` | whom the node trusts when it asks origin, peers and predictor |
+
+mod client;
+mod identity;
+mod metrics;
+mod pem;
+mod server;
+
+use std::sync::Arc;
+
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+
+pub(crate) use self::{
+    client::{origin_client, peers_client, predictor_client},
+    metrics::{HandshakeFailure, TlsMetrics},
+    server::{Loaded, ServerTls},
+};
+
+/// The one provider of cryptography; said each time, so that no process-wide default is needed.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
