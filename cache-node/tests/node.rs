@@ -23,3 +23,5 @@ mod process;
 mod purge;
 #[path = "node/restart.rs"]
 mod restart;
+#[path = "node/ranges.rs"]
+mod ranges;

@@ -8,6 +8,7 @@ mod conditional;
 mod object;
 mod pass;
 mod range;
+mod plan;
 mod respond;
 mod wants;
 

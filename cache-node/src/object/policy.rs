@@ -49,9 +49,7 @@ pub(crate) fn assess(reply: Reply<'_>, now: Timestamp) -> Option<Freshness> {
     let forbids_storing = if directives.must_understand { !is_understood } else { directives.no_store };
     let forbids = forbids_storing
         || directives.private
-        // Whoever asked for a part knows what it is a part of.
-        || status == StatusCode::PARTIAL_CONTENT
-        || status == StatusCode::NOT_MODIFIED
+        || ABOUT_THE_REQUEST.contains(&status)
         || headers.contains_key(header::SET_COOKIE)
         || variant::varies_by_everything(headers);
     let may_be_shared = !asked.contains_key(header::AUTHORIZATION)
@@ -229,6 +227,15 @@ mod tests {
             map.append(name, value);
         });
         map
+/// Statuses that answer a condition or a range of the request and not the object. Whoever asked for a part knows what it
+/// is a part of.
+const ABOUT_THE_REQUEST: [StatusCode; 4] = [
+    StatusCode::PARTIAL_CONTENT,
+    StatusCode::NOT_MODIFIED,
+    StatusCode::PRECONDITION_FAILED,
+    StatusCode::RANGE_NOT_SATISFIABLE,
+];
+
     }
 
     fn assess_status(status: u16, response: &[(&str, &str)], asked: &[(&str, &str)]) -> Option<Freshness> {
@@ -316,4 +323,7 @@ mod tests {
         let kept = end_to_end(&headers);
         assert_eq!(kept.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["etag"]);
     }
+        for about_the_request in [206, 304, 412, 416] {
+            assert_eq!(assess_status(about_the_request, &[("cache-control", "max-age=60")], &[]), None);
+        }
 }
