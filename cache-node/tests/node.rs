@@ -4,6 +4,8 @@
 mod origin;
 #[path = "node/predictor.rs"]
 mod predictor;
+#[path = "node/raw.rs"]
+mod raw;
 #[path = "node/running.rs"]
 mod running;
 
@@ -13,6 +15,8 @@ mod bounds;
 mod caching;
 #[path = "node/cluster.rs"]
 mod cluster;
+#[path = "node/hostile_origin.rs"]
+mod hostile_origin;
 #[path = "node/http.rs"]
 mod http;
 #[path = "node/log.rs"]
@@ -21,7 +25,9 @@ mod log;
 mod process;
 #[path = "node/purge.rs"]
 mod purge;
-#[path = "node/restart.rs"]
-mod restart;
 #[path = "node/ranges.rs"]
 mod ranges;
+#[path = "node/restart.rs"]
+mod restart;
+#[path = "node/smuggling.rs"]
+mod smuggling;

@@ -3,12 +3,13 @@
 mod account;
 mod admin;
 mod body;
+mod check;
 mod client;
 mod conditional;
 mod object;
 mod pass;
-mod range;
 mod plan;
+mod range;
 mod respond;
 mod wants;
 
@@ -126,6 +127,10 @@ impl Front {
     }
 
     async fn handle(self: &Arc<Self>, connection: &Connection, request: Request<Incoming>) -> Response<ResponseBody> {
+        if let Err(refusal) = check::check(&request) {
+            self.shell.metrics.bad_requests.inc();
+            return respond::refuse(refusal, request.version());
+        }
         if request.uri().path().starts_with(admin::PREFIX) {
             return admin::handle(self, request).await;
         }

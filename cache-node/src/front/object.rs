@@ -11,12 +11,13 @@ use nearcast_datasets::{ByteRange, ServedFrom};
 use super::{
     Connection, Front,
     account::Account,
+    admin,
     body::{ResponseBody, SegmentsBody},
     client,
     conditional::{Verdict, judge},
     pass,
-    range::{RangeAsk, Selection},
     plan::{Plan, Taken, multipart_type},
+    range::{RangeAsk, Selection},
     respond::{cache_status, content_range, object_headers, status_of, text},
     wants::Wants,
 };
@@ -24,7 +25,7 @@ use crate::{
     clock,
     core::MissCause,
     key::Key,
-    object::{Object, SharedObject},
+    object::{Object, SharedObject, end_to_end},
     shell::{Answered, Ask, Delivery, FetchError, Obtained, Route, SharedHead},
 };
 
@@ -34,7 +35,12 @@ pub(super) async fn handle(
     connection: &Connection,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
+    if request.uri().path() == "*" {
+        return allowed(StatusCode::NO_CONTENT, "");
+    }
     let key = match Key::from_target(request.uri().path(), request.uri().query()) {
+        // Percent-encoded, the nodes' own paths would reach those of a node behind this one.
+        Ok(key) if key.as_str().starts_with(admin::PREFIX) => return text(StatusCode::NOT_FOUND, "no object's path"),
         Ok(key) => key,
         Err(error) => {
             front.shell.metrics.bad_requests.inc();
@@ -46,22 +52,28 @@ pub(super) async fn handle(
         Arc::clone(connection.pseudonym.get_or_init(hash))
     });
     let account = Account::open(front, clock::now(), client, key.clone());
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    if head.headers.contains_key(header::CONNECTION) {
+        // What ends here must not select a variant either: the origin does not see it.
+        head.headers = end_to_end(&head.headers);
+    }
     let asked: SharedHead = Arc::new(head.headers);
     let wants = Wants::of(&asked);
     match head.method {
         Method::GET | Method::HEAD if !wants.no_store => {
             Lookup::new(front, head.method == Method::HEAD, asked, wants, key).answer(front, body, account).await
         }
-        Method::CONNECT | Method::TRACE => {
-            let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "this method is not passed on");
-            refusal
-                .headers_mut()
-                .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"));
-            refusal
-        }
+        Method::CONNECT | Method::TRACE => allowed(StatusCode::METHOD_NOT_ALLOWED, "this method is not passed on"),
         method => pass::handle(front, method, &asked, body, key, account).await,
     }
+}
+
+/// An answer that lists the methods that are passed on.
+fn allowed(status: StatusCode, words: &str) -> Response<ResponseBody> {
+    let mut response = text(status, words);
+    let methods = HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE");
+    response.headers_mut().insert(header::ALLOW, methods);
+    response
 }
 
 /// A GET or HEAD that the cache may answer.
@@ -109,6 +121,13 @@ impl Lookup {
         for _ in 0..ROUNDS_MAX {
             match front.shell.obtain(&self.ask).await {
                 Err(error) => return failed(&self.ask.key, &error, account),
+                Ok(Obtained::Answered(answered))
+                    if answered.status == StatusCode::RANGE_NOT_SATISFIABLE
+                        && self.range.has_suffix()
+                        && self.ask.index > 0 =>
+                {
+                    self.ask.index = 0;
+                }
                 Ok(Obtained::Answered(answered)) => return answer_otherwise(&answered, account),
                 Ok(Obtained::Passed(response)) => return pass::hand_on(response, account),
                 Ok(Obtained::Uncacheable) => {
@@ -121,13 +140,6 @@ impl Lookup {
                     Err(returned) => account = returned,
                 },
             }
-                Ok(Obtained::Answered(answered))
-                    if answered.status == StatusCode::RANGE_NOT_SATISFIABLE
-                        && self.range.has_suffix()
-                        && self.ask.index > 0 =>
-                {
-                    self.ask.index = 0;
-                }
         }
         failed(&self.ask.key, &FetchError::Unsettled, account)
     }
@@ -285,6 +297,6 @@ pub(super) fn respond(status: StatusCode, headers: HeaderMap, body: ResponseBody
     response
 }
 
-pub(super) const CACHE_STATUS: header::HeaderName = header::HeaderName::from_static("cache-status");
 /// Tries to find out where an answer begins: a guess, a correction once the size is known, and one to spare.
 const ROUNDS_MAX: usize = 3;
+pub(super) const CACHE_STATUS: header::HeaderName = header::HeaderName::from_static("cache-status");

@@ -163,10 +163,14 @@ pub(crate) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// What of a request's headers is told to origins and peers when the answer may be kept: not what selects a part or a
-/// state of the object, which this node sees to, nor what concerns one connection.
+/// state of the object, which this node sees to, nor what concerns one connection, nor what could make an origin answer
+/// as if another address or method had been asked for: that answer would be kept for everyone who asks for this one.
 pub(crate) fn forwarded(headers: &HeaderMap) -> HeaderMap {
     let mut kept = end_to_end(headers);
     for name in OWN_BUSINESS {
+        kept.remove(name);
+    }
+    for name in OVERRIDES {
         kept.remove(name);
     }
     kept
@@ -187,6 +191,27 @@ const OWN_BUSINESS: [HeaderName; 12] = [
     CLIENT_HEADER,
 ];
 
+/// Headers by which applications let a request say that it is for another host, scheme, path or method than it is.
+const OVERRIDES: [&str; 17] = [
+    "forwarded",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-uri",
+    "x-host",
+    "x-http-host-override",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-host",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-url-scheme",
+];
+
 /// The request header by which a trusted load generator or proxy names the client itself.
 pub(crate) const CLIENT_HEADER: HeaderName = HeaderName::from_static("nearcast-client");
 
@@ -200,6 +225,15 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
+];
+
+/// Statuses that answer a condition or a range of the request and not the object. Whoever asked for a part knows what it
+/// is a part of.
+const ABOUT_THE_REQUEST: [StatusCode; 4] = [
+    StatusCode::PARTIAL_CONTENT,
+    StatusCode::NOT_MODIFIED,
+    StatusCode::PRECONDITION_FAILED,
+    StatusCode::RANGE_NOT_SATISFIABLE,
 ];
 
 /// Statuses whose meaning for caches this node knows.
@@ -227,15 +261,6 @@ mod tests {
             map.append(name, value);
         });
         map
-/// Statuses that answer a condition or a range of the request and not the object. Whoever asked for a part knows what it
-/// is a part of.
-const ABOUT_THE_REQUEST: [StatusCode; 4] = [
-    StatusCode::PARTIAL_CONTENT,
-    StatusCode::NOT_MODIFIED,
-    StatusCode::PRECONDITION_FAILED,
-    StatusCode::RANGE_NOT_SATISFIABLE,
-];
-
     }
 
     fn assess_status(status: u16, response: &[(&str, &str)], asked: &[(&str, &str)]) -> Option<Freshness> {
@@ -298,6 +323,9 @@ const ABOUT_THE_REQUEST: [StatusCode; 4] = [
         assert!(assess_status(503, &[("cache-control", "max-age=60")], &[]).is_some());
         assert!(assess_status(599, &[("cache-control", "max-age=60")], &[]).is_some());
         assert_eq!(assess_status(599, &[("cache-control", "max-age=60, must-understand")], &[]), None);
+        for about_the_request in [206, 304, 412, 416] {
+            assert_eq!(assess_status(about_the_request, &[("cache-control", "max-age=60")], &[]), None);
+        }
         let guessed = [("last-modified", "Thu, 01 Jan 1970 00:00:00 GMT"), ("date", "Thu, 01 Jan 1970 01:00:00 GMT")];
         assert_eq!(assess_status(403, &guessed, &[]), None);
         assert_eq!(assess_status(410, &guessed, &[]).map(|it| it.time_to_live), Some(Duration::from_secs(360)));
@@ -323,7 +351,4 @@ const ABOUT_THE_REQUEST: [StatusCode; 4] = [
         let kept = end_to_end(&headers);
         assert_eq!(kept.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["etag"]);
     }
-        for about_the_request in [206, 304, 412, 416] {
-            assert_eq!(assess_status(about_the_request, &[("cache-control", "max-age=60")], &[]), None);
-        }
 }

@@ -195,6 +195,11 @@ impl Shell {
             self.metrics.bodies_too_long.inc();
             return None;
         }
+        // They are held in memory, and told to peers.
+        let header_bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if header_bytes > HEADER_BYTES_MAX {
+            return None;
+        }
         let mut kept = end_to_end(headers);
         for name in [header::AGE, header::CONTENT_LENGTH, header::CONTENT_RANGE, header::ACCEPT_RANGES] {
             kept.remove(name);
@@ -284,5 +289,7 @@ fn broken(error: BodyError) -> OriginError {
 
 /// Segments that are fetched in one piece, whoever reads them.
 const SEGMENTS_IN_ONE_MAX: u32 = 4;
+/// Bytes of the headers of an object; what has more is passed through.
+const HEADER_BYTES_MAX: usize = 32 << 10;
 /// Bytes of an error or redirect that is shared; longer ones are passed through.
 const ANSWERED_BYTES_MAX: u64 = 64 << 10;
