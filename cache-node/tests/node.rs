@@ -4,6 +4,8 @@
 mod origin;
 #[path = "node/predictor.rs"]
 mod predictor;
+#[path = "../../tests/support/python.rs"]
+mod python;
 #[path = "node/raw.rs"]
 mod raw;
 #[path = "node/running.rs"]
@@ -13,6 +15,8 @@ mod running;
 mod bounds;
 #[path = "node/caching.rs"]
 mod caching;
+#[path = "node/clients.rs"]
+mod clients;
 #[path = "node/cluster.rs"]
 mod cluster;
 #[path = "node/hostile_origin.rs"]
