@@ -68,15 +68,22 @@ impl HttpOrigin {
 }
 
 /// Refuses what leaves in doubt where a response ends or how its bytes are coded (RFC 9112, section 6.3): kept or passed
-/// on, others could understand it differently. A length that is said twice, alike, is left once.
+/// on, others could understand it differently. A length that is said twice, alike, is left once; a coding that nobody
+/// knows ends with the connection and is taken for none.
 fn check_framing(headers: &mut HeaderMap) -> Result<(), OriginError> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let (coding, another) = (codings.next(), codings.next());
-    if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) || another.is_some() {
-        return Err(OriginError::Unusable("it has a transfer coding that is not understood"));
+    let codings = headers
+        .get_all(header::TRANSFER_ENCODING)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let codings: Vec<&[u8]> = codings.map(<[u8]>::trim_ascii).collect();
+    let is_known = |coding: &&[u8]| CODINGS.iter().any(|known| coding.eq_ignore_ascii_case(known));
+    let is_only_chunked = matches!(codings[..], [coding] if coding.eq_ignore_ascii_case(b"chunked"));
+    if !is_only_chunked && codings.iter().any(is_known) {
+        return Err(OriginError::Unusable("it has a transfer coding that was not asked for"));
     }
+    let is_coded = !codings.is_empty();
     let length = headers.get(header::CONTENT_LENGTH).cloned();
-    if coding.is_some() && length.is_some() {
+    if is_coded && length.is_some() {
         return Err(OriginError::Unusable("it has both a Content-Length and a Transfer-Encoding"));
     }
     if let Some(length) = length {
@@ -99,3 +106,6 @@ fn failed(error: &(dyn Error + 'static)) -> OriginError {
     let is_of_body = causes.iter().filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(hyper::Error::is_user);
     if is_of_body { OriginError::RequestBody(told) } else { OriginError::Unreachable(told) }
 }
+
+/// The transfer codings that are registered.
+const CODINGS: [&[u8]; 6] = [b"chunked", b"compress", b"deflate", b"gzip", b"x-compress", b"x-gzip"];
