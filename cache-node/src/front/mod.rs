@@ -6,6 +6,8 @@ mod body;
 mod check;
 mod client;
 mod conditional;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod object;
 mod pass;
 mod plan;
