@@ -23,6 +23,12 @@ pub(crate) enum KeyError {
     /// It contains NUL or another control character.
     #[error("the key contains a control character")]
     Control,
+    /// A `%` is not followed by two hexadecimal digits.
+    #[error("the path has a `%` that is not followed by two hexadecimal digits")]
+    Escape,
+    /// The path contains a percent-encoded `?`, so that it would go by the key of a path with a query.
+    #[error("the path contains a percent-encoded `?`")]
+    QuestionMark,
     /// A path segment is `..`.
     #[error("the key contains a `..` segment")]
     ParentSegment,
@@ -60,7 +66,15 @@ impl Key {
         if path.len() > 3 * KEY_BYTES_MAX {
             return Err(KeyError::TooLong);
         }
+        let is_escape =
+            |after: &str| after.as_bytes().first_chunk::<2>().is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+        if !path.split('%').skip(1).all(is_escape) {
+            return Err(KeyError::Escape);
+        }
         let decoded = percent_decode_str(path).decode_utf8().map_err(|_| KeyError::NotUtf8)?;
+        if decoded.contains('?') {
+            return Err(KeyError::QuestionMark);
+        }
         match query {
             Some(query) => Self::parse(&format!("{decoded}?{query}")),
             None => Self::parse(&decoded),
@@ -184,6 +198,10 @@ mod tests {
         assert_eq!(check("/a/%2e%2e/b"), KeyError::ParentSegment);
         assert_eq!(check("/a%00b"), KeyError::Control);
         assert_eq!(check("/%ff"), KeyError::NotUtf8);
+        assert_eq!(check("/a%3Fb=c"), KeyError::QuestionMark);
+        for escape in ["/%", "/a%4", "/%zz", "/%+1"] {
+            assert_eq!(check(escape), KeyError::Escape, "{escape}");
+        }
         let longest = "x".repeat(KEY_BYTES_MAX - 1);
         assert!(Key::from_target(&format!("/{longest}"), None).is_ok());
         assert_eq!(check(&format!("/{longest}x")), KeyError::TooLong);

@@ -38,6 +38,9 @@
 pub mod cli;
 pub mod config;
 pub mod core;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod index;
 pub mod latency;
 pub mod line;

@@ -187,7 +187,8 @@ pub(crate) fn encode(object: &Object, payload: &Payload, was_held: bool) -> [Byt
     [record.freeze(), payload.bytes.clone()]
 }
 
-fn decode(mut body: Bytes, ask: PeerAsk<'_>) -> Result<PeerAnswer, PeerError> {
+/// Verifies what a peer sent for `ask`.
+pub(crate) fn decode(mut body: Bytes, ask: PeerAsk<'_>) -> Result<PeerAnswer, PeerError> {
     let short = PeerError::Damaged("it is too short");
     let Some(length) = body.first_chunk().copied().map(u32::from_le_bytes) else { return Err(short) };
     let mut rest = body.split_off(size_of::<u32>());

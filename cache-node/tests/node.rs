@@ -6,6 +6,10 @@ mod origin;
 mod pki;
 #[path = "node/predictor.rs"]
 mod predictor;
+#[path = "../../tests/support/python.rs"]
+mod python;
+#[path = "node/raw.rs"]
+mod raw;
 #[path = "node/running.rs"]
 mod running;
 
@@ -15,8 +19,12 @@ mod access_log;
 mod bounds;
 #[path = "node/caching.rs"]
 mod caching;
+#[path = "node/clients.rs"]
+mod clients;
 #[path = "node/cluster.rs"]
 mod cluster;
+#[path = "node/hostile_origin.rs"]
+mod hostile_origin;
 #[path = "node/http.rs"]
 mod http;
 #[path = "node/log.rs"]
@@ -31,10 +39,14 @@ mod operate;
 mod process;
 #[path = "node/purge.rs"]
 mod purge;
+#[path = "node/ranges.rs"]
+mod ranges;
 #[path = "node/reload.rs"]
 mod reload;
 #[path = "node/restart.rs"]
 mod restart;
+#[path = "node/smuggling.rs"]
+mod smuggling;
 #[path = "node/targets.rs"]
 mod targets;
 #[path = "node/tls.rs"]

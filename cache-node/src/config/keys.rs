@@ -126,6 +126,7 @@ const KEYS: &[Key] = &[
     live!("front.header_size_max", front.header_bytes_max),
     live!("front.request_body_max", front.request_body_bytes_max),
     live!("front.drain_timeout", front.drain_timeout),
+    live!("front.ranges_max", front.ranges_max),
     live!("front.read_ahead_max", front.read_ahead_max),
     live!("front.admin_token_file", front.admin_token_file),
     fixed!("front.watchers_max", front.watchers_max),

@@ -113,6 +113,7 @@ pub(super) struct RawFront {
     pub(super) request_body_max: Option<Size>,
     pub(super) drain_timeout: Option<Span>,
     pub(super) read_ahead_max: Option<usize>,
+    pub(super) ranges_max: Option<usize>,
     pub(super) admin_token_file: Option<PathBuf>,
     pub(super) watchers_max: Option<usize>,
     pub(super) watch_queue_max: Option<usize>,

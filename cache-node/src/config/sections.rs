@@ -152,6 +152,8 @@ pub struct FrontConfig {
     pub drain_timeout: Duration,
     /// Segments asked for ahead of what a client has read. Default 4.
     pub read_ahead_max: usize,
+    /// Ranges of one request; a request for more gets the whole object. Default 64.
+    pub ranges_max: usize,
     /// The file with the word that whoever changes the node's state must know (`Authorization: Bearer …`). Without it,
     /// everybody who reaches the node may.
     pub admin_token_file: Option<PathBuf>,
@@ -173,6 +175,7 @@ impl FrontConfig {
             request_body_bytes_max: raw.request_body_max.map_or(64 << 20, |size| size.0),
             drain_timeout: span(raw.drain_timeout, Duration::from_secs(10)),
             read_ahead_max: raw.read_ahead_max.unwrap_or(4).max(1),
+            ranges_max: raw.ranges_max.unwrap_or(64).max(1),
             admin_token_file: raw.admin_token_file.clone(),
             watchers_max: raw.watchers_max.unwrap_or(16),
             watch_queue_max: raw.watch_queue_max.unwrap_or(4_096).max(1),

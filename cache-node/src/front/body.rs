@@ -10,11 +10,13 @@ use std::{
 use bytes::Bytes;
 use futures::{Stream, future::BoxFuture, stream::FuturesOrdered};
 use http_body::{Body, Frame, SizeHint};
-use nearcast_datasets::ByteRange;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use super::account::Account;
+use super::{
+    account::Account,
+    plan::{Plan, Taken},
+};
 use crate::{
     origin::{BodyError, OriginBody},
     shell::{Ask, FetchError, Obtained, Shell},
@@ -78,74 +80,55 @@ impl ResponseBody {
     }
 }
 
-/// The segments of one state of an object, in order. How many are asked for ahead of what the client has read is bounded,
-/// so a slow reader slows the transfers down.
+/// What a [`Plan`] names of one state of an object, in order. How many segments are asked for ahead of what the client has
+/// read is bounded, so a slow reader slows the transfers down.
 pub(crate) struct SegmentsBody {
     pub(super) shell: Arc<Shell>,
     /// What the segment at hand was asked for with; its state of the object is pinned.
     pub(super) ask: Ask,
-    /// Bytes of the object still to be sent.
-    pub(super) remaining: ByteRange,
-    pub(super) segment_bytes: u64,
-    /// The segment at hand.
-    pub(super) current: Option<Bytes>,
+    /// What is still to be sent.
+    pub(super) plan: Plan,
+    /// The segment at hand, which the next part may need too.
+    pub(super) current: Bytes,
     /// The segments after it that are on their way, at most [`Self::ahead_max`].
-    pub(super) ahead: FuturesOrdered<BoxFuture<'static, Result<Obtained, FetchError>>>,
+    pub(super) ahead: FuturesOrdered<BoxFuture<'static, (u32, Result<Obtained, FetchError>)>>,
     pub(super) ahead_max: usize,
-    /// The next segment to ask for.
-    pub(super) next: u32,
     pub(super) account: Account,
 }
 
 impl SegmentsBody {
-    /// Cuts what is wanted out of the segment at hand.
-    fn take_current(&mut self) -> Option<Bytes> {
-        let segment = self.current.take()?;
-        let segment_start = u64::from(self.ask.index) * self.segment_bytes;
-        let offset = |at: u64| usize::try_from(at - segment_start).unwrap_or(usize::MAX).min(segment.len());
-        let end = self.remaining.end.min(segment_start + segment.len() as u64);
-        let piece = segment.slice(offset(self.remaining.start)..offset(end));
-        self.remaining.start = end;
-        Some(piece)
-    }
-
     /// Asks for the segments that come next, so that a long object does not cost a round trip per segment.
     fn ask_ahead(&mut self) {
-        while self.ahead.len() < self.ahead_max && u64::from(self.next) * self.segment_bytes < self.remaining.end {
-            let (shell, ask) = (Arc::clone(&self.shell), Ask { index: self.next, ..self.ask.clone() });
-            self.ahead.push_back(Box::pin(async move { shell.obtain(&ask).await }));
-            self.next += 1;
+        while self.ahead.len() < self.ahead_max
+            && let Some(index) = self.plan.next_segment()
+        {
+            let (shell, ask) = (Arc::clone(&self.shell), Ask { index, ..self.ask.clone() });
+            self.ahead.push_back(Box::pin(async move { (index, shell.obtain(&ask).await) }));
         }
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, SendError>>> {
-        if let Some(piece) = self.take_current() {
-            return Poll::Ready(Some(Ok(piece)));
-        }
-        self.ask_ahead();
-        let obtained = ready!(Pin::new(&mut self.ahead).poll_next(cx));
-        match obtained {
-            None => Poll::Ready(None),
-            Some(Ok(Obtained::Segment(delivery))) => {
-                self.account.add(&delivery);
-                self.ask.index += 1;
-                self.current = Some(delivery.bytes);
-                Poll::Ready(self.take_current().map(Ok))
+        loop {
+            match self.plan.take(self.ask.index, &self.current) {
+                Taken::Piece(piece) => return Poll::Ready(Some(Ok(piece))),
+                Taken::End => return Poll::Ready(None),
+                Taken::OtherSegment => {}
             }
-            Some(Ok(
-                Obtained::Answered(_)
-                | Obtained::Changed
-                | Obtained::NotHeld
-                | Obtained::Passed(_)
-                | Obtained::Uncacheable,
-            )) => {
-                self.account.fail();
-                Poll::Ready(Some(Err(SendError::Changed)))
-            }
-            Some(Err(error)) => {
-                self.account.fail();
-                Poll::Ready(Some(Err(error.into())))
-            }
+            self.ask_ahead();
+            let obtained = ready!(Pin::new(&mut self.ahead).poll_next(cx));
+            let error = match obtained {
+                Some((index, Ok(Obtained::Segment(delivery)))) => {
+                    self.account.add(&delivery);
+                    self.ask.index = index;
+                    self.current = delivery.bytes;
+                    continue;
+                }
+                Some((_, Err(error))) => error.into(),
+                // A segment that ends early leaves its bytes wanted with nothing left to ask for.
+                None | Some((_, Ok(_))) => SendError::Changed,
+            };
+            self.account.fail();
+            return Poll::Ready(Some(Err(error)));
         }
     }
 }
@@ -182,7 +165,7 @@ impl Body for ResponseBody {
         match self {
             Self::Bytes(pieces, _) => pieces.iter().all(Option::is_none),
             Self::Passed(body, _) => body.is_end_stream(),
-            Self::Segments(body) => body.current.is_none() && body.remaining.start >= body.remaining.end,
+            Self::Segments(body) => body.plan.remaining_bytes() == 0,
             Self::Stream(_) => false,
         }
     }
@@ -193,7 +176,7 @@ impl Body for ResponseBody {
                 SizeHint::with_exact(pieces.iter().flatten().map(|piece| piece.len() as u64).sum())
             }
             Self::Passed(body, _) => body.size_hint(),
-            Self::Segments(body) => SizeHint::with_exact(body.remaining.end - body.remaining.start),
+            Self::Segments(body) => SizeHint::with_exact(body.plan.remaining_bytes()),
             Self::Stream(_) => SizeHint::default(),
         }
     }
@@ -201,9 +184,6 @@ impl Body for ResponseBody {
 
 impl fmt::Debug for SegmentsBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SegmentsBody")
-            .field("key", &self.ask.key)
-            .field("remaining", &self.remaining)
-            .finish_non_exhaustive()
+        f.debug_struct("SegmentsBody").field("key", &self.ask.key).field("plan", &self.plan).finish_non_exhaustive()
     }
 }

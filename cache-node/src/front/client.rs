@@ -39,6 +39,13 @@ impl Pseudonyms {
         };
         Arc::from(&hash.to_hex()[..PSEUDONYM_DIGITS])
     }
+
+    /// What stands between the parts of an answer with a state of an object: the same each time, and nothing that whoever
+    /// wrote the object could have put into it.
+    pub(super) fn boundary(&self, version: u64) -> String {
+        let hash = blake3::keyed_hash(&self.secret, &[&b"boundary"[..], &version.to_le_bytes()].concat());
+        hash.to_hex()[..BOUNDARY_DIGITS].to_owned()
+    }
 }
 
 /// The client that the request names, if it does so in plain words.
@@ -55,4 +62,5 @@ fn fresh_secret() -> io::Result<[u8; 32]> {
 }
 
 const PSEUDONYM_DIGITS: usize = 16;
+const BOUNDARY_DIGITS: usize = 32;
 const CLIENT_BYTES_MAX: usize = 128;

@@ -1,8 +1,13 @@
 //! Conditional requests: whether a client's copy is still good.
 
+use std::time::SystemTime;
+
 use http::{HeaderMap, header};
 
-use crate::object::{Object, date};
+use crate::{
+    clock,
+    object::{Object, date},
+};
 
 /// What a request's conditions come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,14 +48,24 @@ pub(super) fn judge(headers: &HeaderMap, object: &Object) -> Verdict {
     Verdict::Send
 }
 
-/// Whether a range may be sent: there is no `If-Range`, or it names this state of the object.
+/// Whether a range may be sent: there is no `If-Range`, or it names this very state of the object. A date does so only
+/// if the object cannot have changed twice in that second (RFC 9110, sections 8.8.2.2 and 13.1.5).
 pub(super) fn if_range_holds(headers: &HeaderMap, object: &Object) -> bool {
-    let Some(condition) = headers.get(header::IF_RANGE) else { return true };
-    let Ok(text) = condition.to_str() else { return false };
-    if text.starts_with('"') || text.starts_with("W/") {
-        return is_same_strong(text, object);
+    let mut conditions = headers.get_all(header::IF_RANGE).iter();
+    let condition = match (conditions.next(), conditions.next()) {
+        (None, _) => return true,
+        (Some(condition), None) => condition,
+        (Some(_), Some(_)) => return false,
+    };
+    if let Ok(tag) = condition.to_str()
+        && (tag.starts_with('"') || tag.starts_with("W/"))
+    {
+        return is_same_strong(tag, object);
     }
-    object.last_modified().as_ref() == Some(condition)
+    let sent = object.head.get(&header::DATE).as_ref().and_then(date);
+    let sent = sent.unwrap_or_else(|| clock::system_time(object.received_at));
+    let is_strong = |modified: SystemTime| sent.duration_since(modified).is_ok_and(|since| since.as_secs() >= 1);
+    matches!((date(condition), modified(object)), (Some(at), Some(modified)) if at == modified && is_strong(modified))
 }
 
 fn any_tag(headers: &HeaderMap, name: &header::HeaderName, is_match: impl Fn(&str) -> bool) -> bool {
@@ -70,11 +85,11 @@ fn opaque(tag: &str) -> &str {
     tag.strip_prefix("W/").unwrap_or(tag)
 }
 
-fn date_in(headers: &HeaderMap, name: &header::HeaderName) -> Option<std::time::SystemTime> {
+fn date_in(headers: &HeaderMap, name: &header::HeaderName) -> Option<SystemTime> {
     headers.get(name).and_then(date)
 }
 
-fn modified(object: &Object) -> Option<std::time::SystemTime> {
+fn modified(object: &Object) -> Option<SystemTime> {
     object.last_modified().as_ref().and_then(date)
 }
 

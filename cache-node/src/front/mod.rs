@@ -4,12 +4,16 @@ mod accept;
 mod account;
 mod admin;
 mod body;
+mod check;
 mod client;
 mod conditional;
 mod exposition;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod object;
 mod operate;
 mod pass;
+mod plan;
 mod range;
 mod respond;
 mod tail;
@@ -72,11 +76,18 @@ impl Front {
         connection: &Connection,
         mut request: Request<Incoming>,
     ) -> Response<ResponseBody> {
-        if request.uri().path().starts_with(admin::PREFIX) {
+        let checked = check::check(&request);
+        if checked.is_ok() && request.uri().path().starts_with(admin::PREFIX) {
             return admin::handle(self, connection.is_peer, request).await;
         }
         let arrival = self.note_arrival(connection, &mut request);
-        let mut response = object::handle(self, connection, request).await;
+        let mut response = match checked {
+            Ok(()) => object::handle(self, connection, request).await,
+            Err(refusal) => {
+                self.shell.metrics.bad_requests.inc();
+                respond::refuse(refusal, request.version())
+            }
+        };
         self.note_answer(connection, arrival, &mut response);
         response
     }

@@ -11,10 +11,12 @@ use nearcast_datasets::{ByteRange, ServedFrom};
 use super::{
     Connection, Front,
     account::Account,
+    admin,
     body::{ResponseBody, SegmentsBody},
     client,
     conditional::{Verdict, judge},
     pass,
+    plan::{Plan, Taken, multipart_type},
     range::{RangeAsk, Selection},
     respond::{cache_status, content_range, object_headers, status_of, text},
     wants::Wants,
@@ -23,7 +25,7 @@ use crate::{
     clock,
     core::MissCause,
     key::Key,
-    object::{Object, SharedObject},
+    object::{Object, SharedObject, end_to_end},
     shell::{Answered, Ask, Delivery, FetchError, Obtained, Route, SharedHead},
 };
 
@@ -34,7 +36,12 @@ pub(super) async fn handle(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let head = request.extensions().get().cloned();
+    if request.uri().path() == "*" {
+        return allowed(StatusCode::NO_CONTENT, "");
+    }
     let key = match Key::from_target(request.uri().path(), request.uri().query()) {
+        // Percent-encoded, the nodes' own paths would reach those of a node behind this one.
+        Ok(key) if key.as_str().starts_with(admin::PREFIX) => return text(StatusCode::NOT_FOUND, "no object's path"),
         Ok(key) => key,
         Err(error) => {
             front.shell.metrics.bad_requests.inc();
@@ -46,7 +53,11 @@ pub(super) async fn handle(
         Arc::clone(connection.pseudonym.get_or_init(hash))
     });
     let account = Account::open(front, clock::now(), client, key.clone()).with_head(head);
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    if head.headers.contains_key(header::CONNECTION) {
+        // What ends here must not select a variant either: the origin does not see it.
+        head.headers = end_to_end(&head.headers);
+    }
     let asked: SharedHead = Arc::new(head.headers);
     let wants = Wants::of(&asked);
     match head.method {
@@ -54,15 +65,20 @@ pub(super) async fn handle(
             Lookup::new(front, head.method == Method::HEAD, asked, wants, key).answer(front, body, account).await
         }
         Method::CONNECT | Method::TRACE => {
-            let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "this method is not passed on");
-            refusal
-                .headers_mut()
-                .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"));
+            let mut refusal = allowed(StatusCode::METHOD_NOT_ALLOWED, "this method is not passed on");
             refusal.body_mut().carry(account);
             refusal
         }
         method => pass::handle(front, method, &asked, body, key, account).await,
     }
+}
+
+/// An answer that lists the methods that are passed on.
+fn allowed(status: StatusCode, words: &str) -> Response<ResponseBody> {
+    let mut response = text(status, words);
+    let methods = HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE");
+    response.headers_mut().insert(header::ALLOW, methods);
+    response
 }
 
 /// A GET or HEAD that the cache may answer.
@@ -78,13 +94,15 @@ struct Lookup {
 impl Lookup {
     fn new(front: &Front, is_head: bool, asked: SharedHead, wants: Wants, key: Key) -> Self {
         let now = clock::now();
-        let range = if wants.has_range && !is_head { RangeAsk::of(&asked) } else { RangeAsk::Whole };
+        let has_range = wants.has_range && !is_head;
+        let range = if has_range { RangeAsk::of(&asked, front.shell.live().front.ranges_max) } else { RangeAsk::Whole };
         let is_whole = range == RangeAsk::Whole;
         // Who wants all of it in any case gets it without a look at what is known.
         let takes_a_look = is_head || wants.has_condition || !is_whole;
         let known = if takes_a_look { front.shell.find_object(&key, &asked) } else { None };
-        let size = known.as_ref().map(|object| object.size_bytes);
-        let index = range.first_segment(front.shell.config.segment_bytes, size);
+        let needed = |object: &SharedObject| Some(plan(front, object, &range.select(object, &asked))?.first_segment());
+        let index = known.as_ref().and_then(needed);
+        let index = index.unwrap_or_else(|| range.first_segment(front.shell.config.segment_bytes));
         let must_validate = wants.must_validate;
         let usable = known.filter(|object| !must_validate && object.is_fresh(now));
         let route = if wants.only_if_cached { Route::HeldOnly } else { Route::Anywhere };
@@ -103,10 +121,18 @@ impl Lookup {
         if self.is_head {
             return pass::handle(front, Method::HEAD, &asked, body, self.ask.key, account).await;
         }
-        // The second round is for a suffix range whose start was not known in the first.
-        for _ in 0..2 {
+        // Until the object's size is known, which segment comes first can only be guessed: a suffix begins later, and
+        // what begins beyond the end may have a suffix beside it that does not.
+        for _ in 0..ROUNDS_MAX {
             match front.shell.obtain(&self.ask).await {
                 Err(error) => return failed(&self.ask.key, &error, account),
+                Ok(Obtained::Answered(answered))
+                    if answered.status == StatusCode::RANGE_NOT_SATISFIABLE
+                        && self.range.has_suffix()
+                        && self.ask.index > 0 =>
+                {
+                    self.ask.index = 0;
+                }
                 Ok(Obtained::Answered(answered)) => return answer_otherwise(&answered, account),
                 Ok(Obtained::Passed(response)) => return pass::hand_on(response, account),
                 Ok(Obtained::Uncacheable) => {
@@ -136,17 +162,14 @@ impl Lookup {
             Verdict::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, Some(0)),
             Verdict::Send if self.is_head => (object.status, Some(object.size_bytes)),
             Verdict::Send => match self.range.select(object, headers) {
-                Selection::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, Some(0)),
-                Selection::Part(_) | Selection::Whole => return Err(account),
+                Selection::Unsatisfiable => return Ok(unsatisfiable(object, served, None, account)),
+                Selection::Part(_) | Selection::Parts(_) | Selection::Whole => return Err(account),
             },
         };
         account.begin(object.size_bytes, None, served, None);
         let mut head = object_headers(object, clock::now());
         if let Some(length) = length {
             head.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        if status == StatusCode::RANGE_NOT_SATISFIABLE {
-            head.insert(header::CONTENT_RANGE, content_range(None, object.size_bytes));
         }
         head.insert(CACHE_STATUS, cache_status(served, None));
         Ok(respond(status, head, ResponseBody::bytes(Bytes::new(), Some(account))))
@@ -171,53 +194,79 @@ impl Lookup {
             let status = if is_same { StatusCode::NOT_MODIFIED } else { StatusCode::PRECONDITION_FAILED };
             return Ok(respond(status, head, ResponseBody::bytes(Bytes::new(), Some(account))));
         }
-        let (status, part) = match self.range.select(&object, headers) {
-            Selection::Whole => (object.status, None),
-            Selection::Part(part) => (StatusCode::PARTIAL_CONTENT, Some(part)),
-            Selection::Unsatisfiable => {
-                account.begin(object.size_bytes, None, served, cause);
-                head.insert(header::CONTENT_RANGE, content_range(None, object.size_bytes));
-                let body = ResponseBody::bytes(Bytes::new(), Some(account));
-                return Ok(respond(StatusCode::RANGE_NOT_SATISFIABLE, head, body));
-            }
+        let selection = self.range.select(&object, headers);
+        let Some(plan) = plan(front, &object, &selection) else {
+            return Ok(unsatisfiable(&object, served, cause, account));
         };
-        let wanted = part.unwrap_or(ByteRange { start: 0, end: object.size_bytes });
-        let first = u32::try_from(wanted.start / object.segment_bytes).unwrap_or(u32::MAX);
-        if first != self.ask.index {
-            self.ask.index = first;
+        if plan.first_segment() != self.ask.index {
+            self.ask.index = plan.first_segment();
             self.ask.pinned = Some(object);
             return Err(account);
         }
-        account.begin(object.size_bytes, part, served, cause);
-        if part.is_some() {
-            head.insert(header::CONTENT_RANGE, content_range(part, object.size_bytes));
-        }
-        head.insert(header::CONTENT_LENGTH, HeaderValue::from(wanted.end - wanted.start));
+        let status = if selection == Selection::Whole { object.status } else { StatusCode::PARTIAL_CONTENT };
+        let range = match &selection {
+            Selection::Part(part) => {
+                head.insert(header::CONTENT_RANGE, content_range(Some(*part), object.size_bytes));
+                Some(*part)
+            }
+            Selection::Parts(parts) => {
+                let boundary = front.pseudonyms.boundary(object.version);
+                head.insert(header::CONTENT_TYPE, multipart_type(&boundary));
+                // Logs have one range per request: the one that all parts lie in.
+                let start = parts.iter().map(|part| part.start).min();
+                start.zip(parts.iter().map(|part| part.end).max()).map(|(start, end)| ByteRange { start, end })
+            }
+            Selection::Unsatisfiable | Selection::Whole => None,
+        };
+        account.begin(object.size_bytes, range, served, cause);
+        head.insert(header::CONTENT_LENGTH, HeaderValue::from(plan.remaining_bytes()));
         let ask = Ask { pinned: Some(Arc::clone(&object)), ..self.ask.clone() };
-        Ok(respond(status, head, segments(front, ask, wanted, delivery.bytes, account)))
+        Ok(respond(status, head, segments(front, ask, plan, delivery.bytes, account)))
     }
 }
 
-/// The body for the wanted bytes, of which the first segment is at hand.
-fn segments(front: &Front, ask: Ask, wanted: ByteRange, first: Bytes, account: Account) -> ResponseBody {
-    let segment_bytes = front.shell.config.segment_bytes;
-    let is_in_one = wanted.end <= (u64::from(ask.index) + 1) * segment_bytes;
-    if is_in_one {
-        let start = u64::from(ask.index) * segment_bytes;
-        let offset = |at: u64| usize::try_from(at - start).unwrap_or(usize::MAX).min(first.len());
-        let piece = if wanted.end == 0 { Bytes::new() } else { first.slice(offset(wanted.start)..offset(wanted.end)) };
+/// What to send of an object; `None` where nothing of it was asked for.
+fn plan(front: &Front, object: &Object, selection: &Selection) -> Option<Plan> {
+    match selection {
+        Selection::Whole => Some(Plan::part(ByteRange { start: 0, end: object.size_bytes }, object.segment_bytes)),
+        Selection::Part(part) => Some(Plan::part(*part, object.segment_bytes)),
+        Selection::Parts(parts) => Some(Plan::parts(parts, object, &front.pseudonyms.boundary(object.version))),
+        Selection::Unsatisfiable => None,
+    }
+}
+
+/// Answers that every range begins beyond the object's end. Whoever keeps answers must not take it for the object's.
+fn unsatisfiable(
+    object: &Object,
+    served: ServedFrom,
+    cause: Option<MissCause>,
+    mut account: Account,
+) -> Response<ResponseBody> {
+    account.begin(object.size_bytes, None, served, cause);
+    let mut head = HeaderMap::new();
+    head.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    head.insert(header::CONTENT_RANGE, content_range(None, object.size_bytes));
+    head.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+    head.insert(CACHE_STATUS, cache_status(served, cause));
+    respond(StatusCode::RANGE_NOT_SATISFIABLE, head, ResponseBody::bytes(Bytes::new(), Some(account)))
+}
+
+/// The body for what is planned, of which the first segment is at hand.
+fn segments(front: &Front, ask: Ask, mut plan: Plan, first: Bytes, account: Account) -> ResponseBody {
+    if plan.is_in_one()
+        && let Taken::Piece(piece) = plan.take(ask.index, &first)
+    {
         return ResponseBody::bytes(piece, Some(account));
     }
-    let next = ask.index + 1;
+    // The one at hand.
+    plan.next_segment();
     ResponseBody::Segments(Box::new(SegmentsBody {
         shell: Arc::clone(&front.shell),
         ask,
-        remaining: wanted,
-        segment_bytes,
-        current: Some(first),
+        plan,
+        current: first,
         ahead: FuturesOrdered::new(),
         ahead_max: front.shell.live().front.read_ahead_max,
-        next,
         account,
     }))
 }
@@ -256,4 +305,6 @@ pub(super) fn respond(status: StatusCode, headers: HeaderMap, body: ResponseBody
     response
 }
 
+/// Tries to find out where an answer begins: a guess, a correction once the size is known, and one to spare.
+const ROUNDS_MAX: usize = 3;
 pub(super) const CACHE_STATUS: header::HeaderName = header::HeaderName::from_static("cache-status");

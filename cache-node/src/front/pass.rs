@@ -42,6 +42,11 @@ pub(super) async fn handle(
     let mut headers = end_to_end(asked);
     headers.remove(header::HOST);
     headers.remove(CLIENT_HEADER);
+    if method == Method::HEAD {
+        // Ranges are defined for GET alone (RFC 9110, section 14.2).
+        headers.remove(header::RANGE);
+        headers.remove(header::IF_RANGE);
+    }
     let body = Limited::new(body, usize::try_from(body_bytes_max).unwrap_or(usize::MAX)).boxed_unsync();
     let is_safe = matches!(method, Method::GET | Method::HEAD | Method::OPTIONS);
     match front.shell.origin.pass(method, &key, headers, body).await {

@@ -1,9 +1,9 @@
 //! The heads of answers.
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use nearcast_datasets::{ByteRange, ServedFrom, Timestamp};
 
-use super::body::ResponseBody;
+use super::{body::ResponseBody, check::Refusal};
 use crate::{
     core::MissCause,
     object::Object,
@@ -58,10 +58,21 @@ pub(super) fn text(status: StatusCode, words: impl Into<String>) -> Response<Res
     response
 }
 
+/// The answer to a request that is refused; nothing more is read of its connection.
+pub(super) fn refuse(refusal: Refusal, version: Version) -> Response<ResponseBody> {
+    let mut response = text(refusal.status, refusal.words);
+    if version < Version::HTTP_2 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
 /// The status for a request that no source could answer.
 pub(super) fn status_of(error: &FetchError) -> StatusCode {
     match error {
         FetchError::Origin(OriginError::Timeout(_)) => StatusCode::GATEWAY_TIMEOUT,
+        FetchError::Origin(OriginError::RequestBody(_)) => StatusCode::BAD_REQUEST,
+        FetchError::Origin(OriginError::RequestTooLong) => StatusCode::PAYLOAD_TOO_LARGE,
         FetchError::Origin(OriginError::Body(body)) if matches!(**body, BodyError::Stalled(_)) => {
             StatusCode::GATEWAY_TIMEOUT
         }

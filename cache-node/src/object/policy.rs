@@ -49,9 +49,7 @@ pub(crate) fn assess(reply: Reply<'_>, now: Timestamp) -> Option<Freshness> {
     let forbids_storing = if directives.must_understand { !is_understood } else { directives.no_store };
     let forbids = forbids_storing
         || directives.private
-        // Whoever asked for a part knows what it is a part of.
-        || status == StatusCode::PARTIAL_CONTENT
-        || status == StatusCode::NOT_MODIFIED
+        || ABOUT_THE_REQUEST.contains(&status)
         || headers.contains_key(header::SET_COOKIE)
         || variant::varies_by_everything(headers);
     let may_be_shared = !asked.contains_key(header::AUTHORIZATION)
@@ -165,10 +163,14 @@ pub(crate) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// What of a request's headers is told to origins and peers when the answer may be kept: not what selects a part or a
-/// state of the object, which this node sees to, nor what concerns one connection.
+/// state of the object, which this node sees to, nor what concerns one connection, nor what could make an origin answer
+/// as if another address or method had been asked for: that answer would be kept for everyone who asks for this one.
 pub(crate) fn forwarded(headers: &HeaderMap) -> HeaderMap {
     let mut kept = end_to_end(headers);
     for name in OWN_BUSINESS {
+        kept.remove(name);
+    }
+    for name in OVERRIDES {
         kept.remove(name);
     }
     kept
@@ -189,6 +191,27 @@ const OWN_BUSINESS: [HeaderName; 12] = [
     CLIENT_HEADER,
 ];
 
+/// Headers by which applications let a request say that it is for another host, scheme, path or method than it is.
+const OVERRIDES: [&str; 17] = [
+    "forwarded",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-uri",
+    "x-host",
+    "x-http-host-override",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-host",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-url-scheme",
+];
+
 /// The request header by which a trusted load generator or proxy names the client itself.
 pub(crate) const CLIENT_HEADER: HeaderName = HeaderName::from_static("nearcast-client");
 
@@ -202,6 +225,15 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
+];
+
+/// Statuses that answer a condition or a range of the request and not the object. Whoever asked for a part knows what it
+/// is a part of.
+const ABOUT_THE_REQUEST: [StatusCode; 4] = [
+    StatusCode::PARTIAL_CONTENT,
+    StatusCode::NOT_MODIFIED,
+    StatusCode::PRECONDITION_FAILED,
+    StatusCode::RANGE_NOT_SATISFIABLE,
 ];
 
 /// Statuses whose meaning for caches this node knows.
@@ -291,6 +323,9 @@ mod tests {
         assert!(assess_status(503, &[("cache-control", "max-age=60")], &[]).is_some());
         assert!(assess_status(599, &[("cache-control", "max-age=60")], &[]).is_some());
         assert_eq!(assess_status(599, &[("cache-control", "max-age=60, must-understand")], &[]), None);
+        for about_the_request in [206, 304, 412, 416] {
+            assert_eq!(assess_status(about_the_request, &[("cache-control", "max-age=60")], &[]), None);
+        }
         let guessed = [("last-modified", "Thu, 01 Jan 1970 00:00:00 GMT"), ("date", "Thu, 01 Jan 1970 01:00:00 GMT")];
         assert_eq!(assess_status(403, &guessed, &[]), None);
         assert_eq!(assess_status(410, &guessed, &[]).map(|it| it.time_to_live), Some(Duration::from_secs(360)));

@@ -1,6 +1,9 @@
 //! An origin that speaks HTTP.
 
-use http::{Request, Response, Uri, uri::PathAndQuery};
+use std::error::Error;
+
+use http::{HeaderMap, Request, Response, Uri, header, uri::PathAndQuery};
+use http_body_util::LengthLimitError;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -10,7 +13,7 @@ use hyper_util::{
 use super::{OriginBody, OriginError, RequestBody};
 use crate::{
     config::OriginConfig,
-    error::{Error, Result},
+    error::{Error as NodeError, Result},
     key::Key,
     tls,
 };
@@ -41,7 +44,7 @@ impl HttpOrigin {
             .timer(TokioTimer::new())
             .pool_max_idle_per_host(config.idle_connections_max)
             .build(connector);
-        let unusable = |problem: String| Error::Origin { url: config.url.to_string(), problem };
+        let unusable = |problem: String| NodeError::Origin { url: config.url.to_string(), problem };
         let base: Uri = config.url.as_str().parse().map_err(|error| unusable(format!("no URI: {error}")))?;
         if config.url.query().is_some() || config.url.fragment().is_some() {
             return Err(unusable("keys are appended to it, so it cannot have a query or fragment".to_owned()));
@@ -60,18 +63,51 @@ impl HttpOrigin {
     }
 
     pub(super) async fn request(&self, request: Request<RequestBody>) -> Result<Response<OriginBody>, OriginError> {
-        let answered = self.client.request(request).await;
-        answered.map(|response| response.map(OriginBody::from)).map_err(|error| OriginError::Unreachable(chain(&error)))
+        let mut response = self.client.request(request).await.map_err(|error| failed(&error))?;
+        check_framing(response.headers_mut())?;
+        Ok(response.map(OriginBody::from))
     }
 }
 
-/// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
+/// Refuses what leaves in doubt where a response ends or how its bytes are coded (RFC 9112, section 6.3): kept or passed
+/// on, others could understand it differently. A length that is said twice, alike, is left once; a coding that nobody
+/// knows ends with the connection and is taken for none.
+fn check_framing(headers: &mut HeaderMap) -> Result<(), OriginError> {
+    let codings = headers
+        .get_all(header::TRANSFER_ENCODING)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let codings: Vec<&[u8]> = codings.map(<[u8]>::trim_ascii).collect();
+    let is_known = |coding: &&[u8]| CODINGS.iter().any(|known| coding.eq_ignore_ascii_case(known));
+    let is_only_chunked = matches!(codings[..], [coding] if coding.eq_ignore_ascii_case(b"chunked"));
+    if !is_only_chunked && codings.iter().any(is_known) {
+        return Err(OriginError::Unusable("it has a transfer coding that was not asked for"));
     }
-    text
+    let is_coded = !codings.is_empty();
+    let length = headers.get(header::CONTENT_LENGTH).cloned();
+    if is_coded && length.is_some() {
+        return Err(OriginError::Unusable("it has both a Content-Length and a Transfer-Encoding"));
+    }
+    if let Some(length) = length {
+        headers.insert(header::CONTENT_LENGTH, length);
+    }
+    Ok(())
 }
+
+/// What an error of the client means: the request's body may be at fault.
+fn failed(error: &(dyn Error + 'static)) -> OriginError {
+    let (mut causes, mut next) = (Vec::new(), Some(error));
+    while let Some(cause) = next {
+        causes.push(cause);
+        next = cause.source();
+    }
+    if causes.iter().any(|cause| cause.is::<LengthLimitError>()) {
+        return OriginError::RequestTooLong;
+    }
+    let told = causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    let is_of_body = causes.iter().filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(hyper::Error::is_user);
+    if is_of_body { OriginError::RequestBody(told) } else { OriginError::Unreachable(told) }
+}
+
+/// The transfer codings that are registered.
+const CODINGS: [&[u8]; 6] = [b"chunked", b"compress", b"deflate", b"gzip", b"x-compress", b"x-gzip"];

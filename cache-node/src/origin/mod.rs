@@ -58,6 +58,12 @@ pub(crate) enum OriginError {
     /// The body broke off or stalled.
     #[error("the origin's body failed: {0}")]
     Body(Arc<BodyError>),
+    /// The client's request body, passed on, broke off or makes no sense.
+    #[error("the request's body failed: {0}")]
+    RequestBody(String),
+    /// The client's request body turned out too long.
+    #[error("the request's body is too long")]
+    RequestTooLong,
     /// The request could not be made or no answer came.
     #[error("the origin cannot be reached: {0}")]
     Unreachable(String),
@@ -253,6 +259,9 @@ impl OriginClient {
                 Backend::Http(origin) => origin.request(request).await?,
                 Backend::Store(origin) => origin.get(request.method(), key, span, condition).await?,
             };
+            if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+                return Err(OriginError::Unusable("101 to a request that asks for no other protocol"));
+            }
             Ok(response.map(|body| body.bounded(self.read_timeout, permit)))
         };
         let limit = self.response_timeout + self.emulated_rtt;

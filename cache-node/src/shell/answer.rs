@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::{Shell, flight::Passed, transfer::Transfer};
 use crate::{
@@ -19,6 +19,19 @@ pub(crate) struct Answered {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+}
+
+impl Answered {
+    /// That a range begins beyond the end of an object of so many bytes, where that is known.
+    pub(super) fn unsatisfiable(size_bytes: Option<u64>) -> Arc<Self> {
+        let mut headers = HeaderMap::new();
+        if let Some(size_bytes) = size_bytes
+            && let Ok(value) = HeaderValue::try_from(format!("bytes */{size_bytes}"))
+        {
+            headers.insert(header::CONTENT_RANGE, value);
+        }
+        Arc::new(Self { status: StatusCode::RANGE_NOT_SATISFIABLE, headers, body: Bytes::new() })
+    }
 }
 
 /// What an origin's response means.
@@ -66,10 +79,18 @@ impl Shell {
             (StatusCode::NOT_MODIFIED, _) if !matches!(condition, Condition::Always) => {
                 Ok(OriginAnswer::NotModified(response.into_parts().0.headers))
             }
-            (StatusCode::PRECONDITION_FAILED, _) if matches!(condition, Condition::IfSame(_)) => {
+            (StatusCode::RANGE_NOT_SATISFIABLE, Some(_)) if transfer.index == 0 => self.empty(transfer).await,
+            (StatusCode::PRECONDITION_FAILED, _) | (StatusCode::RANGE_NOT_SATISFIABLE, Some(_))
+                if matches!(condition, Condition::IfSame(_)) =>
+            {
                 Ok(OriginAnswer::Changed)
             }
-            (StatusCode::RANGE_NOT_SATISFIABLE, Some(_)) if transfer.index == 0 => self.empty(transfer).await,
+            // It answers this range and says nothing about the object but its size.
+            (StatusCode::RANGE_NOT_SATISFIABLE, Some(_)) => {
+                let size_bytes = ContentRange::of(response.headers()).and_then(|range| range.size_bytes);
+                Ok(OriginAnswer::Answered(Answered::unsatisfiable(size_bytes)))
+            }
+            (StatusCode::NOT_MODIFIED, _) => Err(OriginError::Unusable("304 to an unconditional request")),
             (status, _) if status.is_server_error() && matches!(condition, Condition::IfChanged(_)) => {
                 let (answered, is_complete) = read(response).await?;
                 if !is_complete {
@@ -174,6 +195,11 @@ impl Shell {
             self.metrics.bodies_too_long.inc();
             return None;
         }
+        // They are held in memory, and told to peers.
+        let header_bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if header_bytes > HEADER_BYTES_MAX {
+            return None;
+        }
         let mut kept = end_to_end(headers);
         for name in [header::AGE, header::CONTENT_LENGTH, header::CONTENT_RANGE, header::ACCEPT_RANGES] {
             kept.remove(name);
@@ -263,5 +289,7 @@ fn broken(error: BodyError) -> OriginError {
 
 /// Segments that are fetched in one piece, whoever reads them.
 const SEGMENTS_IN_ONE_MAX: u32 = 4;
+/// Bytes of the headers of an object; what has more is passed through.
+const HEADER_BYTES_MAX: usize = 32 << 10;
 /// Bytes of an error or redirect that is shared; longer ones are passed through.
 const ANSWERED_BYTES_MAX: u64 = 64 << 10;

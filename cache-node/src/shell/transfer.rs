@@ -7,7 +7,7 @@ use http::header;
 use nearcast_datasets::{KeyId, SegmentId, Timestamp};
 
 use super::{
-    Ask, FetchError, Route, SharedHead, Shell, State,
+    Answered, Ask, FetchError, Route, SharedHead, Shell, State,
     answer::OriginAnswer,
     flight::{Flight, FlightEnd, Passed, Purpose},
 };
@@ -245,11 +245,9 @@ impl Shell {
                 None => drop(self.keep(SegmentId { index, ..wanted }, pulled)),
             }
         }
-        // The wanted segment lay beyond the end: let those who wait look again, now that the size is known.
+        // The wanted segment lay beyond the end.
         flights.into_iter().for_each(|flight| {
-            flight.end_without_segment(FlightEnd::Failed(
-                OriginError::Unusable("the object ends before this segment").into(),
-            ));
+            flight.end_without_segment(FlightEnd::Answered(Answered::unsatisfiable(Some(object.size_bytes))));
         });
     }
 

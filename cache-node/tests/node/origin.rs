@@ -24,6 +24,8 @@ pub(crate) struct Behaviour {
     pub(crate) sends_length: bool,
     /// Bytes of every object.
     pub(crate) size: usize,
+    /// What every object is, instead of bytes of its own.
+    pub(crate) file: Option<Bytes>,
     /// Part of the content and of the entity tag.
     pub(crate) version: u8,
     pub(crate) status: StatusCode,
@@ -46,6 +48,7 @@ impl Default for Behaviour {
             honours_ranges: true,
             sends_length: true,
             size: 10_000,
+            file: None,
             version: 1,
             status: StatusCode::OK,
             error_padding: 0,
@@ -140,6 +143,9 @@ impl Drop for Origin {
 }
 
 fn content(target: &str, behaviour: &Behaviour) -> Bytes {
+    if let Some(file) = &behaviour.file {
+        return file.clone();
+    }
     let mut bytes = vec![0; behaviour.size];
     let mut hasher = blake3::Hasher::new();
     hasher.update(target.as_bytes()).update(&[behaviour.version]);

@@ -1,0 +1,4 @@
+//! `nearcast_cache_node::fuzzing::response`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| nearcast_cache_node::fuzzing::response(data));
