@@ -112,6 +112,13 @@ impl wire::control_server::Control for FakeControl {
         Err(tonic::Status::unimplemented("not played"))
     }
 
+    async fn purge(
+        &self,
+        _: tonic::Request<wire::PurgeRequest>,
+    ) -> Result<tonic::Response<wire::PurgeReply>, tonic::Status> {
+        Err(tonic::Status::unimplemented("not played"))
+    }
+
     async fn set_arm(
         &self,
         request: tonic::Request<wire::SetArmRequest>,
