@@ -123,20 +123,16 @@ impl SequenceTrainer {
         let inputs: Vec<Option<u32>> =
             batch.cells.iter().map(|cell| cell.map(|cell| items.insert(cell.input))).collect();
         let leaves = self.leaves(&items, &inputs).map_err(Error::learn(WHAT))?;
-        let (loss, state) = leaves.loss(self.gru(batch), softmax).map_err(Error::learn(WHAT))?;
-        let value = loss.to_scalar::<f32>().map_err(Error::learn(WHAT))?;
-        let not_finite = || Error::LossNotFinite { model: "sequence", step: self.step, loss: value };
-        if !value.is_finite() {
-            return Err(not_finite());
-        }
-        let mut gradients = leaves.gradients(&loss, &self.dense).map_err(Error::learn(WHAT))?;
-        let state = state.flatten_all().and_then(|state| state.to_vec1()).map_err(Error::learn(WHAT))?;
-        if !gradients.dense.clip(self.config.gradient_norm_max).is_finite() {
-            return Err(not_finite());
+        let gru = self.gru(batch);
+        let mut lesson = leaves.learn(gru, softmax).map_err(Error::learn(WHAT))?;
+        let loss = lesson.loss;
+        let mut gradients = lesson.gradients(&self.dense, self.config.embedding_width);
+        if !loss.is_finite() || !gradients.dense.clip(self.config.gradient_norm_max).is_finite() {
+            return Err(Error::LossNotFinite { model: "sequence", step: self.step, loss });
         }
         self.learn(&items, &inputs, gradients);
-        self.state = state;
-        Ok(value)
+        self.state = lesson.state;
+        Ok(loss)
     }
 
     /// The model as trained so far, while training goes on: what validation looks at.
@@ -204,14 +200,14 @@ impl SequenceTrainer {
         }
     }
 
-    fn learn(&mut self, items: &Candidates, inputs: &[Option<u32>], gradients: Gradients) {
+    fn learn(&mut self, items: &Candidates, inputs: &[Option<u32>], gradients: Gradients<'_>) {
         let width = self.config.embedding_width;
-        let Gradients { mut dense, inputs: to_inputs, candidates: Vectors { mut vectors, mut biases } } = gradients;
         self.step += 1;
-        self.dense.learn(&mut dense, self.config.learning_rate, self.step);
-        vectors.resize(items.items.len() * width, 0.0);
-        biases.resize(items.items.len(), 0.0);
-        for (place, gradient) in inputs.iter().zip(to_inputs.chunks_exact(width)) {
+        self.dense.learn(gradients.dense, self.config.learning_rate, self.step);
+        let (mut vectors, mut biases) = (vec![0.0; items.items.len() * width], vec![0.0; items.items.len()]);
+        vectors[..gradients.vectors.len()].copy_from_slice(gradients.vectors);
+        biases[..gradients.biases.len()].copy_from_slice(gradients.biases);
+        for (place, gradient) in inputs.iter().zip(gradients.inputs.chunks_exact(width)) {
             if let Some(place) = place {
                 kernel::add(&mut vectors[*place as usize * width..][..width], gradient);
             }
