@@ -1,6 +1,6 @@
 //! Training of the sequence model: sparse rows on the host, dense arithmetic in candle.
 
-use std::{fmt, sync::Mutex};
+use std::{fmt, hint::black_box, sync::Mutex};
 
 use candle_core::Device;
 use rand::{Rng, SeedableRng};
@@ -22,6 +22,8 @@ use crate::{
 
 /// Fresh embeddings lie within this of zero.
 const EMBEDDING_INIT: f32 = 0.1;
+/// The largest block whose size glibc's allocator goes by (mallopt(3), `M_MMAP_THRESHOLD`), less what it adds.
+const KEPT_BYTES: usize = 31 << 20;
 const WHAT: &str = "a step of the sequence model";
 
 /// Every key of a training log: batches name keys by their position here.
@@ -78,6 +80,7 @@ impl SequenceTrainer {
                 expected: "at least one item, one count each",
             });
         }
+        keep_memory();
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let dense = DenseWeights::random(config, &mut rng);
         let width = config.embedding_width;
@@ -215,4 +218,13 @@ impl SequenceTrainer {
         let gradients = Vectors { vectors, biases };
         self.tables.learn(&self.catalogue, &items.items, &gradients, self.config.row_learning_rate);
     }
+}
+
+/// Has glibc's allocator keep what a step frees for the next step.
+///
+/// It gives memory back to the system once twice the largest block that it ever took back is free. A step's few
+/// megabytes would go and come at every step, page fault by page fault, on which all threads wait. The block here costs
+/// nothing: its pages are never touched.
+fn keep_memory() {
+    drop(black_box(vec![0_u8; KEPT_BYTES]));
 }
