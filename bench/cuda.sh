@@ -2,7 +2,10 @@
 # Builds the models with the feature `cuda`, tests training and measures its speed on the GPU and, for comparison, on
 # the CPU of the same machine.
 #
-#   bench/cuda.sh [train_speed's options]
+#   bench/cuda.sh [train_speed's options, e.g. --lanes 512 --width 256]
+#
+# The first process to use the GPU waits while its driver compiles candle's kernels (a quarter of a minute on an H200),
+# and keeps them for the next. `bench/train.sh --device cuda` asks PyTorch on the same GPU.
 #
 # Needs an NVIDIA GPU with its driver, the CUDA toolkit (nvcc), a C compiler, Rust, and the crates of Cargo.lock. What
 # is missing is said, and nothing is installed.

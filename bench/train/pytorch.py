@@ -14,7 +14,8 @@ The variants differ in how rows are stored and updated; all do the same mathemat
 - sparse-adam:     nn.Embedding(sparse=True) with torch.optim.SparseAdam
 - dense-adagrad:   nn.Embedding with torch.optim.Adagrad, for small tables only
 
-`+compile` puts the arithmetic between rows and loss through torch.compile.
+`+compile` puts the arithmetic between rows and loss through torch.compile. With `--device cuda` everything lives on the
+GPU: tables, batches and the negatives' generator; the loss is read after each step, as Nearcast does.
 """
 
 import argparse
@@ -38,7 +39,8 @@ SLICE = 0.1
 class Data:
     """What train_speed.rs wrote: a JSON line, then little-endian numbers of 32 bits."""
 
-    def __init__(self, path):
+    def __init__(self, path, device):
+        self.device = device
         with open(path, "rb") as file:
             head = json.loads(file.readline())
             numbers = np.frombuffer(file.read(), dtype="<u4").astype(np.int64)
@@ -47,18 +49,19 @@ class Data:
         self.negatives, self.power, self.buckets = head["negatives"], head["negative_power"], head["token_buckets"]
         counts, rest = np.split(numbers, [self.keys])
         tokens, cells = np.split(rest, [self.keys * head["tokens"]])
-        self.tokens = torch.from_numpy(tokens.reshape(self.keys, head["tokens"])) if head["tokens"] else None
-        cells = torch.from_numpy(cells.reshape(-1, 3, self.steps, self.lanes))
+        tokens = torch.from_numpy(tokens.reshape(self.keys, head["tokens"])).to(device)
+        self.tokens = tokens if head["tokens"] else None
+        cells = torch.from_numpy(cells.reshape(-1, 3, self.steps, self.lanes)).to(device)
         self.batches = [(b[0], b[1], 1.0 - b[2].float()) for b in cells]
         self.events = self.lanes * self.steps
-        self.shares = torch.from_numpy(counts / counts.sum()).double()
-        self.proposal = torch.from_numpy(counts.astype(np.float64) ** self.power)
+        self.shares = torch.from_numpy(counts / counts.sum()).double().to(device)
+        self.proposal = torch.from_numpy(counts.astype(np.float64) ** self.power).to(device)
         self.proposal /= self.proposal.sum()
         self.cumulative = self.proposal.cumsum(0)
 
     def candidates(self, targets):
         """The distinct candidates, where each target is among them, and the logarithms of their chances."""
-        draws = torch.searchsorted(self.cumulative, torch.rand(self.negatives, dtype=torch.float64))
+        draws = torch.searchsorted(self.cumulative, torch.rand(self.negatives, dtype=torch.float64, device=self.device))
         draws.clamp_(max=self.keys - 1)
         items, places = torch.unique(torch.cat([targets, draws]), return_inverse=True)
         expected = len(targets) * self.shares[items] + self.negatives * self.proposal[items]
@@ -123,7 +126,7 @@ class Rows:
 
     def learn(self, name, rows, gradients):
         rows, places = torch.unique(rows, return_inverse=True)
-        sums = torch.zeros(len(rows), gradients.shape[1]).index_add_(0, places, gradients)
+        sums = gradients.new_zeros(len(rows), gradients.shape[1]).index_add_(0, places, gradients)
         squares = self.squares[name]
         squares.index_add_(0, rows, sums.square().mean(1))
         self.tables[name].index_add_(0, rows, sums * (-ROW_RATE / (squares[rows].sqrt() + 1e-8)).unsqueeze(1))
@@ -161,16 +164,17 @@ def run(data, variant, seconds, warm_up):
     """Events a second of a variant, in the median and the best slice of its time, and the loss it ended with."""
     torch.manual_seed(1)
     name, _, compiled = variant.partition("+")
-    tables = {
-        "rows": lambda: Rows(data),
-        "sparse-adagrad": lambda: Embeddings(data, torch.optim.Adagrad, True),
-        "sparse-adam": lambda: Embeddings(data, torch.optim.SparseAdam, True),
-        "dense-adagrad": lambda: Embeddings(data, torch.optim.Adagrad, False),
-    }[name]()
-    dense = Dense(data.embedding, data.hidden)
+    with torch.device(data.device):
+        tables = {
+            "rows": lambda: Rows(data),
+            "sparse-adagrad": lambda: Embeddings(data, torch.optim.Adagrad, True),
+            "sparse-adam": lambda: Embeddings(data, torch.optim.SparseAdam, True),
+            "dense-adagrad": lambda: Embeddings(data, torch.optim.Adagrad, False),
+        }[name]()
+        dense = Dense(data.embedding, data.hidden)
+        state = torch.zeros(data.lanes, data.hidden)
     optimiser = torch.optim.Adam(dense.parameters(), lr=RATE, fused=True)
     forward = torch.compile(dense, dynamic=True) if compiled else dense
-    state = torch.zeros(data.lanes, data.hidden)
     steps, losses, rates = 0, [], []
     started = slice_started = slice_steps = processor_started = None
     while not rates or time.perf_counter() - started < seconds:
@@ -210,18 +214,19 @@ def run(data, variant, seconds, warm_up):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("batches")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--variants", default="rows,sparse-adagrad,sparse-adam,dense-adagrad")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    data = Data(arguments.batches)
+    data = Data(arguments.batches, arguments.device)
     variants = {}
     for variant in arguments.variants.split(","):
         if variant.startswith("dense") and data.keys > DENSE_ROWS_MAX:
             continue
         variants[variant] = run(data, variant, arguments.seconds, warm_up=20)
-    print(json.dumps({"torch": torch.__version__, "keys": data.keys, "variants": variants}))
+    print(json.dumps({"torch": torch.__version__, "device": arguments.device, "keys": data.keys, "variants": variants}))
 
 
 if __name__ == "__main__":

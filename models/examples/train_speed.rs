@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! cargo run --release -p nearcast-models --example train_speed -- [--json] [--seconds S] [--rounds R] [--keys K,K]
-//!     [--tokens yes|no|both] [--device cpu|cuda] [--dump FOLDER]
+//!     [--tokens yes|no|both] [--device cpu|cuda] [--width W] [--lanes L] [--dump FOLDER]
 //! ```
 //!
 //! Every vocabulary is trained in turn, S seconds (1) at a time, R rounds (5); the figures are medians over rounds, and
 //! the lowest step time of a round and the processor time of a step, which others on the same machine disturb less. Keys
 //! are requested by Zipf's law with exponent 0.8, in sessions of 8 requests on average; with tokens, a key has six path
 //! tokens besides its own row, without it is its row alone, as in GRU4Rec. `--dump` writes the batches instead of
-//! training, for bench/train/pytorch.py. Threads are rayon's: `RAYON_NUM_THREADS`.
+//! training, for bench/train/pytorch.py. The network is the default one, or W wide in embedding and state, or trains L
+//! sessions side by side. Threads are rayon's: `RAYON_NUM_THREADS`.
 
 use std::{
     fs,
@@ -272,6 +273,12 @@ impl Arguments {
                 "--device" => {
                     arguments.config.device = if value == "cuda" { TrainingDevice::Cuda } else { TrainingDevice::Cpu };
                 }
+                "--width" => {
+                    let width = value.parse()?;
+                    arguments.config =
+                        SequenceConfig { embedding_width: width, hidden_width: width, ..arguments.config };
+                }
+                "--lanes" => arguments.config.lanes = value.parse()?,
                 "--dump" => arguments.dump = Some(value),
                 _ => return Err(format!("{word} is not an option").into()),
             }

@@ -62,7 +62,7 @@ pub enum TrainingDevice {
     /// All cores of this machine.
     #[default]
     Cpu,
-    /// The first NVIDIA GPU, in a build with the feature `cuda`.
+    /// The first NVIDIA GPU, in a build with the feature `cuda`: for wider networks, or more lanes.
     Cuda,
 }
 

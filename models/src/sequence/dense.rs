@@ -46,16 +46,16 @@ pub(super) struct DenseWeights {
 }
 
 /// Gradients to [`DenseWeights`].
-#[derive(Clone, Debug, Default)]
-pub(super) struct DenseGradients {
-    pub(super) bias_hh: Vec<f32>,
-    pub(super) bias_ih: Vec<f32>,
-    pub(super) projection: Vec<f32>,
-    pub(super) weight_hh: Vec<f32>,
-    pub(super) weight_ih: Vec<f32>,
+#[derive(Debug, Default)]
+pub(super) struct DenseGradients<'a> {
+    pub(super) bias_hh: &'a mut [f32],
+    pub(super) bias_ih: &'a mut [f32],
+    pub(super) projection: &'a mut [f32],
+    pub(super) weight_hh: &'a mut [f32],
+    pub(super) weight_ih: &'a mut [f32],
 }
 
-impl DenseGradients {
+impl DenseGradients<'_> {
     /// Scales the gradients down to `norm_max` when they are longer than that together; returns how long they were.
     pub(super) fn clip(&mut self, norm_max: f32) -> f32 {
         let norm = self.all_mut().iter().map(|gradient| kernel::dot(gradient, gradient)).sum::<f32>().sqrt();
@@ -67,8 +67,8 @@ impl DenseGradients {
     }
 
     /// All gradients in order of the weights' names.
-    fn all_mut(&mut self) -> [&mut Vec<f32>; 5] {
-        [&mut self.bias_hh, &mut self.bias_ih, &mut self.projection, &mut self.weight_hh, &mut self.weight_ih]
+    fn all_mut(&mut self) -> [&mut [f32]; 5] {
+        [self.bias_hh, self.bias_ih, self.projection, self.weight_hh, self.weight_ih]
     }
 }
 
@@ -109,7 +109,7 @@ impl DenseWeights {
     }
 
     /// Moves the weights by step number `step` (from one) of Adam (Kingma and Ba, 2015).
-    pub(super) fn learn(&mut self, gradients: &mut DenseGradients, learning_rate: f64, step: u64) {
+    pub(super) fn learn(&mut self, mut gradients: DenseGradients<'_>, learning_rate: f64, step: u64) {
         let step = i32::try_from(step).unwrap_or(i32::MAX);
         let first_scale = (1.0 / (1.0 - FIRST_DECAY.powi(step))) as f32;
         let second_scale = (1.0 / (1.0 - SECOND_DECAY.powi(step))) as f32;
@@ -148,18 +148,19 @@ mod tests {
         let params = ParamsAdamW { lr: 0.01, weight_decay: 0.0, ..ParamsAdamW::default() };
         let mut adam = AdamW::new(leaves.clone(), params)?;
         for step in 1..=20 {
-            let mut gradients = DenseGradients::default();
-            for (gradient, leaf) in gradients.all_mut().into_iter().zip(&leaves) {
-                let scale = 10.0_f32.powi(rng.random_range(-6..3));
-                *gradient = (0..leaf.elem_count()).map(|_| scale * rng.random_range(-1.0..1.0)).collect();
-            }
             let mut loss = Tensor::new(0.0_f32, &Device::Cpu)?;
-            for (leaf, gradient) in leaves.iter().zip(gradients.all_mut()) {
-                let gradient = Tensor::from_slice(gradient, leaf.shape(), &Device::Cpu)?;
-                loss = (loss + (leaf.as_tensor() * gradient)?.sum_all()?)?;
+            let mut numbers = Vec::new();
+            for leaf in &leaves {
+                let scale = 10.0_f32.powi(rng.random_range(-6..3));
+                let gradient = (0..leaf.elem_count()).map(|_| scale * rng.random_range(-1.0..1.0));
+                let gradient: Vec<f32> = gradient.collect();
+                let tensor = Tensor::from_slice(&gradient, leaf.shape(), &Device::Cpu)?;
+                loss = (loss + (leaf.as_tensor() * tensor)?.sum_all()?)?;
+                numbers.push(gradient);
             }
             adam.step(&loss.backward()?)?;
-            weights.learn(&mut gradients, 0.01, step);
+            let [bias_hh, bias_ih, projection, weight_hh, weight_ih] = &mut numbers[..] else { unreachable!() };
+            weights.learn(DenseGradients { bias_hh, bias_ih, projection, weight_hh, weight_ih }, 0.01, step);
         }
         for (leaf, (name, weight)) in leaves.iter().zip(weights.named()) {
             let expected: Vec<f32> = leaf.to_vec1()?;
@@ -172,7 +173,9 @@ mod tests {
 
     #[test]
     fn only_long_gradients_are_cut() {
-        let mut gradients = DenseGradients { bias_hh: vec![3.0], weight_ih: vec![4.0], ..DenseGradients::default() };
+        let (mut bias_hh, mut weight_ih) = ([3.0], [4.0]);
+        let mut gradients =
+            DenseGradients { bias_hh: &mut bias_hh, weight_ih: &mut weight_ih, ..DenseGradients::default() };
         assert!((gradients.clip(5.0) - 5.0).abs() < 1e-6);
         assert_eq!(gradients.bias_hh, [3.0]);
         assert!((gradients.clip(1.0) - 5.0).abs() < 1e-6);

@@ -1,10 +1,10 @@
 //! The sequence model as a candle graph over leaves that hold only what one batch needs.
 
-use candle_core::{Device, Result, Tensor, Var, backprop::GradStore};
+use candle_core::{Device, Result, Var, backprop::GradStore};
 
 use super::{
     dense::{DenseGradients, DenseWeights},
-    ops::{Gru, SampledSoftmax, composed},
+    ops::{Gru, Lesson, SampledSoftmax, device},
     rows::Vectors,
 };
 
@@ -19,13 +19,36 @@ pub(super) struct Leaves {
     output: Var,
 }
 
-/// What one batch teaches.
+/// The gradients of a lesson, each by what it is to.
 #[derive(Debug)]
-pub(super) struct Gradients {
-    pub(super) dense: DenseGradients,
-    /// (steps · lanes, E).
-    pub(super) inputs: Vec<f32>,
-    pub(super) candidates: Vectors,
+pub(super) struct Gradients<'a> {
+    pub(super) dense: DenseGradients<'a>,
+    /// (candidates, E).
+    pub(super) vectors: &'a [f32],
+    /// (candidates).
+    pub(super) biases: &'a [f32],
+    /// (steps · lanes, E): to the inputs' vectors.
+    pub(super) inputs: &'a [f32],
+}
+
+impl Lesson {
+    /// The gradients to these weights and to the vectors of this width.
+    pub(super) fn gradients(&mut self, weights: &DenseWeights, width: usize) -> Gradients<'_> {
+        let DenseWeights { bias_ih, projection, weight_hh, weight_ih, .. } = weights;
+        let (to_weight_ih, rest) = self.recurrent.split_at_mut(weight_ih.values.len());
+        let (to_weight_hh, rest) = rest.split_at_mut(weight_hh.values.len());
+        let (to_bias_ih, to_bias_hh) = rest.split_at_mut(bias_ih.values.len());
+        let (to_projection, rest) = self.output.split_at_mut(projection.values.len());
+        let (vectors, biases) = rest.split_at(rest.len() / (width + 1) * width);
+        let dense = DenseGradients {
+            bias_hh: to_bias_hh,
+            bias_ih: to_bias_ih,
+            projection: to_projection,
+            weight_hh: to_weight_hh,
+            weight_ih: to_weight_ih,
+        };
+        Gradients { dense, vectors, biases, inputs: &self.inputs }
+    }
 }
 
 impl Leaves {
@@ -43,48 +66,31 @@ impl Leaves {
         })
     }
 
-    /// The batch's mean loss and the state that it leaves (lanes, H).
+    /// What the batch teaches.
     ///
     /// The fused operations run on the CPU; any other device gets the same computation from elementary ones.
-    pub(super) fn loss(&self, gru: Gru, softmax: SampledSoftmax) -> Result<(Tensor, Tensor)> {
-        let lanes = gru.lanes;
-        let (states, loss) = match self.inputs.device().is_cpu() {
-            true => {
-                let states = self.inputs.apply_op2(&self.recurrent, gru)?;
-                let loss = states.apply_op2(&self.output, softmax)?;
-                (states, loss)
-            }
+    pub(super) fn learn(&self, gru: Gru, softmax: SampledSoftmax) -> Result<Lesson> {
+        match self.inputs.device().is_cpu() {
+            true => self.fused(gru, softmax),
             false => {
-                let states = composed::gru(&self.inputs, &self.recurrent, &gru)?;
-                let loss = composed::sampled_softmax(&states, &self.output, &softmax)?;
-                (states, loss)
+                let [inputs, recurrent, output] =
+                    [&self.inputs, &self.recurrent, &self.output].map(Var::as_detached_tensor);
+                device::lesson(&inputs, &recurrent, &output, &gru, &softmax)
             }
-        };
-        let state = states.narrow(0, states.dim(0)? - lanes, lanes)?;
-        Ok((loss, state.detach()))
+        }
     }
 
-    /// The gradients of a loss of this graph over these weights.
-    pub(super) fn gradients(&self, loss: &Tensor, weights: &DenseWeights) -> Result<Gradients> {
+    fn fused(&self, gru: Gru, softmax: SampledSoftmax) -> Result<Lesson> {
+        let lanes = gru.lanes;
+        let states = self.inputs.apply_op2(&self.recurrent, gru)?;
+        let loss = states.apply_op2(&self.output, softmax)?;
         let store = loss.backward()?;
-        let (recurrent, output) = (read(&store, &self.recurrent)?, read(&store, &self.output)?);
-        let DenseWeights { bias_ih, projection, weight_hh, weight_ih, .. } = weights;
-        let (to_weight_ih, rest) = recurrent.split_at(weight_ih.values.len());
-        let (to_weight_hh, rest) = rest.split_at(weight_hh.values.len());
-        let (to_bias_ih, to_bias_hh) = rest.split_at(bias_ih.values.len());
-        let (to_projection, rest) = output.split_at(projection.values.len());
-        let width = weight_ih.shape.1;
-        let (vectors, biases) = rest.split_at(rest.len() / (width + 1) * width);
-        Ok(Gradients {
-            dense: DenseGradients {
-                bias_hh: to_bias_hh.to_vec(),
-                bias_ih: to_bias_ih.to_vec(),
-                projection: to_projection.to_vec(),
-                weight_hh: to_weight_hh.to_vec(),
-                weight_ih: to_weight_ih.to_vec(),
-            },
+        Ok(Lesson {
+            loss: loss.to_scalar()?,
+            state: states.narrow(0, states.dim(0)? - lanes, lanes)?.flatten_all()?.to_vec1()?,
             inputs: read(&store, &self.inputs)?,
-            candidates: Vectors { vectors: vectors.to_vec(), biases: biases.to_vec() },
+            recurrent: read(&store, &self.recurrent)?,
+            output: read(&store, &self.output)?,
         })
     }
 }

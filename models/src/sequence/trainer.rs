@@ -1,6 +1,6 @@
 //! Training of the sequence model: sparse rows on the host, dense arithmetic in candle.
 
-use std::{fmt, sync::Mutex};
+use std::{fmt, hint::black_box, sync::Mutex};
 
 use candle_core::Device;
 use rand::{Rng, SeedableRng};
@@ -22,6 +22,8 @@ use crate::{
 
 /// Fresh embeddings lie within this of zero.
 const EMBEDDING_INIT: f32 = 0.1;
+/// The largest block whose size glibc's allocator goes by (mallopt(3), `M_MMAP_THRESHOLD`), less what it adds.
+const KEPT_BYTES: usize = 31 << 20;
 const WHAT: &str = "a step of the sequence model";
 
 /// Every key of a training log: batches name keys by their position here.
@@ -78,6 +80,7 @@ impl SequenceTrainer {
                 expected: "at least one item, one count each",
             });
         }
+        keep_memory();
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let dense = DenseWeights::random(config, &mut rng);
         let width = config.embedding_width;
@@ -123,20 +126,16 @@ impl SequenceTrainer {
         let inputs: Vec<Option<u32>> =
             batch.cells.iter().map(|cell| cell.map(|cell| items.insert(cell.input))).collect();
         let leaves = self.leaves(&items, &inputs).map_err(Error::learn(WHAT))?;
-        let (loss, state) = leaves.loss(self.gru(batch), softmax).map_err(Error::learn(WHAT))?;
-        let value = loss.to_scalar::<f32>().map_err(Error::learn(WHAT))?;
-        let not_finite = || Error::LossNotFinite { model: "sequence", step: self.step, loss: value };
-        if !value.is_finite() {
-            return Err(not_finite());
-        }
-        let mut gradients = leaves.gradients(&loss, &self.dense).map_err(Error::learn(WHAT))?;
-        let state = state.flatten_all().and_then(|state| state.to_vec1()).map_err(Error::learn(WHAT))?;
-        if !gradients.dense.clip(self.config.gradient_norm_max).is_finite() {
-            return Err(not_finite());
+        let gru = self.gru(batch);
+        let mut lesson = leaves.learn(gru, softmax).map_err(Error::learn(WHAT))?;
+        let loss = lesson.loss;
+        let mut gradients = lesson.gradients(&self.dense, self.config.embedding_width);
+        if !loss.is_finite() || !gradients.dense.clip(self.config.gradient_norm_max).is_finite() {
+            return Err(Error::LossNotFinite { model: "sequence", step: self.step, loss });
         }
         self.learn(&items, &inputs, gradients);
-        self.state = state;
-        Ok(value)
+        self.state = lesson.state;
+        Ok(loss)
     }
 
     /// The model as trained so far, while training goes on: what validation looks at.
@@ -204,14 +203,14 @@ impl SequenceTrainer {
         }
     }
 
-    fn learn(&mut self, items: &Candidates, inputs: &[Option<u32>], gradients: Gradients) {
+    fn learn(&mut self, items: &Candidates, inputs: &[Option<u32>], gradients: Gradients<'_>) {
         let width = self.config.embedding_width;
-        let Gradients { mut dense, inputs: to_inputs, candidates: Vectors { mut vectors, mut biases } } = gradients;
         self.step += 1;
-        self.dense.learn(&mut dense, self.config.learning_rate, self.step);
-        vectors.resize(items.items.len() * width, 0.0);
-        biases.resize(items.items.len(), 0.0);
-        for (place, gradient) in inputs.iter().zip(to_inputs.chunks_exact(width)) {
+        self.dense.learn(gradients.dense, self.config.learning_rate, self.step);
+        let (mut vectors, mut biases) = (vec![0.0; items.items.len() * width], vec![0.0; items.items.len()]);
+        vectors[..gradients.vectors.len()].copy_from_slice(gradients.vectors);
+        biases[..gradients.biases.len()].copy_from_slice(gradients.biases);
+        for (place, gradient) in inputs.iter().zip(gradients.inputs.chunks_exact(width)) {
             if let Some(place) = place {
                 kernel::add(&mut vectors[*place as usize * width..][..width], gradient);
             }
@@ -219,4 +218,13 @@ impl SequenceTrainer {
         let gradients = Vectors { vectors, biases };
         self.tables.learn(&self.catalogue, &items.items, &gradients, self.config.row_learning_rate);
     }
+}
+
+/// Has glibc's allocator keep what a step frees for the next step.
+///
+/// It gives memory back to the system once twice the largest block that it ever took back is free. A step's few
+/// megabytes would go and come at every step, page fault by page fault, on which all threads wait. The block here costs
+/// nothing: its pages are never touched.
+fn keep_memory() {
+    drop(black_box(vec![0_u8; KEPT_BYTES]));
 }

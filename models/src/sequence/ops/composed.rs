@@ -1,4 +1,4 @@
-//! The fused operations' computations in candle's elementary operations, which every device has.
+//! The fused operations' computations in candle's elementary operations, whose gradients candle works out.
 
 use candle_core::{D, Result, Tensor};
 use candle_nn::ops::sigmoid;

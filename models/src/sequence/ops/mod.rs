@@ -4,10 +4,12 @@
 //! Here both directions run in parallel over pieces that stay in a core's cache. How work is cut depends on its size
 //! alone and every sum is taken in one order, so that results do not depend on the number of threads.
 //!
-//! [`composed`] has the same computations in candle's elementary operations: what runs on other devices than the CPU.
-//! Tests hold values and gradients of the two equal.
+//! On other devices than the CPU, [`device`] does the same in candle's elementary operations. Tests hold values and
+//! gradients of both equal to what candle works out itself.
 
-pub(super) mod composed;
+#[cfg(test)]
+mod composed;
+pub(super) mod device;
 mod gru;
 mod softmax;
 
@@ -16,6 +18,21 @@ use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
 
 pub(super) use gru::Gru;
 pub(super) use softmax::SampledSoftmax;
+
+/// What a batch teaches.
+#[derive(Debug)]
+pub(super) struct Lesson {
+    /// The batch's mean loss.
+    pub(super) loss: f32,
+    /// (lanes, H): the state that the batch leaves.
+    pub(super) state: Vec<f32>,
+    /// Gradient to the inputs of [`Gru`].
+    pub(super) inputs: Vec<f32>,
+    /// Gradient to the weights of [`Gru`].
+    pub(super) recurrent: Vec<f32>,
+    /// Gradient to the weights of [`SampledSoftmax`].
+    pub(super) output: Vec<f32>,
+}
 
 /// The numbers of a contiguous tensor.
 fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {

@@ -45,6 +45,30 @@ pub(crate) struct Gradients {
     weights: Vec<f32>,
 }
 
+/// What a cell's loss needs of its scores.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scores {
+    pub(super) highest: f32,
+    /// Sum over the candidates of `exp(score − highest)`.
+    pub(super) sum: f32,
+    /// The target's score,
+    pub(super) target: f32,
+    /// its `exp(score − highest)`,
+    pub(super) odds: f32,
+    /// and its ln q.
+    pub(super) log_chance: f32,
+}
+
+/// A cell's loss and the gradient to its scores.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CellLoss {
+    pub(super) value: f32,
+    /// The gradient to any score but the target's, as a share of its `exp(score − highest)`.
+    pub(super) shared: f32,
+    /// The gradient to the target's score.
+    pub(super) target: f32,
+}
+
 thread_local! {
     /// The scores of the last batch: the next one need not ask the system for as much memory again.
     static SCORES: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
@@ -140,15 +164,26 @@ impl SampledSoftmax {
         let highest = kernel::highest(scores);
         let target = scores[label];
         let sum = kernel::exp_all(scores, highest);
-        let own = (target + self.log_chances[label] - highest).exp();
-        let partition = (sum - scores[label] + own).max(f32::MIN_POSITIVE);
+        let log_chance = self.log_chances[label];
+        let loss = self.cell(Scores { highest, sum, target, odds: scores[label], log_chance }, weight);
+        scores.iter_mut().for_each(|score| *score *= loss.shared);
+        scores[label] = loss.target;
+        loss.value
+    }
+
+    /// A cell's loss from its scores; its gradients are those of a cell with this weight.
+    #[inline(always)]
+    pub(super) fn cell(&self, scores: Scores, weight: f32) -> CellLoss {
+        let Scores { highest, sum, target, odds, log_chance } = scores;
+        let own = (target + log_chance - highest).exp();
+        let partition = (sum - odds + own).max(f32::MIN_POSITIVE);
         let log_partition = partition.ln() + highest;
         let pull = 2.0 * self.penalty * log_partition;
-        let shared = weight * (1.0 / sum + pull / partition);
-        let target_gradient = weight * (scores[label] / sum - 1.0 + pull * own / partition);
-        scores.iter_mut().for_each(|score| *score *= shared);
-        scores[label] = target_gradient;
-        sum.ln() + highest - target + self.penalty * log_partition * log_partition
+        CellLoss {
+            value: sum.ln() + highest - target + self.penalty * log_partition * log_partition,
+            shared: weight * (1.0 / sum + pull / partition),
+            target: weight * (odds / sum - 1.0 + pull * own / partition),
+        }
     }
 }
 

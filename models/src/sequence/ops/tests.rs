@@ -76,6 +76,53 @@ fn sampled_softmax_equals_its_composition() -> Result<()> {
     Ok(())
 }
 
+/// On the CPU, and on a GPU where there is one and the feature `cuda`.
+#[test]
+fn a_device_teaches_what_the_composition_teaches() -> Result<()> {
+    let devices = [Some(Device::Cpu), Device::new_cuda(0).ok()];
+    for device in devices.iter().flatten() {
+        for (lanes, steps, candidates, input_width, width) in [(1, 1, 1, 1, 1), (3, 2, 4, 2, 5), (37, 4, 130, 12, 16)] {
+            let mut rng = ChaCha8Rng::seed_from_u64(3);
+            let gru = Gru {
+                input_width,
+                width,
+                lanes,
+                state: (0..lanes * width).map(|_| rng.random_range(-1.0..1.0)).collect(),
+                starts: (0..lanes * steps).map(|_| rng.random_bool(0.2)).collect(),
+                trace: std::sync::Mutex::default(),
+            };
+            let label = |_| rng.random_bool(0.9).then(|| rng.random_range(0..candidates));
+            let softmax = SampledSoftmax {
+                vector_width: input_width,
+                labels: (0..lanes * steps).map(label).collect(),
+                log_chances: (0..candidates).map(|_| rng.random_range(-4.0..-0.01)).collect(),
+                penalty: 0.3,
+                gradients: std::sync::Mutex::default(),
+            };
+            let inputs = matrix_leaf(&mut rng, lanes * steps, input_width)?;
+            let recurrent = leaf(&mut rng, gru.weight_ends()[3], 1.0)?;
+            let output = leaf(&mut rng, softmax.weight_ends(width)[2], 1.0)?;
+            let states = composed::gru(&inputs, &recurrent, &gru)?;
+            let loss = composed::sampled_softmax(&states, &output, &softmax)?;
+            let gradients = loss.backward()?;
+            let there = |tensor: &Var| tensor.to_device(device);
+            let lesson = device::lesson(&there(&inputs)?, &there(&recurrent)?, &there(&output)?, &gru, &softmax)?;
+            let gradient = |leaf: &Var| gradients.get(leaf).expect("every leaf has a gradient").flatten_all();
+            let last = states.narrow(0, (steps - 1) * lanes, lanes)?.flatten_all()?;
+            for (what, found, expected) in [
+                ("loss", vec![lesson.loss], loss.flatten_all()?),
+                ("state", lesson.state, last),
+                ("gradient to the inputs", lesson.inputs, gradient(&inputs)?),
+                ("gradient to the recurrent weights", lesson.recurrent, gradient(&recurrent)?),
+                ("gradient to the output weights", lesson.output, gradient(&output)?),
+            ] {
+                assert_close(&Tensor::new(found, &Device::Cpu)?, &expected, what)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn sampled_softmax_equals_its_definition() -> Result<()> {
     let (scores, biases, log_chances) = ([0.3_f64, -1.2, 2.0], [0.1_f64, 0.0, -0.4], [-0.1_f64, -1.0, -2.5]);
