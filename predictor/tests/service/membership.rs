@@ -11,14 +11,15 @@ use tonic::Code;
 use crate::harness::{TestNode, TestPredictor, eventually, held, hello};
 
 #[tokio::test]
-async fn hello_is_answered_with_welcome_and_then_the_map() {
+async fn hello_is_answered_with_welcome_then_purges_and_then_the_map() {
     let predictor = TestPredictor::start().await;
     let mut node = TestNode::join(&predictor, "eu-1", "eu").await.unwrap();
     let PredictorNotice::Welcome { arm, model_version, .. } = node.next().await.unwrap() else {
         panic!("the first answer is no welcome");
     };
     assert_eq!((&*arm, &*model_version), ("nearcast", ""));
-    let PredictorNotice::Map(map) = node.next().await.unwrap() else { panic!("the second answer is no map") };
+    let PredictorNotice::Purges(_) = node.next().await.unwrap() else { panic!("the second answer is no purges") };
+    let PredictorNotice::Map(map) = node.next().await.unwrap() else { panic!("the third answer is no map") };
     let [member] = map.members.as_slice() else { panic!("{map:?}") };
     assert_eq!((member.node.name.clone(), member.alive), (NodeName::from("eu-1"), true));
     assert_eq!((&*member.node.url, member.node.segment_bytes), ("http://eu-1.test", 1 << 20));
