@@ -40,7 +40,7 @@ pub(crate) struct ObjectRecord {
     /// Until when it may be served although the origin cannot be reached, in microseconds since the epoch.
     #[prost(int64, tag = "12")]
     pub(crate) if_unreachable_until_us: i64,
-    /// The response headers that are served with it, as [`Head`](crate::object::Head) has them.
+    /// The response headers that are served with it, in the form that the object keeps them in.
     #[prost(bytes = "bytes", tag = "13")]
     pub(crate) head: Bytes,
 }
