@@ -35,14 +35,6 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// The file with the admin token cannot be used.
-    #[error("cannot use the admin token in {path}: {problem}")]
-    AdminToken {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
     /// The access log cannot be opened.
     #[error("cannot write the access log {path}; check its folder's permissions, or move `access_log.path`")]
     AccessLog {

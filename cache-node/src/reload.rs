@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use nearcast_proto::AdminToken;
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use serde::Serialize;
 use tokio::{sync::Mutex, task::spawn_blocking};
@@ -17,7 +18,7 @@ use crate::{
     clock,
     config::{Changes, NodeConfig},
     error::Result,
-    front::{AdminToken, Front},
+    front::Front,
     origin::OriginClient,
     peers::PeersClient,
     tls::Loaded,

@@ -10,6 +10,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use futures::{Stream, StreamExt, stream};
+use nearcast_proto::AdminToken;
 use sd_notify::NotifyState;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -19,7 +20,7 @@ use crate::{
     access_log::AccessLog,
     config::NodeConfig,
     error::{Error, Result},
-    front::{AdminToken, ConnectionLimit, Front, Pseudonyms, Transport},
+    front::{ConnectionLimit, Front, Pseudonyms, Transport},
     link::{self, Uplink},
     log::RequestLog,
     reload::{self, Reloading},

@@ -14,10 +14,10 @@ impl AdminToken {
     /// # Errors
     /// When the file cannot be read or is empty.
     pub fn read(path: &Path) -> Result<Self> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| Error::ReadConfig { path: path.to_path_buf(), source })?;
+        let failed = |problem: String| Error::AdminToken { path: path.to_path_buf(), problem };
+        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
         match text.trim() {
-            "" => Err(Error::EmptyToken { path: path.to_path_buf() }),
+            "" => Err(failed("the file is empty; put a long random word into it".to_owned())),
             token => Ok(Self(blake3::hash(token.as_bytes()))),
         }
     }

@@ -83,11 +83,13 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// A file that should hold an admin token holds nothing.
-    #[error("`{}` is empty; put a long random word into it", path.display())]
-    EmptyToken {
+    /// The file with the admin token cannot be used.
+    #[error("cannot use the admin token in {}: {problem}", path.display())]
+    AdminToken {
         /// The file.
         path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
     },
     /// A configuration file is not valid.
     #[error("`{}` is not a valid configuration: {reason}", path.display())]

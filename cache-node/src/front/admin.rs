@@ -1,6 +1,6 @@
 //! The node's own endpoints, below `/_nearcast/`.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
@@ -12,7 +12,6 @@ use url::form_urlencoded;
 use super::{Front, body::ResponseBody, exposition, operate, respond::text};
 use crate::{
     clock,
-    error::{Error, Result},
     key::Key,
     object::SharedObject,
     peers::{self, SEGMENT_PATH},
@@ -60,31 +59,6 @@ pub(super) async fn handle(front: &Arc<Front>, is_peer: bool, request: Request<I
     }
 }
 
-/// The word that whoever changes the node's state must know. Only its hash is held.
-#[derive(Debug)]
-pub(crate) struct AdminToken(blake3::Hash);
-
-impl AdminToken {
-    /// Reads it from a file, without blanks around it.
-    ///
-    /// # Errors
-    /// When the file cannot be read or is empty.
-    pub(crate) fn read(path: &Path) -> Result<Self> {
-        let failed = |problem: String| Error::AdminToken { path: path.to_path_buf(), problem };
-        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-        match text.trim() {
-            "" => Err(failed("the file is empty; put a long random word into it".to_owned())),
-            token => Ok(Self(blake3::hash(token.as_bytes()))),
-        }
-    }
-
-    fn is_in(&self, headers: &HeaderMap) -> bool {
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-        // Hashes compare in constant time.
-        given.is_some_and(|given| blake3::hash(given) == self.0)
-    }
-}
-
 /// The answer to who does not know the admin token.
 pub(super) fn needs_token() -> Response<ResponseBody> {
     let mut refusal = text(
@@ -98,7 +72,7 @@ pub(super) fn needs_token() -> Response<ResponseBody> {
 /// Whether a request without a peer's certificate may change the node's state.
 pub(super) fn may_change(front: &Front, headers: &HeaderMap) -> bool {
     match &*front.admin_token.load() {
-        Some(token) => token.is_in(headers),
+        Some(token) => headers.get(header::AUTHORIZATION).is_some_and(|given| token.is_in(given.as_bytes())),
         None => !has_mutual_tls(front),
     }
 }

@@ -30,13 +30,13 @@ use std::{
 use arc_swap::ArcSwapOption;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use nearcast_proto::AdminToken;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::body::ResponseBody;
 pub(crate) use self::{
     accept::{ConnectionLimit, Transport},
-    admin::AdminToken,
     client::Pseudonyms,
 };
 use crate::{access_log::AccessLog, log::RequestLog, reload::Reloading, shell::Shell, tls::ServerTls, watch::Watchers};
