@@ -5,6 +5,7 @@
 //! up again. So the log, synced before a purge is answered, is all that a purge needs to outlive a crash.
 
 use std::{
+    borrow::Borrow,
     fs::{self, File},
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
@@ -128,6 +129,11 @@ impl Purge {
         Timestamp::from_micros(self.at_us)
     }
 
+    /// Its place in the predictor's log, if it comes from there.
+    pub(crate) fn position(&self) -> Option<&PurgePosition> {
+        self.position.as_ref()
+    }
+
     /// The keys, when it names nothing but keys.
     pub(crate) fn only_keys(&self) -> Option<&[String]> {
         (self.order.prefixes.is_empty() && self.order.tags.is_empty()).then_some(&self.order.keys[..])
@@ -207,16 +213,18 @@ impl PurgeLog {
         self.position.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Adds a purge, so that it survives a loss of power. Blocks for as long as that takes.
+    /// Adds purges, so that they survive a loss of power. Blocks for as long as that takes.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub(crate) fn append(&self, purge: &Purge) -> io::Result<()> {
+    /// When they cannot be written.
+    pub(crate) fn append(&self, purges: &[impl Borrow<Purge>]) -> io::Result<()> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        write(&mut file, purge)?;
+        for purge in purges {
+            write(&mut file, purge.borrow())?;
+        }
         file.sync_data()?;
-        if purge.position.is_some() {
-            (*self.position.lock().unwrap_or_else(PoisonError::into_inner)).clone_from(&purge.position);
+        if let Some(position) = purges.iter().rev().find_map(|purge| purge.borrow().position()) {
+            *self.position.lock().unwrap_or_else(PoisonError::into_inner) = Some(position.clone());
         }
         Ok(())
     }
@@ -332,9 +340,9 @@ mod tests {
         let (log, logged) = PurgeLog::open(&path, Timestamp::from_micros(0)).unwrap();
         assert!(logged.purges.is_empty() && !logged.is_damaged);
         let purges = [purge(&["/a"], &[], &[]), purge(&[], &["/b"], &["c"])];
-        purges.iter().for_each(|purge| log.append(purge).unwrap());
+        log.append(&purges).unwrap();
         let cut = fs::read(&path).unwrap();
-        log.append(&purges[0]).unwrap();
+        log.append(&purges[..1]).unwrap();
         drop(log);
         // A torn end was never answered.
         fs::write(&path, [&cut[..], br#"{"at_us":1"#].concat()).unwrap();

@@ -45,10 +45,10 @@ impl Shell {
             }
             purge
         };
-        let (count, written) = self.carry_out(purge).await;
+        let (counts, written) = self.carry_out(vec![purge]).await;
         let path = self.purges.path().display().to_string();
         written.map_err(|error| PurgeError::Log { path, problem: error.to_string() })?;
-        Ok(count)
+        Ok(counts.into_iter().sum())
     }
 
     /// Carries out what the predictor's log says. Purges hold from now on, by this node's own clock: whatever it got
@@ -58,30 +58,32 @@ impl Shell {
     /// When it cannot be written down, so that the node is not as far in the log as it should be.
     pub(crate) async fn handle_purges(self: &Arc<Self>, update: &PurgeUpdate) -> std::io::Result<()> {
         let position = |epoch| PurgePosition { log: Arc::clone(&update.log), epoch };
-        let first = update.purges.first().map_or(update.upto, |purge| purge.epoch - 1);
-        if update.has_gap {
-            tracing::warn!("purges were missed that are no longer known: the origin is asked about all that is held");
-            let mark = Purge::mark(position(first), true, clock::now());
-            {
-                let mut state = self.state();
-                state.doubted_before = Some(mark.at());
-                state.lasting_doubt = Some(mark.at());
+        let mut logged = Vec::with_capacity(update.purges.len() + 1);
+        {
+            let (mut state, now) = (self.state(), clock::now());
+            if update.has_gap {
+                tracing::warn!(
+                    "purges were missed that are no longer known: the origin is asked about all that is held"
+                );
+                let before = update.purges.first().map_or(update.upto, |purge| purge.epoch.saturating_sub(1));
+                logged.push(Arc::new(Purge::mark(position(before), true, now)));
+                (state.doubted_before, state.lasting_doubt) = (Some(now), Some(now));
             }
-            self.carry_out(Arc::new(mark)).await.1?;
+            for purge in &update.purges {
+                let purge = Arc::new(Purge::logged(purge, position(purge.epoch), now));
+                state.remember_logged(Arc::clone(&purge));
+                logged.push(purge);
+            }
         }
-        for purge in &update.purges {
-            let logged = {
-                let mut state = self.state();
-                let logged = Arc::new(Purge::logged(purge, position(purge.epoch), clock::now()));
-                state.remember_logged(Arc::clone(&logged));
-                logged
-            };
-            let (objects, written) = self.carry_out(logged).await;
-            written?;
+        let reached = logged.last().map_or_else(|| self.purges.position(), |purge| purge.position().cloned());
+        if reached != Some(position(update.upto)) {
+            logged.push(Arc::new(Purge::mark(position(update.upto), false, clock::now())));
+        }
+        let marks_before = usize::from(update.has_gap);
+        let (counts, written) = self.carry_out(logged).await;
+        written?;
+        for (purge, objects) in update.purges.iter().zip(counts.into_iter().skip(marks_before)) {
             self.uplink.send(Report::Purged { epoch: purge.epoch, objects });
-        }
-        if self.purges.position() != Some(position(update.upto)) {
-            self.carry_out(Arc::new(Purge::mark(position(update.upto), false, clock::now()))).await.1?;
         }
         if update.upto == update.latest {
             let mut state = self.state();
@@ -90,22 +92,24 @@ impl Shell {
         Ok(())
     }
 
-    /// Does what a purge asks for and writes it down, both at once.
-    async fn carry_out(self: &Arc<Self>, purge: Arc<Purge>) -> (u64, std::io::Result<()>) {
+    /// Does what purges ask for and writes them down, both at once. Returns how many objects each concerned.
+    async fn carry_out(self: &Arc<Self>, purges: Vec<Arc<Purge>>) -> (Vec<u64>, std::io::Result<()>) {
         let written = tokio::task::spawn_blocking({
-            let (shell, purge) = (Arc::clone(self), Arc::clone(&purge));
-            move || shell.purges.append(&purge)
+            let (shell, purges) = (Arc::clone(self), purges.clone());
+            move || shell.purges.append(&purges)
         });
-        let count = match purge.only_keys() {
-            Some([]) => 0,
-            Some(keys) => self.purge_keys(&purge, keys),
-            None => self.purge_all(&purge).await,
-        };
-        if purge.only_keys() != Some(&[]) {
-            self.metrics.purges.inc();
-            self.metrics.purged_objects.inc_by(count);
+        let mut counts = vec![0; purges.len()];
+        let mut wide = Vec::new();
+        for (number, purge) in purges.iter().enumerate() {
+            match purge.only_keys() {
+                Some(keys) => counts[number] = self.purge_keys(purge, keys),
+                None => wide.push((number, &**purge)),
+            }
         }
-        (count, written.await.unwrap_or_else(|error| Err(std::io::Error::other(error))))
+        self.purge_all(&wide, &mut counts).await;
+        self.metrics.purges.inc_by(purges.iter().filter(|purge| purge.only_keys() != Some(&[])).count() as u64);
+        self.metrics.purged_objects.inc_by(counts.iter().sum());
+        (counts, written.await.unwrap_or_else(|error| Err(std::io::Error::other(error))))
     }
 
     fn purge_keys(&self, purge: &Purge, keys: &[String]) -> u64 {
@@ -115,19 +119,27 @@ impl Shell {
         ids.into_iter().map(|id| self.apply_purge(&mut state, purge, id)).sum()
     }
 
-    /// Looks at every object. In steps, so that no request waits for long.
-    async fn purge_all(&self, purge: &Purge) -> u64 {
-        let (mut next, mut count) = (0, 0);
+    /// Looks at every object for purges that name more than keys, each with its place among `counts`. In steps, so that
+    /// no request waits for long.
+    async fn purge_all(&self, purges: &[(usize, &Purge)], counts: &mut [u64]) {
+        if purges.is_empty() {
+            return;
+        }
+        let mut next = 0;
         loop {
             {
                 let mut state = self.state();
                 let bound = state.key_bound();
                 if next >= bound {
-                    return count;
+                    return;
                 }
                 let step = next..bound.min(next + STEP);
                 next = step.end;
-                count += step.map(|number| self.apply_purge(&mut state, purge, KeyId(number))).sum::<u64>();
+                for id in step.map(KeyId) {
+                    for (number, purge) in purges {
+                        counts[*number] += self.apply_purge(&mut state, purge, id);
+                    }
+                }
             }
             tokio::task::yield_now().await;
         }
