@@ -1,6 +1,6 @@
 //! `nearcast purge`: makes nodes forget objects.
 
-use std::{fmt::Write, path::PathBuf, process::ExitCode};
+use std::{fmt::Write, process::ExitCode};
 
 use anyhow::{Context, ensure};
 use nearcast_datasets::Map;
@@ -14,6 +14,7 @@ use tonic::Code;
 
 use crate::{
     load::{Cluster, Http, Node, To},
+    operate::Nodes,
     output::{Output, note},
 };
 
@@ -21,9 +22,8 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The cluster: the `cluster.json` that `nearcast up` writes, or URLs of nodes.
-    #[arg(long, required = true, num_args = 1.., value_name = "CLUSTER|URL")]
-    to: Vec<String>,
+    #[command(flatten)]
+    nodes: Nodes,
     /// An object, with all its variants.
     #[arg(long = "key", value_name = "KEY", required_unless_present_any = ["prefixes", "tags"])]
     keys: Vec<String>,
@@ -39,9 +39,6 @@ pub(crate) struct Args {
     /// The predictor's gRPC address; goes before the cluster file's.
     #[arg(long, value_name = "URL")]
     predictor: Option<String>,
-    /// The file with the admin token of the predictor and the nodes.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
@@ -90,13 +87,9 @@ struct Purged {
 
 /// Makes nodes forget objects.
 pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
-    let token = args.token_file.map(|file| {
-        let token = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        anyhow::Ok(token.trim().to_owned())
-    });
-    let token = token.transpose()?;
+    let token = args.nodes.token()?;
     let order = Order { keys: args.keys, prefixes: args.prefixes, tags: args.tags, soft: args.soft };
-    let to = To { places: args.to, predictor: args.predictor, ..To::default() };
+    let to = To { places: args.nodes.places().to_vec(), predictor: args.predictor, ..To::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(purge(&to, &order, token.as_deref()))?;
     output.show(&report, text)?;

@@ -52,12 +52,7 @@ impl Http {
         body: Vec<u8>,
         token: Option<&str>,
     ) -> anyhow::Result<T> {
-        let mut request = Request::post(url).header(header::CONTENT_TYPE, "application/json");
-        if let Some(token) = token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        }
-        let request = request.body(body.into()).with_context(|| format!("{url} is no URL, or the token no word"))?;
-        document(&self.answer(request, url).await?, url)
+        self.post_json_within(url, body, token, DOCUMENT_TIMEOUT).await
     }
 
     /// As [`Self::post_json`], for answers that take their time.

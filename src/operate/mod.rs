@@ -36,9 +36,26 @@ pub(crate) struct Nodes {
     /// The cluster: the `cluster.json` that `nearcast up` writes, or URLs of nodes.
     #[arg(long, required = true, num_args = 1.., value_name = "CLUSTER|URL")]
     to: Vec<String>,
-    /// The file with the nodes' admin token.
+    /// The file with the admin token of the nodes, and of the predictor where it is asked.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+}
+
+impl Nodes {
+    /// Where they are said to be.
+    pub(crate) fn places(&self) -> &[String] {
+        &self.to
+    }
+
+    /// The admin token, when there is one.
+    ///
+    /// # Errors
+    /// When its file cannot be read.
+    pub(crate) fn token(&self) -> anyhow::Result<Option<String>> {
+        let Some(file) = &self.token_file else { return Ok(None) };
+        let token = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        Ok(Some(token.trim().to_owned()))
+    }
 }
 
 /// The nodes, found.
@@ -61,11 +78,7 @@ pub(crate) struct Problem {
 impl Fleet {
     /// Finds the nodes. Nobody is asked yet: a node that is away is a problem of its own.
     pub(crate) async fn find(nodes: &Nodes) -> anyhow::Result<Self> {
-        let token = nodes.token_file.as_ref().map(|file| {
-            let token = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-            anyhow::Ok(token.trim().to_owned())
-        });
-        let (token, http) = (token.transpose()?, Http::new());
+        let (token, http) = (nodes.token()?, Http::new());
         let nodes = if nodes.to.iter().all(|place| place.contains("://")) {
             nodes.to.iter().map(|place| unnamed(place)).collect()
         } else {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use nearcast_cache_node::latency::LatencySnapshot;
-use nearcast_datasets::Map;
+use nearcast_datasets::{Map, ServedFrom};
 use serde::Serialize;
 
 use super::{
@@ -160,7 +160,7 @@ impl Stat {
             seconds: now.uptime_seconds - before.uptime_seconds,
             requests: since(|status| status.requests),
             hits: since(|status| status.hits),
-            hit_bytes: HITS.iter().filter_map(|word| sent_by.get(*word)).sum(),
+            hit_bytes: hits().filter_map(|word| sent_by.get(word)).sum(),
             sent_bytes: since(|status| status.bytes.sent),
             misses: counts(|status| &status.misses),
             responses: counts(|status| &status.responses),
@@ -331,7 +331,10 @@ fn errors(since: &impl Fn(fn(&NodeStatus) -> u64) -> u64, served: &Counts) -> Co
 }
 
 /// Outcomes that are hits.
-const HITS: [&str; 3] = ["memory", "disk", "prefetched"];
+fn hits() -> impl Iterator<Item = &'static str> {
+    ServedFrom::ALL.into_iter().filter(|served| served.is_hit()).map(ServedFrom::as_str)
+}
+
 /// For a node to say how it does.
 const PATIENCE: Duration = Duration::from_secs(10);
 
