@@ -66,7 +66,7 @@ fn measure(count: u64) {
     let filling = Instant::now();
     fill(node.address, count);
     let fill_seconds = filling.elapsed().as_secs_f64();
-    let after_fill = node.resident_bytes();
+    let (after_fill, filled, journal_dropped) = (node.resident_bytes(), node.entries(), node.journal_dropped());
     node.stop();
     let journal_bytes = std::fs::metadata(dir.path().join("full/index.journal")).map_or(0, |file| file.len());
     let mut runs = Vec::new();
@@ -82,7 +82,9 @@ fn measure(count: u64) {
     let document = serde_json::json!({
         "schema": "nearcast.bench-recovery/1",
         "entries": count,
+        "entries_filled": filled,
         "entries_restored": entries,
+        "journal_dropped": journal_dropped,
         "recovery_seconds": start.as_secs_f64(),
         "recovery_seconds_per_million": start.as_secs_f64() * 1e6 / count as f64,
         "resident_bytes_per_entry": resident as f64 / count as f64,
@@ -121,14 +123,22 @@ impl Node {
     }
 
     fn entries(&self) -> u64 {
+        self.status()["held"]["segments"].as_u64().unwrap_or_default()
+    }
+
+    /// Index changes that were not written down because their queue was full: entries that a restart forgets.
+    fn journal_dropped(&self) -> u64 {
+        self.status()["repairs"]["journal_dropped"].as_u64().unwrap_or_default()
+    }
+
+    fn status(&self) -> serde_json::Value {
         let mut stream = TcpStream::connect(self.address).expect("it listens");
         let request = "GET /_nearcast/status HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n";
         stream.write_all(request.as_bytes()).expect("writable");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("text");
         let body = answer.split_once("\r\n\r\n").expect("an answer").1;
-        let status: serde_json::Value = serde_json::from_str(body).expect("JSON");
-        status["held"]["segments"].as_u64().unwrap_or_default()
+        serde_json::from_str(body).expect("JSON")
     }
 
     fn resident_bytes(&self) -> u64 {
