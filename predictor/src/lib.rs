@@ -21,6 +21,7 @@ mod error;
 mod events;
 mod generation;
 mod metrics;
+pub mod placement;
 mod purges;
 mod server;
 

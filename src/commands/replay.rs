@@ -16,8 +16,8 @@ use nearcast_datasets::LogSource;
 use nearcast_models::{Model, Registry};
 use nearcast_proto::topology::Topology;
 use nearcast_trainer::replay::{
-    CacheSize, CellReport, EvictionKind, OracleReport, Part, PlacementKind, PrefetchKind, ReadOptions, ReplayConfig,
-    ReplayReport, replay, write_page,
+    CacheSize, CellReport, EvictionKind, OracleReport, Part, PlacementKind, PlacingConfig, PrefetchKind, ReadOptions,
+    ReplayConfig, ReplayReport, replay, write_page,
 };
 
 use crate::{output::Output, progress::ReplayBar};
@@ -37,6 +37,15 @@ pub(crate) struct Args {
     /// Placement strategies, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "none", value_parser = placements())]
     placement: Vec<PlacementKind>,
+    /// Share of each node's capacity that placed replicas may take; the rest is pull-through.
+    #[arg(long, value_name = "SHARE", default_value_t = PlacingConfig::default().share)]
+    placed: f64,
+    /// Minutes between two placement plans at least; the oracle plans by the hour.
+    #[arg(long, value_name = "MINUTES", default_value_t = PlacingConfig::default().interval.as_secs() / 60)]
+    plan_minutes: u64,
+    /// Half-life of the reactive placement's decayed average, in hours; also of the one that gapa falls back on.
+    #[arg(long, value_name = "HOURS", default_value_t = PlacingConfig::default().half_life.as_secs_f64() / 3_600.0)]
+    half_life_hours: f64,
     /// Cache sizes per node, separated by commas: bytes (`64MiB`), or a share of the log's distinct bytes (`0.1`), of
     /// its distinct keys with --unit-size.
     #[arg(long, value_delimiter = ',', default_value = "0.1")]
@@ -141,6 +150,12 @@ impl Args {
             policies: self.policy,
             prefetchers: self.prefetch,
             placements: self.placement,
+            placing: PlacingConfig {
+                share: self.placed,
+                interval: Duration::from_secs(60 * self.plan_minutes.max(1)),
+                half_life: Duration::try_from_secs_f64(3_600.0 * self.half_life_hours)?,
+                ..PlacingConfig::default()
+            },
             caches: self.cache,
             budgets: self.budget,
             warmup: self.warmup,

@@ -104,6 +104,12 @@ impl NodeCore {
         self.events.push_back(ended(command, segment, status, 0));
     }
 
+    /// A command to leave a pinned segment to eviction again. Nothing happens to one that is not pinned.
+    pub fn handle_unpin(&mut self, now: Timestamp, command: CommandId, segment: SegmentId) {
+        self.index.unpin(now, segment);
+        self.events.push_back(ended(command, segment, CommandStatus::Done, 0));
+    }
+
     /// Takes the queued prefetch of a segment that demand asks for now out of the queue; returns whether there was one.
     pub(super) fn overtake_queued(&mut self, now: Timestamp, segment: SegmentId) -> bool {
         let Some(order) = self.queue.remove(segment) else { return false };

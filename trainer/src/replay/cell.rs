@@ -10,6 +10,7 @@ use super::{
     CellReport, EvictionKind, LatencyReport, LogColumns, PlacementKind, PrefetchKind, PrefetchReport, ReplayConfig,
     Result,
     cluster::Cluster,
+    placing::strategy,
     report::BaselineReport,
     tally::Tally,
     timing::{Stopwatch, peak_rss_bytes},
@@ -59,6 +60,7 @@ impl CellSpec {
     ) -> Result<(CellReport, Option<Engine>)> {
         let stopwatch = Stopwatch::start();
         let mut cluster = Cluster::new(log, &self.setup(config), self.engine(log, config)?)?;
+        cluster.place(strategy(self.placement, log, config, self.cache_bytes)?);
         let counted_from = config.counted_from(log.len());
         let mut coming = config.model.as_ref().filter(|_| config.model_from.is_some());
         for index in 0..log.len() {
@@ -92,6 +94,9 @@ impl CellSpec {
         node.index.capacity_bytes = self.cache_bytes;
         if let EvictionKind::Node(kind) = self.policy {
             node.index.policy = kind;
+        }
+        if self.placement.places() {
+            node.index.pinned_share = config.placing.share;
         }
         CellSetup {
             node,
@@ -141,6 +146,7 @@ impl CellSpec {
             miss_ratio: ratio(tally.misses, tally.requests),
             byte_miss_ratio: ratio(tally.miss_bytes, tally.bytes),
             miss_causes: tally.miss_causes,
+            misses_elsewhere: tally.misses_elsewhere,
             origin_bytes: tally.origin_bytes,
             peer_bytes: tally.peer_bytes,
             prefetch: PrefetchReport {
@@ -156,6 +162,7 @@ impl CellSpec {
             latency_ms: LatencyReport {
                 mean: tally.latency_ms_mean(),
                 p50: tally.latency_ms(0.50),
+                p75: tally.latency_ms(0.75),
                 p95: tally.latency_ms(0.95),
                 p99: tally.latency_ms(0.99),
             },

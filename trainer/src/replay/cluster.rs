@@ -3,6 +3,10 @@
 //! Two simplifications: a node that is asked by another answers from what it holds when the question leaves, half a
 //! round trip early; and links carry any number of transfers at their full bandwidth each.
 
+mod placed;
+#[cfg(test)]
+mod tests;
+
 use std::{sync::Arc, time::Duration};
 
 use nearcast_cache_node::{
@@ -17,6 +21,7 @@ use nearcast_models::Model;
 use nearcast_predictor::engine::{Engine, Order, OrderSource};
 use nearcast_proto::message::{Action, NodeDescriptor, NodeName};
 
+use self::placed::Placed;
 use super::{
     EvictionKind, LogColumns, Result,
     agenda::{Landing, Landings},
@@ -41,6 +46,9 @@ pub(super) struct Cluster<'a> {
     landings: Landings,
     predictor: Option<Predictor<'a>>,
     baselines: Option<Baselines>,
+    placed: Option<Placed>,
+    /// Keys whose holders changed since nodes were last told.
+    changed: Vec<KeyId>,
     tally: Tally,
 }
 
@@ -58,6 +66,7 @@ enum Due {
     Landing,
     Message,
     Order,
+    Plan,
     Timeout,
 }
 
@@ -88,6 +97,8 @@ impl<'a> Cluster<'a> {
             landings: Landings::default(),
             predictor: engine.map(|engine| Predictor::new(log, engine, descriptors, one_way)),
             baselines: Baselines::new(setup.prefetch, log, objects),
+            placed: None,
+            changed: Vec::new(),
             tally: Tally::new(log.first_timestamp(), log.last_timestamp()),
         })
     }
@@ -98,11 +109,13 @@ impl<'a> Cluster<'a> {
         let now = row.timestamp;
         self.advance(now);
         let node = usize::from(row.region.0);
-        let mut felt = Felt { bytes: 0, miss_bytes: 0, cause: None, latency: Duration::ZERO };
+        let mut felt = Felt { bytes: 0, miss_bytes: 0, cause: None, latency: Duration::ZERO, is_elsewhere: false };
         let mut served = ServedFrom::Memory;
         for segment in self.objects.segments(row.size_bytes, row.range) {
             let bytes = self.objects.segment_bytes(row.size_bytes, segment);
-            let answer = self.request(now, node, SegmentId { key: row.key, index: segment }, bytes);
+            let id = SegmentId { key: row.key, index: segment };
+            felt.is_elsewhere |= self.is_only_elsewhere(node, id);
+            let answer = self.request(now, node, id, bytes);
             felt.bytes += bytes;
             if answer.cause.is_some() {
                 felt.miss_bytes += bytes;
@@ -121,6 +134,7 @@ impl<'a> Cluster<'a> {
                 self.execute(now, node, order.key, &order);
             }
         }
+        self.tell_strategy(now, &row);
         if self.is_instant {
             self.advance(now);
         }
@@ -150,6 +164,7 @@ impl<'a> Cluster<'a> {
                 Due::Landing => self.land(at),
                 Due::Message => self.tell_predictor(|predictor| predictor.handle_message(at)),
                 Due::Order => self.deliver(at),
+                Due::Plan => self.plan(now),
                 Due::Timeout => self.tell_predictor(|predictor| predictor.handle_timeout(at)),
             }
         }
@@ -157,11 +172,12 @@ impl<'a> Cluster<'a> {
 
     fn next_due(&self) -> Option<(Timestamp, Due)> {
         let landing = self.landings.next_at().map(|at| (at, Due::Landing));
-        let Some(predictor) = &self.predictor else { return landing };
+        let plan = self.placed.as_ref().map(|placed| (placed.due(), Due::Plan));
+        let Some(predictor) = &self.predictor else { return landing.into_iter().chain(plan).min() };
         let message = predictor.to_engine.next_at().map(|at| (at, Due::Message));
         let order = predictor.to_nodes.next_at().map(|at| (at, Due::Order));
         let timeout = predictor.timeout_at().map(|at| (at, Due::Timeout));
-        [landing, message, order, timeout].into_iter().flatten().min()
+        [landing, plan, message, order, timeout].into_iter().flatten().min()
     }
 
     /// A client, or another node, asks a node for a segment.
@@ -220,8 +236,10 @@ impl<'a> Cluster<'a> {
         } else {
             there.core.handle_fetched(now, segment, Ok(fetched));
         }
+        self.hold_landed(node, segment);
         self.report(now, node);
         self.start_prefetches(now, node);
+        self.feed(now, node);
     }
 
     /// An order arrives at its node.
@@ -306,8 +324,12 @@ impl<'a> Cluster<'a> {
     fn report(&mut self, now: Timestamp, node: usize) {
         let there = &mut self.nodes[node];
         while let Some(event) = there.core.poll_event() {
-            if let NodeEvent::Outcome { kind, .. } = event {
-                self.tally.record_outcome(now, kind);
+            match event {
+                NodeEvent::Outcome { kind, .. } => self.tally.record_outcome(now, kind),
+                NodeEvent::Gained { segment, .. } | NodeEvent::Evicted { segment, .. } if segment.index == 0 => {
+                    self.changed.push(segment.key);
+                }
+                _ => {}
             }
             let message = match event {
                 NodeEvent::Evicted { segment, .. } => Message::Lost { node, segment },
@@ -322,6 +344,7 @@ impl<'a> Cluster<'a> {
                 predictor.to_engine.send(now, message);
             }
         }
+        self.tell_holders();
     }
 
     fn tell_predictor(&mut self, tell: impl FnOnce(&mut Predictor<'a>)) {
@@ -350,134 +373,5 @@ fn missed(cause: MissCause, is_from_peer: bool, wait: Duration) -> SegmentServed
         cause: Some(if is_elsewhere { MissCause::Elsewhere } else { cause }),
         from: if is_from_peer { ServedFrom::Peer } else { ServedFrom::Origin },
         wait,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use nearcast_datasets::RequestEvent;
-    use nearcast_predictor::engine::EngineConfig;
-    use nearcast_proto::{
-        message::{CommandId, Epoch},
-        topology::Topology,
-    };
-
-    use super::*;
-    use crate::replay::{PlacementKind, PrefetchKind, ReadOptions};
-
-    const SIZE: u64 = 500_000;
-
-    fn event(millis: i64, key: &str) -> RequestEvent {
-        RequestEvent {
-            timestamp: Timestamp::from_micros(millis * 1_000),
-            client: "c".to_owned(),
-            region: "a".to_owned(),
-            key: key.to_owned(),
-            size_bytes: SIZE,
-            range: None,
-            node: None,
-            outcome: None,
-            latency_us: None,
-            arm: None,
-            model_version: None,
-        }
-    }
-
-    fn setup(topology: &Topology, is_instant: bool) -> CellSetup<'_> {
-        CellSetup {
-            node: nearcast_cache_node::core::NodeCoreConfig::default(),
-            policy: EvictionKind::default(),
-            prefetch: PrefetchKind::Nearcast,
-            placement: PlacementKind::None,
-            topology,
-            segment_bytes: 1 << 20,
-            control_round_trip: Duration::from_millis(20),
-            is_instant,
-        }
-    }
-
-    /// To fetch all of `key` from the origin.
-    fn order(key: KeyId) -> Order {
-        Order {
-            id: CommandId(900),
-            epoch: Epoch(0),
-            action: Action::Replicate,
-            node: nearcast_predictor::engine::NodeIndex(0),
-            key,
-            size_bytes: SIZE,
-            segments: vec![0],
-            sources: vec![OrderSource::Origin],
-            deadline: Timestamp::MAX,
-            probability: 1.0,
-            expected_value_seconds: 1.0,
-        }
-    }
-
-    /// Asks for `/x` at the times given, having sent an order for it at 0; the causes of the misses among them.
-    fn causes(asked_at_millis: &[i64], is_instant: bool) -> (Vec<MissCause>, Tally) {
-        let asked = asked_at_millis.iter().map(|millis| event(*millis, "/x"));
-        let events: Vec<_> = std::iter::once(event(0, "/other")).chain(asked).collect();
-        let log = LogColumns::from_events(&events, ReadOptions::default());
-        let topology = Topology::default();
-        let mut engine = Engine::new(EngineConfig::default(), topology.clone());
-        engine.set_arm(nearcast_predictor::engine::Arm::None, false);
-        let key = engine.intern_key("/x");
-        let mut cluster = Cluster::new(&log, &setup(&topology, is_instant), Some(engine)).unwrap();
-        cluster.play(0);
-        cluster.predictor.as_mut().unwrap().to_nodes.send(Timestamp::from_micros(0), order(key));
-        cluster.start_counting(Timestamp::from_micros(0));
-        let mut causes = Vec::new();
-        for index in 1..log.len() {
-            let before = cluster.tally.miss_causes;
-            cluster.play(index);
-            let grew = |cause: &MissCause| cluster.tally.miss_causes.count(*cause) > before.count(*cause);
-            causes.extend(MissCause::ALL.into_iter().filter(grew));
-        }
-        (causes, cluster.finish().0)
-    }
-
-    #[test]
-    fn an_order_for_what_nobody_ever_asks_for_is_fetched_and_paid_for() {
-        let log = LogColumns::from_events(&[event(0, "/x"), event(500, "/x")], ReadOptions::default());
-        let topology = Topology::default();
-        let mut engine = Engine::new(EngineConfig::default(), topology.clone());
-        engine.set_arm(nearcast_predictor::engine::Arm::None, false);
-        let order = order(engine.intern_key("/made-up"));
-        let mut cluster = Cluster::new(&log, &setup(&topology, false), Some(engine)).unwrap();
-        cluster.predictor.as_mut().unwrap().to_nodes.send(Timestamp::from_micros(0), order);
-        cluster.play(0);
-        cluster.play(1);
-        let (tally, _) = cluster.finish();
-        assert_eq!((tally.prefetch.landed, tally.prefetch.bytes, tally.origin_bytes), (1, SIZE, 2 * SIZE));
-    }
-
-    // The order takes 10 ms to its node, the transfer 120 ms of round trip and 10 ms of bandwidth: it lands at 140 ms.
-
-    #[test]
-    fn a_prefetch_is_a_hit_only_after_its_transfer_would_have_ended() {
-        let (missed, tally) = causes(&[141], false);
-        assert_eq!((missed, tally.prefetch.used, tally.prefetch.landed), (vec![], 1, 1));
-        assert_eq!(tally.origin_bytes, SIZE);
-    }
-
-    #[test]
-    fn a_request_before_that_waits_for_the_rest_of_it_and_fetches_nothing() {
-        let (missed, tally) = causes(&[100, 141], false);
-        assert_eq!((missed, tally.prefetch.used, tally.prefetch.late), (vec![MissCause::LatePrefetch], 0, 1));
-        assert_eq!(tally.origin_bytes, SIZE);
-        assert!((tally.latency_ms(1.0) - 50.0).abs() < 0.1, "10 to the client and 40 until it lands");
-    }
-
-    #[test]
-    fn a_request_before_the_order_arrives_knows_nothing_of_it() {
-        let (missed, tally) = causes(&[5, 200], false);
-        assert_eq!((missed, tally.prefetch.used, tally.prefetch.bytes), (vec![MissCause::First], 0, 0));
-        assert_eq!(tally.origin_bytes, SIZE);
-    }
-
-    #[test]
-    fn an_instant_prefetch_lands_at_once() {
-        let (missed, tally) = causes(&[5], true);
-        assert_eq!((missed, tally.prefetch.used), (vec![], 1));
     }
 }

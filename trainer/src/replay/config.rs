@@ -9,7 +9,7 @@ use nearcast_predictor::engine::EngineSettings;
 use nearcast_proto::topology::Topology;
 use serde::{Serialize, Serializer};
 
-use super::{ReadOptions, ReplayError, Result};
+use super::{PlacingConfig, ReadOptions, ReplayError, Result};
 
 /// What decides which segment leaves next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +48,16 @@ pub enum PlacementKind {
     None,
     /// Every key has a home node by hash, which fetches from the origin for everybody.
     Hash,
+    /// The best replicas that never change, chosen by the requests that will count.
+    Static,
+    /// Replicas follow a decayed average of what each region asked for.
+    Reactive,
+    /// One copy of each key at the weighted centre of its readers, after Volley.
+    Volley,
+    /// Replicas follow forecasts: a trained head's when there is a model, else those learned online.
+    Gapa,
+    /// Replicas follow the requests of the next hour, as only a replay can know them.
+    Oracle,
 }
 
 /// How large each node's cache is.
@@ -68,6 +78,8 @@ pub struct ReplayConfig {
     pub prefetchers: Vec<PrefetchKind>,
     /// Placement strategies.
     pub placements: Vec<PlacementKind>,
+    /// How replicas are placed.
+    pub placing: PlacingConfig,
     /// Cache sizes per node.
     pub caches: Vec<CacheSize>,
     /// Bounds on extra fetched bytes, as shares of what is fetched without prefetching.
@@ -107,6 +119,7 @@ impl Default for ReplayConfig {
             policies: vec![EvictionKind::default()],
             prefetchers: vec![PrefetchKind::None, PrefetchKind::Nearcast],
             placements: vec![PlacementKind::None],
+            placing: PlacingConfig::default(),
             caches: vec![CacheSize::Share(0.1)],
             budgets: vec![0.25],
             warmup: 0.3,
@@ -153,6 +166,9 @@ impl ReplayConfig {
         let reacts = self.prefetchers == [PrefetchKind::None] && self.placements == [PlacementKind::None];
         if self.policies.contains(&EvictionKind::Belady) && !reacts {
             return Err(ReplayError::NotForeseen);
+        }
+        if !(0.0..=1.0).contains(&self.placing.share) {
+            return Err(out_of_range("placed", self.placing.share, "a share of the capacity from 0 to 1"));
         }
         if self.segment_bytes == 0 {
             return Err(out_of_range("segment_bytes", 0.0, "at least 1"));
@@ -262,14 +278,25 @@ impl PrefetchKind {
 
 impl PlacementKind {
     /// Every placement.
-    pub const ALL: [Self; 2] = [Self::None, Self::Hash];
+    pub const ALL: [Self; 7] =
+        [Self::None, Self::Hash, Self::Static, Self::Reactive, Self::Volley, Self::Gapa, Self::Oracle];
 
     /// The name in flags and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Hash => "hash",
+            Self::Static => "static",
+            Self::Reactive => "reactive",
+            Self::Volley => "volley",
+            Self::Gapa => "gapa",
+            Self::Oracle => "oracle",
         }
+    }
+
+    /// Whether keys get explicit holders.
+    pub const fn places(self) -> bool {
+        !matches!(self, Self::None | Self::Hash)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Why a log could not be replayed.
 
 use nearcast_cache_node::core::NodeCoreConfigError;
-use nearcast_predictor::engine::InvalidSetting;
+use nearcast_predictor::{engine::InvalidSetting, placement::PlacementError};
 use thiserror::Error;
 
 /// The result of replaying.
@@ -40,6 +40,9 @@ pub enum ReplayError {
     /// The node's bounds make no sense.
     #[error("the node cannot be set up so")]
     Node(#[from] NodeCoreConfigError),
+    /// The placement's sites make no sense.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
     /// Belady's rule beside what makes requests differ from the log.
     #[error(
         "`belady` needs to know every request that a node will get, and prefetching or placement would change them; \

@@ -24,6 +24,9 @@ mod objects;
 mod oracle;
 mod page;
 mod part;
+mod placing;
+#[cfg(test)]
+mod placing_tests;
 mod predictor;
 mod report;
 #[cfg(test)]
@@ -49,6 +52,7 @@ pub use self::{
     error::{ReplayError, Result},
     page::{document, escape, page, sections, write_document, write_page},
     part::Part,
+    placing::PlacingConfig,
     report::{BaselineReport, CellReport, LatencyReport, OracleReport, PrefetchReport, ReplayReport, SCHEMA},
     timeline::TimeSlice,
 };

@@ -1,12 +1,13 @@
 //! One region's node: the production core and routing table, and what is on its way to it.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use nearcast_cache_node::core::{
     CommandLedger, NodeCore,
     routing::{FetchSource, Link, MemberId, RoutingConfig, RoutingTable},
 };
-use nearcast_datasets::{KeyId, Map, SegmentId, Timestamp};
+use nearcast_datasets::{KeyId, Map, SegmentId, Set, Timestamp};
+use nearcast_predictor::placement::Move;
 use nearcast_proto::message::{CacheMap, Member, NodeDescriptor, NodeName};
 
 use super::{PlacementKind, network::Network};
@@ -24,6 +25,10 @@ pub(super) struct ReplayNode {
     pub(super) core: NodeCore,
     pub(super) arrivals: Map<SegmentId, Arrival>,
     pub(super) ledger: CommandLedger,
+    /// Keys to pin as soon as they are here.
+    pub(super) to_hold: Set<KeyId>,
+    /// Moves that wait for their turn.
+    pub(super) moves: VecDeque<Move>,
     routing: RoutingTable,
     /// The node behind each member of the routing table.
     nodes: Vec<usize>,
@@ -49,7 +54,18 @@ impl ReplayNode {
         let member = |number| routing.name(MemberId(number)).and_then(|name| find(&name));
         let nodes = (0..).map_while(member).collect();
         let (arrivals, ledger) = (Map::default(), CommandLedger::default());
-        Self { core, arrivals, ledger, routing, nodes, sources: Vec::new() }
+        let (to_hold, moves) = (Set::default(), VecDeque::new());
+        Self { core, arrivals, ledger, to_hold, moves, routing, nodes, sources: Vec::new() }
+    }
+
+    /// Tells the node's copy of the cache map which nodes hold a key: those of them that are closer than the origin.
+    pub(super) fn place(&mut self, key: KeyId, holders: impl Iterator<Item = usize>) {
+        let member = |node: usize| {
+            let member = self.nodes.iter().position(|known| *known == node)?;
+            u16::try_from(member).ok().map(MemberId)
+        };
+        let holders: Vec<MemberId> = holders.filter_map(member).collect();
+        self.routing.place(key, &holders);
     }
 
     /// The node to fetch from, or `None` for the origin.

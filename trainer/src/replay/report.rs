@@ -73,6 +73,8 @@ pub struct CellReport {
     pub byte_miss_ratio: f64,
     /// Misses by cause.
     pub miss_causes: MissCauses,
+    /// Misses that another region's node could have answered at that moment, whoever did.
+    pub misses_elsewhere: u64,
     /// Bytes fetched into nodes from the origin.
     pub origin_bytes: u64,
     /// Bytes fetched into nodes from other nodes.
@@ -133,6 +135,8 @@ pub struct LatencyReport {
     pub mean: f64,
     /// Half of them at most.
     pub p50: f64,
+    /// 75 % of them at most.
+    pub p75: f64,
     /// 95 % of them at most.
     pub p95: f64,
     /// 99 % of them at most.

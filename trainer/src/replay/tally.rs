@@ -17,6 +17,7 @@ pub(super) struct Tally {
     pub(super) bytes: u64,
     pub(super) miss_bytes: u64,
     pub(super) miss_causes: MissCauses,
+    pub(super) misses_elsewhere: u64,
     pub(super) origin_bytes: u64,
     pub(super) peer_bytes: u64,
     pub(super) prefetch: PrefetchTally,
@@ -43,6 +44,8 @@ pub(super) struct Felt {
     pub(super) miss_bytes: u64,
     pub(super) cause: Option<MissCause>,
     pub(super) latency: Duration,
+    /// Whether another node held what was missed.
+    pub(super) is_elsewhere: bool,
 }
 
 impl Tally {
@@ -54,6 +57,7 @@ impl Tally {
             bytes: 0,
             miss_bytes: 0,
             miss_causes: MissCauses::default(),
+            misses_elsewhere: 0,
             origin_bytes: 0,
             peer_bytes: 0,
             prefetch: PrefetchTally::default(),
@@ -72,6 +76,7 @@ impl Tally {
         self.miss_bytes += felt.miss_bytes;
         if let Some(cause) = felt.cause {
             self.misses += 1;
+            self.misses_elsewhere += u64::from(felt.is_elsewhere);
             self.miss_causes.record(cause);
         }
         self.latency_sum += felt.latency;

@@ -1,0 +1,93 @@
+"""Runs `nearcast replay --placement ...` and prints bench/placement.sh's tables as Markdown."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).parent
+PLACED = ["static", "reactive", "volley", "oracle"]
+SYNTHETIC = ["--requests", "1500000", "--keys", "10000", "--days", "7", "--regions",
+             "us-east:-5:0.25,us-west:-8:0.15,sa-east:-3:0.12,eu-west:+1:0.22,ap-south:+5.5:0.13,ap-northeast:+9:0.13"]
+
+
+def run(nearcast, *arguments):
+    done = subprocess.run([nearcast, *arguments, "--json"], check=True, stdout=subprocess.PIPE)
+    return json.loads(done.stdout)
+
+
+def replay(nearcast, log, *flags):
+    return run(nearcast, "replay", str(log), "--prefetch", "none", *flags)["cells"]
+
+
+def cells(nearcast, log, *flags):
+    """One cell per strategy with the share for placed replicas that it was played with."""
+    found = {cell["placement"]: (None, cell) for cell in replay(nearcast, log, *flags, "--placement", "none,hash")}
+    for share in ("0.5", "0.9", "1"):
+        for cell in replay(nearcast, log, *flags, "--placement", ",".join(PLACED), "--placed", share):
+            best = found.get(cell["placement"])
+            if best is None or cell["latency_ms"]["mean"] < best[1]["latency_ms"]["mean"]:
+                found[cell["placement"]] = (share, cell)
+    found["gapa"] = ("default", replay(nearcast, log, *flags, "--placement", "gapa")[0])
+    return found
+
+
+def fetched(cell):
+    return cell["peer_bytes"] + cell["origin_bytes"]
+
+
+def table(title, found):
+    print(f"\n{title}\n")
+    print("| placement | placed share | mean ms | p50 | p75 | p95 | p99 | misses | elsewhere | between nodes | all fetched |")
+    print("|" + " --- |" * 11)
+    for name, (share, cell) in found.items():
+        wait = cell["latency_ms"]
+        numbers = " | ".join(f"{wait[part]:.1f}" for part in ("mean", "p50", "p75", "p95", "p99"))
+        print(f"| {name} | {share or ''} | {numbers} | {cell['miss_ratio']:.4f} "
+              f"| {cell['misses_elsewhere'] / cell['requests']:.4f} "
+              f"| {cell['peer_bytes'] / 1e9:.2f} GB | {fetched(cell) / 1e9:.2f} GB |")
+
+
+def bars(found):
+    mean = lambda name: found[name][1]["latency_ms"]["mean"]
+    below = lambda name: f"{(1 - mean('gapa') / mean(name)) * 100:+.1f} %"
+    p75 = lambda name: found[name][1]["latency_ms"]["p75"]
+    print(f"\ngapa's mean below: static {below('static')}, reactive {below('reactive')}, none {below('none')}, "
+          f"hash {below('hash')}, volley {below('volley')}; above the oracle {(mean('gapa') / mean('oracle') - 1) * 100:+.1f} %; "
+          f"p75 below volley {(1 - p75('gapa') / p75('volley')) * 100:+.1f} %; "
+          f"fetched against reactive {(fetched(found['gapa'][1]) / fetched(found['reactive'][1]) - 1) * 100:+.1f} %")
+
+
+def elsewhere(nearcast, log):
+    flags = ["--cache", "0.03", "--instant", "--unit-size", "--warmup", "0", "--policy", "lru", "--placement", "none,gapa"]
+    none, gapa = replay(nearcast, log, *flags)
+    share = lambda cell: cell["misses_elsewhere"] / cell["requests"]
+    print(f"\nnews, 3 % per region, --instant --unit-size: misses elsewhere per request {share(none):.4f} -> {share(gapa):.4f} "
+          f"({(share(gapa) / share(none) - 1) * 100:+.1f} %), of misses {none['misses_elsewhere'] / none['misses']:.3f} -> "
+          f"{gapa['misses_elsewhere'] / gapa['misses']:.3f}; all misses {none['miss_ratio']:.4f} -> {gapa['miss_ratio']:.4f}; "
+          f"fetched {(fetched(gapa) / fetched(none) - 1) * 100:+.1f} %")
+
+
+def main(logs, nearcast):
+    with tempfile.TemporaryDirectory() as folder:
+        seed = os.environ.get("SEED", "1")
+        log = pathlib.Path(folder, "synthetic.parquet")
+        run(nearcast, "synthesize", "-o", str(log), "--seed", seed, *SYNTHETIC)
+        for cache in ("0.03", "0.1"):
+            found = cells(nearcast, log, "--cache", cache, "--topology", str(HERE / "placement.toml"))
+            table(f"Synthetic, six regions, cache {cache} (seed {seed})", found)
+            bars(found)
+    for name, cache in (("news", "0.03"), ("checkins", "0.1")):
+        log = logs / f"{name}.parquet"
+        if log.exists():
+            found = cells(nearcast, log, "--cache", cache)
+            table(f"{name}, cache {cache}", found)
+            bars(found)
+    if (logs / "news.parquet").exists():
+        elsewhere(nearcast, logs / "news.parquet")
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]), sys.argv[2])

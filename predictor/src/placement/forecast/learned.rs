@@ -1,0 +1,269 @@
+//! A forecast that learns online how much to believe of what.
+//!
+//! Several simple experts each say how often a key will be asked for in a region: its share of the region's requests,
+//! or of everybody's, over a quarter of an hour to a week, times the volume that the region will have at that hour; and
+//! its plain rate. The forecast is their weighted sum, with weights of its own for young and old keys, known and unknown
+//! in the region. Weights follow by online expectation maximisation of the Poisson likelihood (Cappé and Moulines, 2009),
+//! which has no step size: each request is credited to the experts in proportion to what they said, and an expert's
+//! weight is the requests credited to it by those it claimed.
+
+use std::time::Duration;
+
+use nearcast_datasets::{KeyId, Map, RegionId, Timestamp};
+
+use super::{
+    Counted, Forecast,
+    counted::{Counts, DECAYS, KeyView},
+};
+
+/// The learning forecast.
+#[derive(Debug)]
+pub struct Learned {
+    counted: Counted,
+    horizon: Duration,
+    begun: Timestamp,
+    /// What holds for all keys, worked out once per instant.
+    context: Context,
+    classes: [Class; CLASSES],
+    pending: Vec<Pending>,
+    came: Map<(KeyId, u16), u32>,
+}
+
+/// What an outside expert, such as a trained head, says of a key in each region.
+pub(super) type Claims<'a> = Option<&'a [f32]>;
+
+#[derive(Clone, Debug, Default)]
+struct Context {
+    at: Option<Timestamp>,
+    all: Counts,
+    regions: Vec<Counts>,
+    volumes: Vec<f32>,
+    per_second: Counts,
+}
+
+type Features = [f32; EXPERTS];
+
+/// The weights for one kind of key in a region.
+#[derive(Clone, Copy, Debug)]
+struct Class {
+    weights: Features,
+    credited: Features,
+    claimed: Features,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    key: KeyId,
+    region: u16,
+    class: u8,
+    features: Features,
+}
+
+impl Learned {
+    /// For so many regions.
+    pub fn new(regions: usize) -> Self {
+        Self {
+            counted: Counted::new(regions),
+            horizon: Duration::ZERO,
+            begun: Timestamp::MIN,
+            context: Context::default(),
+            classes: [Class::new(); CLASSES],
+            pending: Vec::new(),
+            came: Map::default(),
+        }
+    }
+
+    pub(super) fn expect_with(
+        &mut self,
+        now: Timestamp,
+        key: KeyId,
+        requests: &mut [f32],
+        is_planned: bool,
+        claims: Claims<'_>,
+    ) {
+        requests.fill(0.0);
+        self.set_context(now);
+        let Some(view) = self.counted.view(now, key) else { return };
+        for (region, request) in requests.iter_mut().enumerate().take(view.regions.len()) {
+            let mut features = self.features(&view, region);
+            features[EXPERTS - 1] = claims.and_then(|claims| claims.get(region)).copied().unwrap_or(0.0);
+            let class = class(&view, region);
+            *request = self.classes[class].expect(&features);
+            if is_planned && self.pending.len() < PENDING_MAX {
+                let (region, class) = (region as u16, class as u8);
+                self.pending.push(Pending { key, region, class, features });
+            }
+        }
+    }
+
+    fn set_context(&mut self, now: Timestamp) {
+        if self.context.at == Some(now) {
+            return;
+        }
+        let (all, regions) = self.counted.totals(now);
+        let volumes = (0..regions.len()).map(|region| self.counted.volume(now, region, self.horizon)).collect();
+        self.context = Context { at: Some(now), all, regions, volumes, per_second: self.counted.per_second(now) };
+    }
+
+    fn features(&self, view: &KeyView, region: usize) -> Features {
+        let context = &self.context;
+        let (here, total) = (&view.regions[region], &context.regions[region]);
+        let volume = context.volumes[region];
+        let seconds = self.horizon.as_secs_f32();
+        let mut features = [0.0; EXPERTS];
+        for place in 0..DECAYS {
+            features[place] = volume * here[place] / total[place].max(1.0);
+            features[DECAYS + place] = volume * view.all[place] / context.all[place].max(1.0);
+        }
+        for (feature, place) in features[2 * DECAYS..].iter_mut().zip(PLAIN) {
+            *feature = here[place] * context.per_second[place] * seconds;
+        }
+        features
+    }
+
+    fn learn(&mut self, now: Timestamp) {
+        let elapsed = now.since(self.begun).as_secs_f32() / self.horizon.as_secs_f32().max(1.0);
+        for class in &mut self.classes {
+            class.forget();
+        }
+        for pending in self.pending.drain(..) {
+            let came = self.came.get(&(pending.key, pending.region)).copied().unwrap_or(0) as f32;
+            self.classes[usize::from(pending.class)].learn(&pending.features, came, elapsed);
+        }
+        self.classes.iter_mut().for_each(Class::settle);
+        self.came.clear();
+    }
+}
+
+impl Forecast for Learned {
+    fn record(&mut self, now: Timestamp, key: KeyId, region: RegionId) {
+        self.counted.record(now, key, region);
+        *self.came.entry((key, region.0)).or_default() += 1;
+    }
+
+    fn begin(&mut self, now: Timestamp, horizon: Duration) {
+        self.learn(now);
+        (self.begun, self.horizon, self.context.at) = (now, horizon, None);
+    }
+
+    fn expect(&mut self, now: Timestamp, key: KeyId, requests: &mut [f32], is_planned: bool) {
+        self.expect_with(now, key, requests, is_planned, None);
+    }
+}
+
+impl Class {
+    fn new() -> Self {
+        let weights = [1.0 / (EXPERTS - 1) as f32; EXPERTS];
+        Self { weights, credited: weights.map(|weight| weight * PRIOR_REQUESTS), claimed: [PRIOR_REQUESTS; EXPERTS] }
+    }
+
+    fn expect(&self, features: &Features) -> f32 {
+        self.weights.iter().zip(features).map(|(weight, feature)| weight * feature).sum()
+    }
+
+    fn forget(&mut self) {
+        self.credited.iter_mut().chain(&mut self.claimed).for_each(|sum| *sum *= MEMORY);
+    }
+
+    fn learn(&mut self, features: &Features, came: f32, elapsed: f32) {
+        let expected = self.expect(features);
+        let per_claim = if expected > 0.0 { came / expected } else { 0.0 };
+        for (place, feature) in features.iter().enumerate() {
+            self.claimed[place] += feature * elapsed;
+            self.credited[place] += per_claim * self.weights[place] * feature;
+        }
+    }
+
+    fn settle(&mut self) {
+        for (place, weight) in self.weights.iter_mut().enumerate() {
+            if self.claimed[place] > CLAIMED_MIN {
+                // Never quite nothing, so that an expert can come back.
+                *weight = (self.credited[place] / self.claimed[place]).clamp(WEIGHT_MIN, WEIGHT_MAX);
+            }
+        }
+    }
+}
+
+fn class(view: &KeyView, region: usize) -> usize {
+    let age = match view.age.as_secs() {
+        0..3_600 => 0,
+        3_600..86_400 => 1,
+        _ => 2,
+    };
+    let seen = match view.regions[region][3] {
+        ..0.4 => 0,
+        0.4..3.0 => 1,
+        _ => 2,
+    };
+    3 * age + seen
+}
+
+const CLASSES: usize = 9;
+/// Of the plain rates: four hours, a day.
+const PLAIN: [usize; 2] = [2, 3];
+/// The last one is an outside expert's.
+const EXPERTS: usize = 2 * DECAYS + PLAIN.len() + 1;
+/// What a plan's evidence still weighs at the next.
+const MEMORY: f32 = 0.95;
+/// Requests that the prior of even weights is worth.
+const PRIOR_REQUESTS: f32 = 20.0;
+const CLAIMED_MIN: f32 = 1e-3;
+const WEIGHT_MIN: f32 = 1e-5;
+const WEIGHT_MAX: f32 = 10.0;
+/// Forecasts of one plan that are learned from.
+const PENDING_MAX: usize = 400_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn expects_in_every_region_what_is_popular_everywhere() {
+        let mut learned = Learned::new(3);
+        let mut expected = [0.0; 3];
+        for hour in 0..60 {
+            learned.begin(at(3_600 * hour), Duration::from_secs(3_600));
+            for key in 0..40 {
+                learned.expect(at(3_600 * hour), KeyId(key), &mut expected, true);
+            }
+            for step in 0..600_i64 {
+                // Key 7 is a third of all requests; each hour another key is never asked for in region 2.
+                let key = if step % 3 == 0 { 7 } else { (step * 7 % 40) as u32 };
+                let region = RegionId((step % 3) as u16);
+                learned.record(at(3_600 * hour + 6 * step), KeyId(key), region);
+            }
+        }
+        learned.begin(at(3_600 * 60), Duration::from_secs(3_600));
+        learned.expect(at(3_600 * 60), KeyId(7), &mut expected, false);
+        let sum: f32 = expected.iter().sum();
+        assert!((150.0..=280.0).contains(&sum), "{expected:?}");
+    }
+
+    #[test]
+    fn an_expert_that_is_wrong_loses_its_weight() {
+        let mut learned = Learned::new(1);
+        let claim = |key: u32| [if key < 10 { 1_000.0 } else { 0.0 }];
+        (0..10).for_each(|key| learned.record(at(0), KeyId(key), RegionId(0)));
+        for hour in 0..50_i64 {
+            learned.begin(at(3_600 * hour), Duration::from_secs(3_600));
+            for key in 0..20 {
+                learned.expect_with(at(3_600 * hour), KeyId(key), &mut [0.0], true, Some(&claim(key)));
+            }
+            for step in 0..360_i64 {
+                learned.record(at(3_600 * hour + 10 * step), KeyId(10 + (step % 10) as u32), RegionId(0));
+            }
+        }
+        learned.begin(at(3_600 * 50), Duration::from_secs(3_600));
+        let mut expected = |key: u32| {
+            let mut requests = [0.0];
+            learned.expect_with(at(3_600 * 50), KeyId(key), &mut requests, false, Some(&claim(key)));
+            requests[0]
+        };
+        let (silent, asked_for) = (expected(3), expected(13));
+        assert!(silent < 1.0 && (25.0..50.0).contains(&asked_for), "{silent} {asked_for}");
+    }
+}

@@ -1,0 +1,38 @@
+//! How often each region will ask for each key.
+
+mod counted;
+mod decayed;
+mod learned;
+mod trained;
+
+use std::{fmt::Debug, time::Duration};
+
+use nearcast_datasets::{KeyId, RegionId, Timestamp};
+
+pub use self::{
+    counted::{Counted, HALF_LIVES_SECONDS},
+    decayed::DecayedAverage,
+    learned::Learned,
+    trained::Trained,
+};
+
+/// Expects requests per key and region; learns from the requests it is told of, which come in the order of time.
+pub trait Forecast: Debug {
+    /// A key that requests may be told of from now on, by its name; again when its number goes to another key.
+    fn learn_key(&mut self, _key: KeyId, _name: &str) {}
+
+    /// One request.
+    fn record(&mut self, now: Timestamp, key: KeyId, region: RegionId);
+
+    /// A plan for the `horizon` from `now` on is about to be made: time to learn from what came since the last one.
+    fn begin(&mut self, now: Timestamp, horizon: Duration);
+
+    /// Sets `requests`, by region, to what is expected for `key` within the horizon of the last [`Self::begin`], from
+    /// `now` on. With `is_planned`, what then comes tells the forecast how good it was.
+    fn expect(&mut self, now: Timestamp, key: KeyId, requests: &mut [f32], is_planned: bool);
+
+    /// Keys, with their bytes, that it expects requests for though nobody has asked for them lately.
+    fn foreseen(&self) -> Vec<(KeyId, u64)> {
+        Vec::new()
+    }
+}

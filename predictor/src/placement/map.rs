@@ -1,0 +1,232 @@
+//! The global cache map's explicit part: who is meant to hold which keys, versioned by epoch and spread by deltas.
+//!
+//! [`GlobalMap`] is the authority. Each [`GlobalMap::commit`] that changes anything begins a new epoch. A [`LocalMap`]
+//! is a node's copy: deltas bring it forward whatever happened to them on the way, since each says between which epochs
+//! it leads; one that came before or twice changes nothing, and one that does not fit asks for the whole map.
+
+use std::collections::VecDeque;
+
+use nearcast_datasets::{KeyId, Map};
+use nearcast_proto::message::Epoch;
+
+use super::NodeSet;
+
+/// The authority on placed keys.
+#[derive(Clone, Debug)]
+pub struct GlobalMap {
+    epoch: Epoch,
+    placed: Map<KeyId, NodeSet>,
+    /// What changed, with the epoch that it began; the earliest first.
+    changes: VecDeque<(Epoch, KeyId)>,
+    changes_max: usize,
+    /// The earliest epoch that changes lead on from.
+    reach: Epoch,
+}
+
+/// What brings a copy of the map forward.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Delta {
+    /// Keys whose holders are others than at `from`; no holders hand a key back to hashing.
+    Changes {
+        /// The epoch that it leads on from.
+        from: Epoch,
+        /// The epoch that it leads to.
+        to: Epoch,
+        /// Each key once, ascending.
+        keys: Vec<(KeyId, NodeSet)>,
+    },
+    /// All placed keys, for a copy that is too far behind.
+    Whole {
+        /// The epoch that it is of.
+        epoch: Epoch,
+        /// Each key once, ascending.
+        keys: Vec<(KeyId, NodeSet)>,
+    },
+}
+
+/// What became of a delta.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// The copy is at the delta's epoch now.
+    Done,
+    /// It already was, or further.
+    Known,
+    /// The delta leads on from an epoch that the copy has not reached: ask for one from where it is.
+    Gap,
+}
+
+impl GlobalMap {
+    /// A map of no placed key that remembers so many changes.
+    pub fn new(changes_max: usize) -> Self {
+        Self::restore(Epoch(0), [], changes_max)
+    }
+
+    /// The map as it was persisted at `epoch`. It remembers no changes: copies that are behind get all of it.
+    pub fn restore(epoch: Epoch, placed: impl IntoIterator<Item = (KeyId, NodeSet)>, changes_max: usize) -> Self {
+        let placed = placed.into_iter().filter(|(_, nodes)| !nodes.is_empty()).collect();
+        Self { epoch, placed, changes: VecDeque::new(), changes_max, reach: epoch }
+    }
+
+    /// Goes over to the given holders in one epoch, which begins only if they are others; returns the epoch.
+    pub fn commit(&mut self, keys: impl IntoIterator<Item = (KeyId, NodeSet)>) -> Epoch {
+        let next = Epoch(self.epoch.0 + 1);
+        for (key, nodes) in keys {
+            let before = self.holders(key);
+            if before == nodes {
+                continue;
+            }
+            if nodes.is_empty() {
+                self.placed.remove(&key);
+            } else {
+                self.placed.insert(key, nodes);
+            }
+            self.changes.push_back((next, key));
+            self.epoch = next;
+        }
+        while self.changes.len() > self.changes_max {
+            if let Some((epoch, _)) = self.changes.pop_front() {
+                self.reach = epoch;
+            }
+        }
+        self.epoch
+    }
+
+    /// The present epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Who is meant to hold `key`; nobody in particular when it is left to hashing.
+    pub fn holders(&self, key: KeyId) -> NodeSet {
+        self.placed.get(&key).copied().unwrap_or_default()
+    }
+
+    /// What brings a copy at `epoch` to the present one; nothing when it is there. A copy from the future, of a map that
+    /// was lost, gets the whole.
+    pub fn delta_since(&self, epoch: Epoch) -> Option<Delta> {
+        if epoch == self.epoch {
+            return None;
+        }
+        if epoch > self.epoch || epoch < self.reach {
+            let mut keys: Vec<_> = self.placed.iter().map(|(key, nodes)| (*key, *nodes)).collect();
+            keys.sort_unstable();
+            return Some(Delta::Whole { epoch: self.epoch, keys });
+        }
+        let first = self.changes.partition_point(|(began, _)| *began <= epoch);
+        let mut keys: Vec<KeyId> = self.changes.range(first..).map(|(_, key)| *key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let keys = keys.into_iter().map(|key| (key, self.holders(key))).collect();
+        Some(Delta::Changes { from: epoch, to: self.epoch, keys })
+    }
+}
+
+/// A node's copy of the map.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LocalMap {
+    epoch: Epoch,
+    placed: Map<KeyId, NodeSet>,
+}
+
+impl LocalMap {
+    /// Takes over a delta as far as it fits.
+    pub fn apply(&mut self, delta: &Delta) -> Applied {
+        match delta {
+            Delta::Changes { from, to, keys } => {
+                if *to <= self.epoch {
+                    return Applied::Known;
+                }
+                if *from > self.epoch {
+                    return Applied::Gap;
+                }
+                // One that begins earlier repeats what is known, in its final form.
+                keys.iter().for_each(|(key, nodes)| self.set(*key, *nodes));
+                self.epoch = *to;
+            }
+            // Not even an older whole is refused: it is only sent to who asked, after a map was lost.
+            Delta::Whole { epoch, keys } => {
+                self.placed.clear();
+                keys.iter().for_each(|(key, nodes)| self.set(*key, *nodes));
+                self.epoch = *epoch;
+            }
+        }
+        Applied::Done
+    }
+
+    /// The epoch that the copy is of.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Who is meant to hold `key`.
+    pub fn holders(&self, key: KeyId) -> NodeSet {
+        self.placed.get(&key).copied().unwrap_or_default()
+    }
+
+    fn set(&mut self, key: KeyId, nodes: NodeSet) {
+        if nodes.is_empty() {
+            self.placed.remove(&key);
+        } else {
+            self.placed.insert(key, nodes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{ProptestConfig, any, prop, prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+
+    fn nodes(bits: u8) -> NodeSet {
+        (0..8).filter(|node| bits >> node & 1 == 1).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        /// Deltas are made at any time, and come late, twice, in any order or never.
+        #[test]
+        fn a_copy_never_strays_and_one_delta_brings_it_up_to_date(
+            commits in prop::collection::vec(prop::collection::vec((0_u32..12, any::<u8>()), 0..5), 1..30),
+            asked_from in prop::collection::vec(0_usize..30, 1..40),
+            order in prop::collection::vec(0_usize..40, 0..80),
+            changes_max in 0_usize..40,
+        ) {
+            let mut map = GlobalMap::new(changes_max);
+            let mut versions: Vec<(Epoch, Map<KeyId, NodeSet>)> = vec![(map.epoch, map.placed.clone())];
+            let mut deltas = Vec::new();
+            for (step, commit) in commits.iter().enumerate() {
+                map.commit(commit.iter().map(|(key, bits)| (KeyId(*key), nodes(*bits))));
+                versions.push((map.epoch, map.placed.clone()));
+                for from in asked_from.iter().filter(|from| **from % commits.len() == step) {
+                    deltas.extend(map.delta_since(Epoch((*from as u64).min(map.epoch.0))));
+                }
+            }
+            let mut copy = LocalMap::default();
+            for index in order {
+                // Wholes go only to who asked.
+                let Some(delta @ Delta::Changes { .. }) = deltas.get(index) else { continue };
+                let before = copy.epoch();
+                let applied = copy.apply(delta);
+                prop_assert!(copy.epoch() >= before && (applied == Applied::Done) == (copy.epoch() > before));
+                let version = versions.iter().find(|(epoch, _)| *epoch == copy.epoch);
+                prop_assert_eq!(Some(&copy.placed), version.map(|(_, placed)| placed));
+            }
+            if let Some(delta) = map.delta_since(copy.epoch()) {
+                prop_assert_eq!(copy.apply(&delta), Applied::Done);
+            }
+            prop_assert_eq!((copy.epoch, &copy.placed), (map.epoch, &map.placed));
+        }
+    }
+
+    #[test]
+    fn a_restored_map_moves_nothing_and_serves_copies_that_are_ahead_or_behind() {
+        let mut map = GlobalMap::restore(Epoch(7), [(KeyId(1), nodes(3))], 10);
+        assert_eq!(map.delta_since(Epoch(7)), None);
+        assert!(matches!(map.delta_since(Epoch(6)), Some(Delta::Whole { .. })));
+        assert!(matches!(map.delta_since(Epoch(9)), Some(Delta::Whole { epoch: Epoch(7), .. })));
+        assert_eq!(map.commit([(KeyId(1), nodes(3))]), Epoch(7), "the same holders are no change");
+        assert_eq!(map.commit([(KeyId(1), nodes(1))]), Epoch(8));
+    }
+}

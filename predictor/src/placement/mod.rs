@@ -1,0 +1,39 @@
+//! Placement (GAPA's second half): which nodes should hold which keys over the next horizon.
+//!
+//! A [`Forecast`] says how often each region will ask for each key, a [`Planner`] turns that into replica sets under
+//! node capacity, a [`Guard`] falls back on a simpler forecast while that one would have earned more, and a
+//! [`Strategy`] joins them: it is told of every request, plans at intervals and returns [`Move`]s. Nothing here reads a
+//! clock or does I/O: replay and the live service run the same types.
+
+mod demand;
+mod error;
+pub mod forecast;
+mod guard;
+mod map;
+mod node_set;
+mod plan;
+mod planner;
+mod prices;
+mod shards;
+#[cfg(test)]
+mod shards_tests;
+mod sites;
+mod strategy;
+#[cfg(test)]
+mod tests;
+mod volley;
+
+pub use self::{
+    demand::{DemandTable, KeyDemand},
+    error::PlacementError,
+    forecast::{Counted, DecayedAverage, Forecast, Learned, Trained},
+    guard::{Guard, GuardChoice},
+    map::{Applied, Delta, GlobalMap, LocalMap},
+    node_set::{NODES_MAX, NodeSet},
+    plan::{Plan, PlannedKey},
+    planner::{Planner, PlannerConfig},
+    shards::{ShardCommand, ShardConfig, ShardCounters, ShardManager},
+    sites::{Cost, Sites},
+    strategy::{Holdings, Move, MoveKind, Placer, Strategy, StrategyConfig},
+    volley::Volley,
+};

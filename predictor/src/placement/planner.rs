@@ -1,0 +1,231 @@
+//! Replica sets by marginal benefit, under capacity.
+//!
+//! Placing replicas so that reads wait least under node capacities is a facility-location problem with knapsacks. Its
+//! Lagrangian splits by key: given a price per byte at each node, every key's replicas can be chosen alone, greedily by
+//! marginal net benefit, which for this submodular benefit is near the best. The prices are found by tâtonnement on a
+//! sample of the keys: a node that would be over its capacity becomes dearer, one with room cheaper. A last pass goes
+//! through all keys by falling benefit per byte and respects capacities exactly.
+
+use nearcast_datasets::KeyId;
+
+use super::{
+    DemandTable, NodeSet, Plan, Sites,
+    prices::{Decider, Prices, Question},
+};
+
+/// What bounds a [`Planner`].
+///
+/// | field | default | meaning |
+/// | --- | --- | --- |
+/// | `transfer_price` | 1e-8 s/B | seconds of waiting that a byte moved in vain is worth; what keeps replicas where they are |
+/// | `transfer_bytes_max` | none | bytes that one plan may move; beyond it moving becomes dearer |
+/// | `sample_max` | 20,000 | keys that prices are found on |
+/// | `rounds_max` | 24 | rounds of finding prices |
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PlannerConfig {
+    /// Seconds per byte moved in vain.
+    pub transfer_price: f32,
+    /// Bytes that one plan may move.
+    pub transfer_bytes_max: Option<u64>,
+    /// Keys that prices are found on.
+    pub sample_max: usize,
+    /// Rounds of finding prices.
+    pub rounds_max: usize,
+}
+
+impl Default for PlannerConfig {
+    fn default() -> Self {
+        Self { transfer_price: 1e-8, transfer_bytes_max: None, sample_max: 20_000, rounds_max: 24 }
+    }
+}
+
+/// Plans replica sets; remembers prices, which change little from one plan to the next.
+#[derive(Clone, Debug)]
+pub struct Planner {
+    config: PlannerConfig,
+    sites: Sites,
+    decider: Decider,
+    prices: Prices,
+}
+
+impl Planner {
+    /// A planner for `sites`.
+    pub fn new(config: PlannerConfig, sites: Sites) -> Self {
+        let decider = Decider::new(&sites);
+        let prices = Prices { room: Vec::new(), transfer: config.transfer_price };
+        Self { config, sites, decider, prices }
+    }
+
+    /// The sites that it plans for.
+    pub fn sites(&self) -> &Sites {
+        &self.sites
+    }
+
+    /// Plans for other sites from now on: nodes came, went or changed their capacity.
+    pub fn handle_sites(&mut self, sites: Sites) {
+        self.decider = Decider::new(&sites);
+        self.prices.room.clear();
+        self.sites = sites;
+    }
+
+    /// Replica sets for `demand` that no node's capacity is exceeded by.
+    pub fn plan(&mut self, demand: &DemandTable) -> Plan {
+        let mut plan = Plan::new(self.sites.nodes());
+        let open: NodeSet = (0..self.sites.nodes()).filter(|node| self.sites.capacity(*node) > 0).collect();
+        if demand.is_empty() || open.is_empty() {
+            return plan;
+        }
+        let worth: Vec<f32> = (0..demand.len()).map(|row| self.worth(demand, row)).collect();
+        self.find_prices(demand, &worth, open);
+        let room = self.prices.room.clone();
+        let mut last = f32::INFINITY;
+        for factor in PASSES {
+            let floor = factor * room.iter().copied().fold(f32::INFINITY, f32::min);
+            if floor >= last {
+                continue;
+            }
+            last = floor;
+            let mut rows: Vec<u32> =
+                (0..demand.len() as u32).filter(|row| worth[*row as usize] > floor.max(f32::MIN_POSITIVE)).collect();
+            rows.sort_by(|a, b| worth[*b as usize].total_cmp(&worth[*a as usize]).then(a.cmp(b)));
+            self.prices.room.iter_mut().zip(&room).for_each(|(price, found)| *price = factor * found);
+            if !self.fill(demand, &rows, open, &mut plan) {
+                break;
+            }
+        }
+        self.prices.room = room;
+        plan
+    }
+
+    /// Where else a key that just became known should be held under the prices of the last plan, and the seconds of
+    /// waiting that this would save; nowhere before there was one. Capacity is not looked at: such replicas are held on
+    /// probation until the next plan.
+    pub fn consider(&mut self, requests: &[f32], bytes: u64, held: NodeSet) -> (NodeSet, f32) {
+        if self.prices.room.is_empty() || requests.len() != self.sites.regions() {
+            return (NodeSet::EMPTY, 0.0);
+        }
+        let open = (0..self.sites.nodes()).filter(|node| self.sites.capacity(*node) > 0).collect();
+        let question = Question { requests, bytes: bytes.max(1) as f32, held, already: held, open, replicas_min: 0 };
+        let decision = self.decider.decide(&question, &self.prices);
+        (decision.nodes, decision.saved_seconds)
+    }
+
+    /// Goes through `rows` while any node has room; returns whether one still has.
+    fn fill(&mut self, demand: &DemandTable, rows: &[u32], mut open: NodeSet, plan: &mut Plan) -> bool {
+        // Full is who has turned away so much more than it has room for that trying goes nowhere.
+        let mut turned_away = vec![0_u32; self.sites.nodes()];
+        for row in rows {
+            let row = *row as usize;
+            let key = *demand.key(row);
+            let fits = |node: &usize| plan.load_bytes(*node) + key.bytes <= self.sites.capacity(*node);
+            let roomy: NodeSet = open.iter().filter(fits).collect();
+            for node in open.minus(roomy).iter() {
+                turned_away[node] += 1;
+                if turned_away[node] >= TURNED_AWAY_MAX {
+                    open = open.without(node);
+                }
+            }
+            if roomy.is_empty() {
+                if open.is_empty() {
+                    return false;
+                }
+                continue;
+            }
+            let question = Question {
+                requests: demand.requests(row),
+                bytes: key.bytes.max(1) as f32,
+                held: key.held,
+                already: plan.nodes(key.key),
+                open: roomy,
+                replicas_min: usize::from(key.replicas_min),
+            };
+            let decision = self.decider.decide(&question, &self.prices);
+            plan.add(key.key, key.bytes, decision.nodes, key.held, decision.saved_seconds);
+        }
+        !open.is_empty()
+    }
+
+    fn worth(&self, demand: &DemandTable, row: usize) -> f32 {
+        self.decider.worth_at_most(demand.requests(row), demand.key(row).bytes.max(1) as f32)
+    }
+
+    fn find_prices(&mut self, demand: &DemandTable, worth: &[f32], open: NodeSet) {
+        let step = demand.len().div_ceil(self.config.sample_max.max(1)).max(1);
+        let mut sample: Vec<usize> = (0..demand.len()).step_by(step).filter(|row| worth[*row] > 0.0).collect();
+        sample.sort_by(|a, b| worth[*b].total_cmp(&worth[*a]).then(a.cmp(b)));
+        // Lower prices keep nobody out, and one that is next to nothing takes long to rise again.
+        let least = sample.last().map_or(PRICE_MIN, |row| (LEAST_SHARE * worth[*row]).max(PRICE_MIN));
+        let mut rounds = self.config.rounds_max / 3;
+        if self.prices.room.len() != self.sites.nodes() {
+            self.prices.room = vec![self.first_price(demand, worth, &sample, step).max(least); self.sites.nodes()];
+            rounds = self.config.rounds_max;
+        }
+        for round in 0..rounds {
+            let (loads, moved) = self.loads(demand, worth, &sample, open);
+            let eagerness = 0.9 / (1.0 + 0.15 * round as f32);
+            for (node, load) in loads.iter().enumerate() {
+                let over = (load * step as f64 / self.sites.capacity(node).max(1) as f64) as f32;
+                self.prices.room[node] *= over.clamp(0.1, 10.0).powf(eagerness);
+                self.prices.room[node] = self.prices.room[node].max(least);
+            }
+            if let Some(most) = self.config.transfer_bytes_max {
+                let over = (moved * step as f64 / most.max(1) as f64) as f32;
+                let price = self.prices.transfer * over.clamp(0.1, 10.0).powf(eagerness);
+                self.prices.transfer = price.max(self.config.transfer_price);
+            }
+        }
+    }
+
+    /// The price at which keys of that worth and above fill all nodes about half with one replica each.
+    fn first_price(&self, demand: &DemandTable, worth: &[f32], sample: &[usize], step: usize) -> f32 {
+        let capacity: u64 = (0..self.sites.nodes()).map(|node| self.sites.capacity(node)).sum();
+        let mut left = capacity as f64 / 2.0;
+        for row in sample {
+            left -= demand.key(*row).bytes as f64 * step as f64;
+            if left < 0.0 {
+                return (worth[*row] / 2.0).max(PRICE_MIN);
+            }
+        }
+        PRICE_MIN
+    }
+
+    /// Bytes that the sample's keys would take at each node under the present prices, and bytes that would be moved.
+    fn loads(&mut self, demand: &DemandTable, worth: &[f32], sample: &[usize], open: NodeSet) -> (Vec<f64>, f64) {
+        let (mut loads, mut moved) = (vec![0.0; self.sites.nodes()], 0.0);
+        let floor = self.prices.room.iter().copied().fold(f32::INFINITY, f32::min);
+        for row in sample.iter().copied().take_while(|row| worth[*row] > floor) {
+            let key = demand.key(row);
+            let question = Question {
+                requests: demand.requests(row),
+                bytes: key.bytes.max(1) as f32,
+                held: key.held,
+                already: NodeSet::EMPTY,
+                open,
+                replicas_min: usize::from(key.replicas_min),
+            };
+            let nodes = self.decider.decide(&question, &self.prices).nodes;
+            nodes.iter().for_each(|node| loads[node] += key.bytes as f64);
+            moved += key.bytes as f64 * nodes.minus(key.held).len() as f64;
+        }
+        (loads, moved)
+    }
+}
+
+/// The seconds that reads wait in all when `demand` comes as it says and `holders` hold each key.
+pub(super) fn waiting_seconds(sites: &Sites, demand: &DemandTable, holders: impl Fn(KeyId) -> NodeSet) -> f64 {
+    let row = |row: usize| {
+        let (key, requests) = (demand.key(row), demand.requests(row));
+        let nodes = holders(key.key);
+        let asked = requests.iter().enumerate().filter(|(_, count)| **count > 0.0);
+        asked.map(|(region, count)| f64::from(count * sites.read_seconds(region, key.bytes as f32, nodes))).sum::<f64>()
+    };
+    (0..demand.len()).map(row).sum()
+}
+
+/// Once prices are found, what is left over is filled at lower ones.
+const PASSES: [f32; 3] = [1.0, 0.3, 0.0];
+/// Keys in a row that a node has no room for before it counts as full.
+const TURNED_AWAY_MAX: u32 = 2_000;
+const PRICE_MIN: f32 = 1e-18;
+/// The least price, as a share of what the least worthy key of the sample saves per byte.
+const LEAST_SHARE: f32 = 0.01;

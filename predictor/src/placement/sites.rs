@@ -1,0 +1,95 @@
+//! Where replicas may lie: nodes with their capacities, and what a read costs from each region.
+
+use super::PlacementError;
+
+/// Nodes and regions as the planner sees them; round trips in seconds, bandwidths in bytes per second.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sites {
+    regions: usize,
+    capacities: Vec<u64>,
+    /// Row-major (region, node).
+    links: Vec<Cost>,
+    origins: Vec<Cost>,
+}
+
+/// What a read takes: a round trip, and time for each byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Seconds there and back; zero from a region to its own node.
+    pub round_trip: f32,
+    /// Seconds per byte.
+    pub per_byte: f32,
+}
+
+impl Cost {
+    /// Seconds that a read of so many bytes takes.
+    pub fn seconds(self, bytes: f32) -> f32 {
+        self.round_trip + self.per_byte * bytes
+    }
+}
+
+impl Sites {
+    /// Sites of so many regions, with the bytes that replicas may take at each node. `link` says what a read by a
+    /// region (first) from a node (second) costs, `origin` what one from the origin costs.
+    ///
+    /// # Errors
+    /// [`PlacementError`] when there is no node or more than [`NODES_MAX`](super::NODES_MAX), or a cost is not finite
+    /// or below zero. A node of capacity zero is legal: it gets nothing.
+    pub fn new(
+        regions: usize,
+        capacities: Vec<u64>,
+        link: impl Fn(usize, usize) -> Cost,
+        origin: impl Fn(usize) -> Cost,
+    ) -> Result<Self, PlacementError> {
+        let nodes = capacities.len();
+        if nodes == 0 || nodes > super::NODES_MAX {
+            return Err(PlacementError::NodeCount { nodes });
+        }
+        let links: Vec<Cost> = (0..regions * nodes).map(|cell| link(cell / nodes, cell % nodes)).collect();
+        let origins: Vec<Cost> = (0..regions).map(origin).collect();
+        let is_sound =
+            |cost: &Cost| [cost.round_trip, cost.per_byte].iter().all(|part| part.is_finite() && *part >= 0.0);
+        match links.iter().chain(&origins).all(is_sound) {
+            true => Ok(Self { regions, capacities, links, origins }),
+            false => Err(PlacementError::BadCost),
+        }
+    }
+
+    /// Number of regions.
+    pub fn regions(&self) -> usize {
+        self.regions
+    }
+
+    /// Number of nodes.
+    pub fn nodes(&self) -> usize {
+        self.capacities.len()
+    }
+
+    /// Bytes that replicas may take at a node.
+    pub fn capacity(&self, node: usize) -> u64 {
+        self.capacities[node]
+    }
+
+    /// The same sites with other capacities, missing ones zero.
+    #[must_use]
+    pub fn with_capacities(&self, mut capacities: Vec<u64>) -> Self {
+        capacities.resize(self.nodes(), 0);
+        Self { capacities, ..self.clone() }
+    }
+
+    /// What a read by a region from a node costs.
+    pub fn link(&self, region: usize, node: usize) -> Cost {
+        self.links[region * self.nodes() + node]
+    }
+
+    /// What a read by a region from the origin costs.
+    pub fn origin(&self, region: usize) -> Cost {
+        self.origins[region]
+    }
+
+    /// Seconds that a read of `bytes` by `region` takes when `holders` hold it: from the cheapest of them or the origin.
+    pub fn read_seconds(&self, region: usize, bytes: f32, holders: super::NodeSet) -> f32 {
+        let origin = self.origin(region).seconds(bytes);
+        holders.iter().map(|node| self.link(region, node).seconds(bytes)).fold(origin, f32::min)
+    }
+}

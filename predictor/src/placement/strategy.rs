@@ -1,0 +1,368 @@
+//! Forecast, planner and guard put together: what a placement does all day.
+
+use std::{fmt, time::Duration};
+
+use nearcast_datasets::{KeyId, Map, RegionId, Timestamp};
+
+use super::{
+    DecayedAverage, DemandTable, Forecast, Guard, GuardChoice, KeyDemand, NodeSet, Plan, Planner, Sites, Volley,
+    planner::waiting_seconds,
+};
+
+/// Who holds what, as the cache map knows it.
+pub trait Holdings {
+    /// The nodes that hold all of `key`.
+    fn holders(&self, key: KeyId) -> NodeSet;
+}
+
+impl<F: Fn(KeyId) -> NodeSet> Holdings for F {
+    fn holders(&self, key: KeyId) -> NodeSet {
+        self(key)
+    }
+}
+
+/// When a [`Strategy`] plans, and for what.
+///
+/// | field | default | meaning |
+/// | --- | --- | --- |
+/// | `interval` | 15 min | least time between two plans, and the horizon at most times |
+/// | `requests_min` | 500 | least requests between two plans; where fewer come the horizon grows |
+/// | `active_for` | 2 days | a key that was not asked for in so long is not planned |
+/// | `keys_max` | 1,000,000 | keys that are planned for; of more the ones asked for last |
+/// | `pushes` | true | whether keys that become known between two plans are placed at once |
+/// | `replicas_min` | 1 | fewest replicas of a key that is placed |
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StrategyConfig {
+    /// Least time between two plans.
+    pub interval: Duration,
+    /// Least requests between two plans.
+    pub requests_min: u64,
+    /// How long a key stays worth a thought.
+    pub active_for: Duration,
+    /// Most keys that are planned for.
+    pub keys_max: usize,
+    /// Whether young keys are placed between plans.
+    pub pushes: bool,
+    /// Fewest replicas of a key that is placed.
+    pub replicas_min: u8,
+}
+
+impl Default for StrategyConfig {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(900),
+            requests_min: 500,
+            active_for: Duration::from_secs(2 * 86_400),
+            keys_max: 1_000_000,
+            pushes: true,
+            replicas_min: 1,
+        }
+    }
+}
+
+/// What makes plans of forecasts.
+#[derive(Clone, Debug)]
+pub enum Placer {
+    /// Any number of replicas.
+    Replicas(Box<Planner>),
+    /// One copy.
+    Single(Volley),
+}
+
+impl Placer {
+    fn plan(&mut self, demand: &DemandTable) -> Plan {
+        match self {
+            Self::Replicas(planner) => planner.plan(demand),
+            Self::Single(volley) => volley.plan(demand),
+        }
+    }
+
+    fn sites(&self) -> &Sites {
+        match self {
+            Self::Replicas(planner) => planner.sites(),
+            Self::Single(volley) => volley.sites(),
+        }
+    }
+}
+
+/// Something to be done at a node.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Move {
+    /// What.
+    pub kind: MoveKind,
+    /// With which key.
+    pub key: KeyId,
+    /// Bytes of it.
+    pub bytes: u64,
+    /// Where.
+    pub node: usize,
+    /// Seconds of waiting that it is expected to save; zero for a release.
+    pub value_seconds: f32,
+}
+
+/// What a [`Move`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MoveKind {
+    /// No longer exempt from eviction.
+    Release,
+    /// To be held until released, fetched first where it is not.
+    Hold,
+    /// To be fetched, and to prove itself.
+    Push,
+}
+
+/// A placement at work: told of every request, it plans at intervals and says what to move.
+pub struct Strategy {
+    config: StrategyConfig,
+    forecast: Box<dyn Forecast>,
+    placer: Placer,
+    ghost: Option<Ghost>,
+    plan: Plan,
+    keys: Map<KeyId, Active>,
+    planned_at: Option<Timestamp>,
+    plan_due: Timestamp,
+    requests: u64,
+    expected: Vec<f32>,
+}
+
+/// The reactive strategy that the guard compares with, as it would have done.
+#[derive(Debug)]
+struct Ghost {
+    guard: Guard,
+    forecast: DecayedAverage,
+    planner: Planner,
+    /// The last plans of the forecast and of the reactive one.
+    plans: (Plan, Plan),
+    came: Map<KeyId, (u64, Vec<f32>)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Active {
+    bytes: u64,
+    first: Timestamp,
+    last: Timestamp,
+    /// Requests since the last plan.
+    requests: u32,
+}
+
+impl Strategy {
+    /// Places by `forecast`; without a guard.
+    pub fn new(config: StrategyConfig, forecast: Box<dyn Forecast>, placer: Placer) -> Self {
+        let regions = placer.sites().regions();
+        let plan = Plan::new(placer.sites().nodes());
+        Self {
+            config,
+            forecast,
+            placer,
+            ghost: None,
+            plan,
+            keys: Map::default(),
+            planned_at: None,
+            plan_due: Timestamp::MIN,
+            requests: 0,
+            expected: vec![0.0; regions],
+        }
+    }
+
+    /// The same, falling back on a decayed average of that half-life while it would do better.
+    #[must_use]
+    pub fn guarded(mut self, half_life: Duration, planner: Planner) -> Self {
+        let (nodes, regions) = (planner.sites().nodes(), planner.sites().regions());
+        self.ghost = Some(Ghost {
+            guard: Guard::default(),
+            forecast: DecayedAverage::new(regions, half_life),
+            planner,
+            plans: (Plan::new(nodes), Plan::new(nodes)),
+            came: Map::default(),
+        });
+        self
+    }
+
+    /// What is meant to be held where.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What the guard says, if there is one.
+    pub fn guard(&self) -> Option<&Guard> {
+        self.ghost.as_ref().map(|ghost| &ghost.guard)
+    }
+
+    /// One request; `name` is the key's. Appends what is worth moving at once to `moves`.
+    pub fn handle_request(
+        &mut self,
+        now: Timestamp,
+        key: (KeyId, &str),
+        region: RegionId,
+        bytes: u64,
+        held: &dyn Holdings,
+        moves: &mut Vec<Move>,
+    ) {
+        let (key, name) = key;
+        self.requests += 1;
+        let new = Active { bytes, first: now, last: now, requests: 0 };
+        let active = self.keys.entry(key).or_insert_with(|| {
+            self.forecast.learn_key(key, name);
+            new
+        });
+        (active.bytes, active.last, active.requests) = (bytes, now, active.requests + 1);
+        let is_worth_a_thought = active.requests.is_power_of_two() || now.since(active.first) < YOUNG;
+        self.forecast.record(now, key, region);
+        if let Some(ghost) = &mut self.ghost {
+            ghost.record(now, key, region, bytes);
+        }
+        if is_worth_a_thought && self.config.pushes {
+            self.consider(now, key, bytes, held, moves);
+        }
+    }
+
+    /// When the next plan is due.
+    pub fn poll_timeout(&self) -> Timestamp {
+        if self.requests >= self.config.requests_min || self.planned_at.is_none() {
+            self.plan_due
+        } else {
+            Timestamp::MAX
+        }
+    }
+
+    /// Plans when that is due, and appends what is to be moved to `moves`: releases first, then the best per byte.
+    pub fn handle_timeout(&mut self, now: Timestamp, held: &dyn Holdings, moves: &mut Vec<Move>) {
+        if now < self.poll_timeout() {
+            return;
+        }
+        let horizon = self.planned_at.map_or(self.config.interval, |last| now.since(last).max(self.config.interval));
+        self.forget_silent(now);
+        self.forecast.begin(now, horizon);
+        if let Some(ghost) = &mut self.ghost {
+            ghost.forecast.begin(now, horizon);
+            ghost.settle();
+        }
+        let demand =
+            demand_of(&mut *self.forecast, now, &self.keys, self.config.replicas_min, held, &mut self.expected);
+        let mut plan = self.placer.plan(&demand);
+        if let Some(ghost) = &mut self.ghost {
+            let (keys, expected) = (&self.keys, &mut self.expected);
+            let demand = demand_of(&mut ghost.forecast, now, keys, self.config.replicas_min, held, expected);
+            ghost.plans = (plan, ghost.planner.plan(&demand));
+            plan = match ghost.guard.choice() {
+                GuardChoice::Forecast => ghost.plans.0.clone(),
+                GuardChoice::Reactive => ghost.plans.1.clone(),
+            };
+        }
+        self.move_to(plan, held, moves);
+        self.keys.values_mut().for_each(|active| active.requests = 0);
+        (self.planned_at, self.plan_due, self.requests) = (Some(now), now.after(self.config.interval), 0);
+    }
+
+    fn consider(&mut self, now: Timestamp, key: KeyId, bytes: u64, held: &dyn Holdings, moves: &mut Vec<Move>) {
+        let Placer::Replicas(planner) = &mut self.placer else { return };
+        if self.ghost.as_ref().is_some_and(|ghost| ghost.guard.choice() == GuardChoice::Reactive) {
+            return;
+        }
+        let holders = held.holders(key);
+        if holders.len() == planner.sites().nodes() {
+            return;
+        }
+        self.forecast.expect(now, key, &mut self.expected, false);
+        let (nodes, saved_seconds) = planner.consider(&self.expected, bytes, holders);
+        let nodes = nodes.minus(holders);
+        let value_seconds = saved_seconds / nodes.len().max(1) as f32;
+        for node in nodes.iter() {
+            moves.push(Move { kind: MoveKind::Push, key, bytes, node, value_seconds });
+        }
+    }
+
+    /// Goes over to `plan`. What is planned and not held is asked for again: an order may have been lost or refused.
+    fn move_to(&mut self, plan: Plan, held: &dyn Holdings, moves: &mut Vec<Move>) {
+        let first = moves.len();
+        for (key, old) in self.plan.iter() {
+            for node in old.nodes.minus(plan.nodes(key)).iter() {
+                moves.push(Move { kind: MoveKind::Release, key, bytes: old.bytes, node, value_seconds: 0.0 });
+            }
+        }
+        for (key, new) in plan.iter() {
+            let (before, holders) = (self.plan.nodes(key), held.holders(key));
+            let value_seconds = new.saved_seconds / new.nodes.len().max(1) as f32;
+            for node in new.nodes.iter().filter(|node| !(before.contains(*node) && holders.contains(*node))) {
+                moves.push(Move { kind: MoveKind::Hold, key, bytes: new.bytes, node, value_seconds });
+            }
+        }
+        let per_byte = |it: &Move| it.value_seconds / it.bytes.max(1) as f32;
+        moves[first..].sort_by(|a, b| {
+            let order = a.kind.cmp(&b.kind).then(per_byte(b).total_cmp(&per_byte(a)));
+            order.then(a.key.cmp(&b.key)).then(a.node.cmp(&b.node))
+        });
+        self.plan = plan;
+    }
+
+    /// Drops keys that nobody asked for in long, and beyond the bound those longest not asked for.
+    fn forget_silent(&mut self, now: Timestamp) {
+        let active_for = self.config.active_for;
+        self.keys.retain(|_, active| now.since(active.last) <= active_for);
+        if self.keys.len() > self.config.keys_max {
+            let mut last: Vec<Timestamp> = self.keys.values().map(|active| active.last).collect();
+            let place = last.len() - self.config.keys_max;
+            let (_, limit, _) = last.select_nth_unstable(place);
+            let limit = *limit;
+            self.keys.retain(|_, active| active.last >= limit);
+        }
+    }
+}
+
+impl fmt::Debug for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Strategy")
+            .field("forecast", &self.forecast)
+            .field("keys", &self.keys.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Ghost {
+    fn record(&mut self, now: Timestamp, key: KeyId, region: RegionId, bytes: u64) {
+        self.forecast.record(now, key, region);
+        let regions = self.planner.sites().regions();
+        let (size, came) = self.came.entry(key).or_insert_with(|| (bytes, vec![0.0; regions]));
+        *size = bytes;
+        if let Some(count) = came.get_mut(usize::from(region.0)) {
+            *count += 1.0;
+        }
+    }
+
+    /// Tells the guard what reads would have waited under both plans.
+    fn settle(&mut self) {
+        let sites = self.planner.sites();
+        let mut table = DemandTable::new(sites.regions());
+        for (key, (bytes, came)) in self.came.drain() {
+            table.push(KeyDemand { key, bytes, ..KeyDemand::default() }, &came);
+        }
+        let waiting = |plan: &Plan| waiting_seconds(sites, &table, |key| plan.nodes(key));
+        self.guard.handle_outcome(waiting(&self.plans.0), waiting(&self.plans.1));
+    }
+}
+
+/// Asks a forecast about every active key and those that it foresees.
+fn demand_of(
+    forecast: &mut dyn Forecast,
+    now: Timestamp,
+    keys: &Map<KeyId, Active>,
+    replicas_min: u8,
+    held: &dyn Holdings,
+    expected: &mut [f32],
+) -> DemandTable {
+    let mut demand = DemandTable::new(expected.len());
+    for (key, active) in keys {
+        forecast.expect(now, *key, expected, true);
+        demand.push(KeyDemand { key: *key, bytes: active.bytes, held: held.holders(*key), replicas_min }, expected);
+    }
+    for (key, bytes) in forecast.foreseen() {
+        if !keys.contains_key(&key) {
+            forecast.expect(now, key, expected, true);
+            demand.push(KeyDemand { key, bytes, held: held.holders(key), replicas_min }, expected);
+        }
+    }
+    demand
+}
+
+/// A key this young is looked at with each request.
+const YOUNG: Duration = Duration::from_secs(600);

@@ -1,0 +1,199 @@
+//! Carries out what a placement strategy decides: moves keys between nodes and tells nodes who holds what.
+
+use nearcast_cache_node::core::{PrefetchOrder, routing::FetchSource};
+use nearcast_datasets::{KeyId, SegmentId, Timestamp};
+use nearcast_predictor::placement::{Holdings, Move, MoveKind, NodeSet, Strategy};
+use nearcast_proto::message::CommandId;
+
+use super::Cluster;
+use crate::replay::{columns::Row, node::ReplayNode, objects::Objects};
+
+/// A strategy, and what is needed to carry it out.
+#[derive(Debug)]
+pub(super) struct Placed {
+    strategy: Strategy,
+    moves: Vec<Move>,
+    /// Bytes by key; keys that nobody asked for yet are as large as the strategy says.
+    sizes: Vec<u64>,
+    orders: u64,
+}
+
+impl Placed {
+    pub(super) fn due(&self) -> Timestamp {
+        self.strategy.poll_timeout()
+    }
+
+    fn size(&mut self, key: KeyId) -> &mut u64 {
+        let slot = key.0 as usize;
+        if self.sizes.len() <= slot {
+            self.sizes.resize(slot + 1, 0);
+        }
+        &mut self.sizes[slot]
+    }
+}
+
+/// What the nodes hold at the moment.
+struct Held<'a> {
+    nodes: &'a [ReplayNode],
+    objects: Objects,
+    sizes: &'a [u64],
+}
+
+impl Holdings for Held<'_> {
+    fn holders(&self, key: KeyId) -> NodeSet {
+        let size = self.sizes.get(key.0 as usize).copied().unwrap_or(0);
+        let mut segments = self.objects.segments(size, None).map(|index| SegmentId { key, index });
+        let Some(first) = segments.next() else { return NodeSet::EMPTY };
+        let holds = |node: &usize, segment: SegmentId| self.nodes[*node].core.index().contains(segment);
+        let holders = (0..self.nodes.len()).filter(|node| holds(node, first)).collect();
+        segments.fold(holders, |left: NodeSet, segment| left.iter().filter(|node| holds(node, segment)).collect())
+    }
+}
+
+impl Cluster<'_> {
+    /// Puts a strategy into service.
+    pub(in crate::replay) fn place(&mut self, strategy: Option<Strategy>) {
+        let placed = |strategy| Placed { strategy, moves: Vec::new(), sizes: Vec::new(), orders: 0 };
+        self.placed = strategy.map(placed);
+    }
+
+    /// Whether a node lacks a segment that another one holds.
+    pub(super) fn is_only_elsewhere(&self, node: usize, segment: SegmentId) -> bool {
+        let holds = |node: &ReplayNode| node.core.index().contains(segment);
+        !holds(&self.nodes[node]) && self.nodes.iter().any(holds)
+    }
+
+    pub(super) fn tell_strategy(&mut self, now: Timestamp, row: &Row) {
+        let Some(placed) = &mut self.placed else { return };
+        *placed.size(row.key) = row.size_bytes;
+        let held = Held { nodes: &self.nodes, objects: self.objects, sizes: &placed.sizes };
+        let key = (row.key, self.log.key_name(row.key));
+        placed.strategy.handle_request(now, key, row.region, row.size_bytes, &held, &mut placed.moves);
+        self.carry_out(now);
+    }
+
+    pub(super) fn plan(&mut self, now: Timestamp) {
+        let Some(placed) = &mut self.placed else { return };
+        let held = Held { nodes: &self.nodes, objects: self.objects, sizes: &placed.sizes };
+        placed.strategy.handle_timeout(now, &held, &mut placed.moves);
+        // What has not had its turn is planned again.
+        self.nodes.iter_mut().for_each(|node| node.moves.clear());
+        self.carry_out(now);
+    }
+
+    fn carry_out(&mut self, now: Timestamp) {
+        let Some(placed) = &mut self.placed else { return };
+        let mut moves = std::mem::take(&mut placed.moves);
+        for step in moves.drain(..) {
+            if let Some(placed) = &mut self.placed {
+                *placed.size(step.key) = step.bytes;
+            }
+            match step.kind {
+                MoveKind::Release => {
+                    self.nodes[step.node].to_hold.remove(&step.key);
+                    for segment in self.segments(step.key, step.bytes) {
+                        self.nodes[step.node].core.handle_unpin(now, CommandId(0), segment);
+                    }
+                }
+                MoveKind::Hold => self.hold(step),
+                MoveKind::Push => self.nodes[step.node].moves.push_front(step),
+            }
+        }
+        if let Some(placed) = &mut self.placed {
+            placed.moves = moves;
+        }
+        for node in 0..self.nodes.len() {
+            if !self.nodes[node].moves.is_empty() {
+                self.feed(now, node);
+            }
+        }
+    }
+
+    /// Pins what is there of a key, and has the rest fetched in its turn.
+    fn hold(&mut self, step: Move) {
+        self.nodes[step.node].to_hold.insert(step.key);
+        let mut is_whole = true;
+        for segment in self.segments(step.key, step.bytes) {
+            is_whole &= self.hold_landed(step.node, segment);
+        }
+        if !is_whole {
+            self.nodes[step.node].moves.push_back(step);
+        }
+    }
+
+    /// Hands a node the next moves while its queue is short.
+    pub(super) fn feed(&mut self, now: Timestamp, node: usize) {
+        while self.nodes[node].core.queue_len() < QUEUE_LENGTH {
+            let Some(step) = self.nodes[node].moves.pop_front() else { break };
+            let sources = self.holders_by_cost(node, step.key);
+            for segment in self.segments(step.key, step.bytes) {
+                if self.hold_landed(node, segment) {
+                    continue;
+                }
+                let Some(placed) = &mut self.placed else { return };
+                placed.orders += 1;
+                self.tally.prefetch.issued += 1;
+                let order = PrefetchOrder {
+                    command: CommandId(ORDERS_FROM + placed.orders),
+                    segment,
+                    bytes: self.objects.segment_bytes(step.bytes, segment.index),
+                    sources: sources.clone(),
+                    deadline: Timestamp::MAX,
+                    value_seconds: f64::from(step.value_seconds),
+                };
+                self.nodes[node].core.handle_order(now, order);
+            }
+            self.start_prefetches(now, node);
+        }
+        self.report(now, node);
+    }
+
+    /// Pins a segment if it is to be held and there; says whether it is there.
+    pub(super) fn hold_landed(&mut self, node: usize, segment: SegmentId) -> bool {
+        let there = &mut self.nodes[node];
+        let is_there = there.core.index().contains(segment);
+        if is_there && there.to_hold.contains(&segment.key) {
+            there.core.handle_pin(CommandId(0), segment);
+        }
+        is_there
+    }
+
+    /// Tells every node who holds the keys whose holders changed.
+    pub(super) fn tell_holders(&mut self) {
+        if self.placed.is_none() {
+            self.changed.clear();
+            return;
+        }
+        for key in std::mem::take(&mut self.changed) {
+            let segment = SegmentId { key, index: 0 };
+            let holds = |node: &usize| self.nodes[*node].core.index().contains(segment);
+            let holders: NodeSet = (0..self.nodes.len()).filter(holds).collect();
+            for node in 0..self.nodes.len() {
+                let origin = self.network.to_origin(node).round_trip;
+                let is_closer = |peer: &usize| self.network.between(node, *peer).round_trip < origin;
+                let closer: NodeSet = holders.without(node).iter().filter(is_closer).collect();
+                self.nodes[node].place(key, closer.iter());
+            }
+        }
+    }
+
+    fn holders_by_cost(&self, node: usize, key: KeyId) -> Vec<FetchSource> {
+        let holds =
+            |peer: &usize| *peer != node && self.nodes[*peer].core.index().contains(SegmentId { key, index: 0 });
+        let mut peers: Vec<usize> = (0..self.nodes.len()).filter(holds).collect();
+        let round_trip = |peer: &usize| self.network.between(node, *peer).round_trip;
+        peers.retain(|peer| round_trip(peer) < self.network.to_origin(node).round_trip);
+        peers.sort_by_key(|peer| (round_trip(peer), *peer));
+        let peers = peers.into_iter().filter_map(|peer| self.nodes[node].source(peer));
+        peers.chain([FetchSource::Origin]).collect()
+    }
+
+    fn segments(&self, key: KeyId, bytes: u64) -> impl Iterator<Item = SegmentId> + use<> {
+        self.objects.segments(bytes, None).map(move |index| SegmentId { key, index })
+    }
+}
+
+/// Prefetches that wait at a node at a time; the rest waits for its turn, which a better plan may change.
+const QUEUE_LENGTH: usize = 32;
+/// Numbers of orders that no engine gets to.
+const ORDERS_FROM: u64 = 1 << 62;

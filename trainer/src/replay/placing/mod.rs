@@ -1,0 +1,112 @@
+//! Which strategy stands for which placement, and what it may foresee.
+
+mod foresight;
+
+use std::{sync::Arc, time::Duration};
+
+use nearcast_predictor::placement::{
+    Cost, DecayedAverage, Forecast, Learned, Placer, Planner, PlannerConfig, Sites, Strategy, StrategyConfig, Trained,
+    Volley,
+};
+
+use self::foresight::{Hindsight, NextHour};
+use super::{LogColumns, PlacementKind, ReplayConfig, ReplayError, Result, network::Network};
+
+/// How replicas are placed, whatever the strategy.
+///
+/// | field | default | meaning |
+/// | --- | --- | --- |
+/// | `share` | 0.9 | share of each node's capacity for placed replicas; the rest is pull-through |
+/// | `interval` | 15 min | time between two plans at least; the oracle plans each hour |
+/// | `requests_min` | 500 | requests between two plans at least |
+/// | `half_life` | 4 h | of the reactive strategy's decayed average |
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlacingConfig {
+    /// Share of the capacity for placed replicas.
+    pub share: f64,
+    /// Time between two plans at least.
+    pub interval: Duration,
+    /// Requests between two plans at least.
+    pub requests_min: u64,
+    /// Half-life of the reactive average.
+    pub half_life: Duration,
+}
+
+impl Default for PlacingConfig {
+    fn default() -> Self {
+        Self {
+            share: 0.9,
+            interval: Duration::from_secs(900),
+            requests_min: 500,
+            half_life: Duration::from_secs(14_400),
+        }
+    }
+}
+
+/// The strategy of one cell; none where nothing is placed.
+pub(super) fn strategy(
+    kind: PlacementKind,
+    log: &LogColumns,
+    config: &ReplayConfig,
+    cache_bytes: u64,
+) -> Result<Option<Strategy>> {
+    if !kind.places() {
+        return Ok(None);
+    }
+    let placing = &config.placing;
+    let regions = log.region_names().len();
+    let sites = sites(log, config, (cache_bytes as f64 * placing.share) as u64)?;
+    let planner = Planner::new(PlannerConfig::default(), sites.clone());
+    let settings = StrategyConfig {
+        interval: placing.interval,
+        requests_min: placing.requests_min,
+        pushes: false,
+        ..StrategyConfig::default()
+    };
+    let counted_from = config.counted_from(log.len());
+    let decayed = |half_life| Box::new(DecayedAverage::new(regions, half_life));
+    let strategy = match kind {
+        PlacementKind::Static => {
+            let once = StrategyConfig { interval: FOREVER, ..settings };
+            Strategy::new(once, Box::new(Hindsight::new(log, counted_from)), Placer::Replicas(Box::new(planner)))
+        }
+        PlacementKind::Reactive => {
+            Strategy::new(settings, decayed(placing.half_life), Placer::Replicas(Box::new(planner)))
+        }
+        PlacementKind::Volley => Strategy::new(settings, decayed(DAY), Placer::Single(Volley::new(sites))),
+        PlacementKind::Oracle => {
+            let hourly = StrategyConfig { interval: HOUR, ..settings };
+            Strategy::new(hourly, Box::new(NextHour::new(log)), Placer::Replicas(Box::new(planner)))
+        }
+        _ => {
+            let forecast: Box<dyn Forecast> = match &config.model {
+                Some((_, model)) => Box::new(Trained::new(Arc::clone(model), log.region_names())),
+                None => Box::new(Learned::new(regions)),
+            };
+            let ghost = planner.clone();
+            let pushing = StrategyConfig { pushes: true, ..settings };
+            Strategy::new(pushing, forecast, Placer::Replicas(Box::new(planner))).guarded(placing.half_life, ghost)
+        }
+    };
+    Ok(Some(strategy))
+}
+
+fn sites(log: &LogColumns, config: &ReplayConfig, capacity_bytes: u64) -> Result<Sites> {
+    let network = Network::new(&config.topology, log.region_names());
+    let regions = log.region_names().len();
+    let cost = |link: &nearcast_cache_node::core::routing::Link| Cost {
+        round_trip: link.round_trip.as_secs_f32(),
+        per_byte: (1.0 / link.bandwidth.max(1.0)) as f32,
+    };
+    let link = |region: usize, node: usize| match region == node {
+        true => Cost::default(),
+        false => cost(network.between(region, node)),
+    };
+    let origin = |region: usize| cost(network.to_origin(region));
+    Sites::new(regions, vec![capacity_bytes; regions], link, origin).map_err(ReplayError::from)
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+/// Longer than any log.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
