@@ -4,7 +4,7 @@ use std::{fs::File, io, path::Path, sync::Arc};
 
 use nearcast_datasets::Map;
 
-use super::file::{self, JournalFile, Visited};
+use super::file::{self, Visited};
 use crate::{
     digest::Digest,
     object::Object,
@@ -54,57 +54,35 @@ struct Folded {
 /// Reads and folds the journal at `path`.
 pub(super) fn read(path: &Path) -> io::Result<Restored> {
     let mut folded = Folded::default();
-    let visited = file::visit(path, |change| folded.apply(change))?;
+    let visited = file::visit(path, u64::MAX, |change, _| folded.apply(change))?;
     let kept = folded.by_key.into_values().filter(|object| !object.segments.is_empty());
     let mut objects: Vec<RestoredObject> = kept.collect();
     objects.sort_unstable_by_key(|object| object.stored);
     Ok(Restored { objects, is_torn: !visited.is_sound, visited })
 }
 
-/// Leaves a sound journal at `path` that is not much longer than it need be.
-pub(super) fn tidy(path: &Path, restored: &Restored) -> io::Result<()> {
-    let Visited { bytes, records, .. } = restored.visited;
-    let needed: u64 = restored.objects.iter().map(|object| 1 + object.segments.len() as u64).sum();
-    if bytes == 0 || records > 2 * needed + RECORDS_SLACK {
-        return rewrite(path, restored);
-    }
+/// Leaves at `path` what is sound of a journal: nothing when it is of another format.
+pub(super) fn cut_off(path: &Path, restored: &Restored) -> io::Result<()> {
     if restored.is_torn {
         let file = File::options().write(true).open(path)?;
-        file.set_len(bytes)?;
+        file.set_len(restored.visited.bytes)?;
         file.sync_all()?;
     }
     Ok(())
 }
 
-/// Replaces the journal at `path` by the shortest one that says the same. A crash leaves the old or the new one.
-pub(super) fn rewrite(path: &Path, restored: &Restored) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
-    let mut journal = JournalFile::create(&temporary)?;
-    for RestoredObject { object, segments, .. } in &restored.objects {
-        journal.append(&ChangeKind::Object(object.to_record()).into())?;
-        for segment in segments {
-            journal.append(&ChangeKind::Held(segment.to_record(object)).into())?;
-        }
+impl Restored {
+    /// Whether most of the journal's records say nothing any more, and they are many.
+    pub(super) fn is_mostly_garbage(&self) -> bool {
+        let needed: u64 = self.objects.iter().map(|object| 1 + object.segments.len() as u64).sum();
+        self.visited.records > 2 * needed + RECORDS_SLACK
     }
-    journal.sync()?;
-    std::fs::rename(&temporary, path)?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 impl RestoredSegment {
     fn of(record: &SegmentRecord) -> Option<Self> {
         let digest = Digest::from_slice(&record.digest)?;
         Some(Self { index: record.index, bytes: record.bytes, digest })
-    }
-
-    fn to_record(self, object: &Object) -> SegmentRecord {
-        SegmentRecord {
-            key: object.key.to_bytes(),
-            version: object.version,
-            index: self.index,
-            bytes: self.bytes,
-            digest: self.digest.to_vec().into(),
-        }
     }
 }
 
