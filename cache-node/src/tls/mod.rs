@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 
+pub use self::client::ClientTls;
 pub(crate) use self::{
-    client::{origin_client, peers_client, predictor_client},
     metrics::{HandshakeFailure, TlsMetrics},
     server::{Loaded, ServerTls},
 };
