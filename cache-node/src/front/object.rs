@@ -175,6 +175,11 @@ impl Lookup {
         Ok(respond(status, head, ResponseBody::bytes(Bytes::new(), Some(account))))
     }
 
+    /// Whether all of the object is wanted, and the segment at hand is all of it.
+    fn is_all_of(&self, object: &Object) -> bool {
+        self.range == RangeAsk::Whole && self.ask.index == 0 && object.size_bytes <= object.segment_bytes
+    }
+
     /// Answers with the first segment at hand; hands the account back when another segment comes first after all.
     fn begin(
         &mut self,
@@ -193,6 +198,12 @@ impl Lookup {
             let is_same = verdict == Verdict::NotModified;
             let status = if is_same { StatusCode::NOT_MODIFIED } else { StatusCode::PRECONDITION_FAILED };
             return Ok(respond(status, head, ResponseBody::bytes(Bytes::new(), Some(account))));
+        }
+        if self.is_all_of(&object) {
+            // What most requests are for: there is nothing to plan.
+            account.begin(object.size_bytes, None, served, cause);
+            head.insert(header::CONTENT_LENGTH, HeaderValue::from(delivery.bytes.len()));
+            return Ok(respond(object.status, head, ResponseBody::bytes(delivery.bytes, Some(account))));
         }
         let selection = self.range.select(&object, headers);
         let Some(plan) = plan(front, &object, &selection) else {
