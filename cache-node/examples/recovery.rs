@@ -33,6 +33,11 @@ fn main() -> ExitCode {
 
 /// The node, in a process of its own.
 fn serve(config: &Path) {
+    // Says how long each part of the start took.
+    tracing_subscriber::fmt()
+        .with_env_filter("warn,nearcast_cache_node::shell=debug")
+        .with_writer(std::io::stderr)
+        .init();
     let config = NodeConfig::load(config).expect("a sound configuration");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -104,6 +109,7 @@ struct Node {
 }
 
 impl Node {
+    #[expect(clippy::print_stderr, reason = "what the node says of its start is for who runs this")]
     fn start(config: &Path) -> Self {
         let begun = Instant::now();
         let program = std::env::current_exe().expect("this program");
@@ -116,6 +122,7 @@ impl Node {
             if let Some(url) = line.strip_prefix("ready http://") {
                 break url.parse().expect("an address");
             }
+            eprintln!("{line}");
         };
         let start = begun.elapsed();
         std::thread::spawn(move || lines.for_each(drop));
