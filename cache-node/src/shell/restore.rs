@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nearcast_datasets::SegmentId;
+use nearcast_datasets::{SegmentId, Timestamp};
 
 use super::{Shell, State};
 use crate::{
@@ -21,8 +21,10 @@ impl Shell {
         // Until the predictor has said what was purged in the meantime.
         state.doubted_before = self.config.link.as_ref().map(|_| clock::now()).or(logged.doubted_before);
         state.reserve(restored.objects.len());
+        self.store.reserve(restored.objects.len());
+        let now = clock::now();
         for object in restored.objects {
-            self.restore_object(&mut state, object);
+            self.restore_object(&mut state, now, object);
             self.drain_events(&mut state);
         }
         let (bytes, segments) = state.held();
@@ -34,7 +36,7 @@ impl Shell {
         }
     }
 
-    fn restore_object(&self, state: &mut State, restored: RestoredObject) {
+    fn restore_object(&self, state: &mut State, now: Timestamp, restored: RestoredObject) {
         let RestoredObject { mut object, segments, .. } = restored;
         match state.purged(&object, object.received_at) {
             None => {}
@@ -49,7 +51,7 @@ impl Shell {
         state.entries.insert(id, Arc::clone(&object));
         for RestoredSegment { index, bytes, digest } in segments {
             let segment = SegmentId { key: id, index };
-            if object.segment_len(index) == bytes && state.core.restore(clock::now(), segment, bytes) {
+            if object.segment_len(index) == bytes && state.core.restore(now, segment, bytes) {
                 state.entries.set_digest(segment, digest);
                 self.store.claim(object.payload_key(index));
                 if let Some(entry) = state.entries.get_mut(id) {

@@ -1,14 +1,23 @@
 //! From a log of changes to what they leave, and back.
 
-use std::{fs::File, io, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        mpsc::{SyncSender, sync_channel},
+    },
+};
 
+use bytes::Bytes;
 use nearcast_datasets::Map;
 
 use super::file::{self, Visited};
 use crate::{
     digest::Digest,
     object::Object,
-    record::{Change, ChangeKind, SegmentRecord},
+    record::{Change, ChangeKind, GoneRecord, SegmentRecord},
 };
 
 /// What a former run held.
@@ -47,18 +56,59 @@ pub(crate) struct RestoredSegment {
 /// What the changes so far leave.
 #[derive(Debug, Default)]
 struct Folded {
-    by_key: Map<Arc<str>, RestoredObject>,
+    /// In the order in which they were first heard of, with holes where they have gone.
+    objects: Vec<Option<RestoredObject>>,
+    places: Map<Arc<str>, u32>,
     position: u64,
 }
 
-/// Reads and folds the journal at `path`.
+/// A change, checked.
+#[derive(Debug)]
+enum Checked {
+    Cleared,
+    Gone {
+        key: Bytes,
+        index: u32,
+    },
+    Held {
+        key: Bytes,
+        version: u64,
+        segment: RestoredSegment,
+    },
+    // Most changes are about objects.
+    Object(Object),
+    /// It makes no sense, or is one of a later version: what it touches will be found out when it is used.
+    Unknown,
+}
+
+/// Reads and folds the journal at `path`: one thread reads and checks, another folds.
 pub(super) fn read(path: &Path) -> io::Result<Restored> {
-    let mut folded = Folded::default();
-    let visited = file::visit(path, u64::MAX, |change, _| folded.apply(change))?;
-    let kept = folded.by_key.into_values().filter(|object| !object.segments.is_empty());
+    let (sender, batches) = sync_channel(BATCHES_MAX);
+    let (visited, folded) = std::thread::scope(|scope| {
+        let reading = scope.spawn(move || read_batches(path, &sender));
+        let mut folded = Folded::default();
+        batches.into_iter().flatten().for_each(|change| folded.apply(change));
+        let visited = reading.join().map_err(|_| io::Error::other("reading the journal panicked"))?;
+        Ok::<_, io::Error>((visited?, folded))
+    })?;
+    let kept = folded.objects.into_iter().flatten().filter(|object| !object.segments.is_empty());
     let mut objects: Vec<RestoredObject> = kept.collect();
-    objects.sort_unstable_by_key(|object| object.stored);
+    // Which they nearly are: a sort that notices costs next to nothing.
+    objects.sort_by_key(|object| object.stored);
     Ok(Restored { objects, is_torn: !visited.is_sound, visited })
+}
+
+fn read_batches(path: &Path, sender: &SyncSender<Vec<Checked>>) -> io::Result<Visited> {
+    let mut batch = Vec::with_capacity(BATCH_RECORDS);
+    let visited = file::visit(path, u64::MAX, |change, _| {
+        batch.push(Checked::of(change));
+        if batch.len() == BATCH_RECORDS {
+            // Nobody receives any more only when folding has panicked, which ends the start anyway.
+            let _ = sender.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH_RECORDS)));
+        }
+    })?;
+    let _ = sender.send(batch);
+    Ok(visited)
 }
 
 /// Leaves at `path` what is sound of a journal: nothing when it is of another format.
@@ -86,59 +136,84 @@ impl RestoredSegment {
     }
 }
 
+impl Checked {
+    fn of(change: Change) -> Self {
+        let checked = match change.kind {
+            Some(ChangeKind::Object(record)) => Object::from_record(&record).map(Self::Object),
+            Some(ChangeKind::Held(record)) => RestoredSegment::of(&record).map(|segment| Self::Held {
+                key: record.key,
+                version: record.version,
+                segment,
+            }),
+            Some(ChangeKind::Gone(GoneRecord { key, index })) => Some(Self::Gone { key, index }),
+            Some(ChangeKind::Cleared(_)) => Some(Self::Cleared),
+            None => None,
+        };
+        checked.unwrap_or(Self::Unknown)
+    }
+}
+
 impl Folded {
-    fn apply(&mut self, change: Change) {
+    fn apply(&mut self, change: Checked) {
         self.position += 1;
-        match change.kind {
-            Some(ChangeKind::Object(record)) => {
-                let Some(object) = Object::from_record(&record) else { return };
-                match self.by_key.get_mut(object.key.as_str()) {
-                    Some(known) => {
-                        if known.object.version != object.version {
-                            known.segments.clear();
-                        }
-                        known.object = object;
+        match change {
+            Checked::Object(object) => match self.find(object.key.as_str().as_bytes()) {
+                Some(known) => {
+                    if known.object.version != object.version {
+                        known.segments.clear();
                     }
-                    None => {
-                        let restored = RestoredObject { object, segments: Vec::new(), stored: 0 };
-                        self.by_key.insert(restored.object.key.shared(), restored);
+                    known.object = object;
+                }
+                None => {
+                    // Numbers run out after more objects than memory has room for.
+                    let Ok(place) = u32::try_from(self.objects.len()) else { return };
+                    self.places.insert(object.key.shared(), place);
+                    self.objects.push(Some(RestoredObject { object, segments: Vec::new(), stored: 0 }));
+                }
+            },
+            Checked::Held { key, version, segment } => {
+                let position = self.position;
+                let Some(known) = self.find(&key).filter(|known| known.object.version == version) else { return };
+                known.stored = position;
+                match known.segments.binary_search_by_key(&segment.index, |other| other.index) {
+                    Ok(at) => known.segments[at] = segment,
+                    Err(at) => {
+                        // Most objects have one.
+                        known.segments.reserve_exact(1);
+                        known.segments.insert(at, segment);
                     }
                 }
             }
-            Some(ChangeKind::Held(record)) => {
-                let Some(known) = found(&mut self.by_key, &record.key) else { return };
-                if known.object.version == record.version
-                    && let Some(segment) = RestoredSegment::of(&record)
-                {
-                    known.stored = self.position;
-                    match known.segments.binary_search_by_key(&segment.index, |other| other.index) {
-                        Ok(at) => known.segments[at] = segment,
-                        Err(at) => {
-                            // Most objects have one.
-                            known.segments.reserve_exact(1);
-                            known.segments.insert(at, segment);
-                        }
-                    }
-                }
-            }
-            Some(ChangeKind::Gone(record)) => {
-                let Some(known) = found(&mut self.by_key, &record.key) else { return };
-                known.segments.retain(|segment| segment.index != record.index);
+            Checked::Gone { key, index } => {
+                let Some(known) = self.find(&key) else { return };
+                known.segments.retain(|segment| segment.index != index);
                 if known.segments.is_empty() {
-                    let key = known.object.key.shared();
-                    self.by_key.remove(&key);
+                    self.forget(&key);
                 }
             }
-            Some(ChangeKind::Cleared(_)) => self.by_key.clear(),
-            // A later version's change: what it means is unknown, so what it touches will be found out when it is used.
-            None => {}
+            Checked::Cleared => {
+                self.objects.clear();
+                self.places.clear();
+            }
+            Checked::Unknown => {}
+        }
+    }
+
+    fn find(&mut self, key: &[u8]) -> Option<&mut RestoredObject> {
+        let place = *self.places.get(std::str::from_utf8(key).ok()?)?;
+        self.objects.get_mut(place as usize)?.as_mut()
+    }
+
+    fn forget(&mut self, key: &[u8]) {
+        let place = std::str::from_utf8(key).ok().and_then(|key| self.places.remove(key));
+        if let Some(object) = place.and_then(|place| self.objects.get_mut(place as usize)) {
+            *object = None;
         }
     }
 }
 
-fn found<'a>(by_key: &'a mut Map<Arc<str>, RestoredObject>, key: &[u8]) -> Option<&'a mut RestoredObject> {
-    by_key.get_mut(std::str::from_utf8(key).ok()?)
-}
-
+/// Records that are handed over at a time, and batches of them that may wait.
+const BATCH_RECORDS: usize = 1_024;
+const BATCHES_MAX: usize = 16;
 /// Records that nobody needs, and that are not worth writing the journal anew.
 const RECORDS_SLACK: u64 = 10_000;
