@@ -105,3 +105,51 @@ fn a_node_with_tls_is_operated_by_those_whom_it_knows() {
     assert!(node.terminate().success());
     origin.kill();
 }
+
+#[test]
+fn a_predictor_with_tls_lets_in_only_those_whom_it_knows() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let known = issue(folder.path(), "known");
+    let config = folder.path().join("predictor.toml");
+    let tls = "[tls]\ncertificate = \"known.crt\"\nkey = \"known.key\"\nclient_ca = \"known.ca.crt\"\n";
+    let text = format!("listen = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\ndata_dir = \"p\"\n{tls}");
+    fs::write(&config, &text).expect("writable");
+    let config = config.to_str().expect("UTF-8");
+    assert!(nearcast(&["predictor", "-c", config, "--check-config"]).status().expect("it runs").success());
+    let predictor = Service::start(&["predictor", "-c", config]);
+    let grpc = predictor.ready.rsplit(' ').next().expect("an address");
+    assert!(grpc.starts_with("https://"), "{}", predictor.ready);
+    let origin = Service::start(&["origin", LOG, "--listen", "127.0.0.1:0"]);
+    let node = folder.path().join("node.toml");
+    let text = format!(
+        "name = \"n\"\nregion = \"com\"\nlisten = \"127.0.0.1:0\"\ndata_dir = \"data\"\ncapacity = \"64MiB\"\n\
+         [origin]\nurl = \"{}\"\n[predictor]\nurl = \"{grpc}\"\n[tls]\ncertificate = \"known.crt\"\nkey = \"known.key\"\n\
+         [peers.tls]\nca = \"known.ca.crt\"\ncertificate = \"known.crt\"\nkey = \"known.key\"\n",
+        origin.ready
+    );
+    fs::write(&node, text).expect("writable");
+    let node = Service::start(&["node", "-c", node.to_str().expect("UTF-8")]);
+
+    let purge = |who: Option<&Files>| {
+        let mut command = nearcast(&["purge", "--to", &node.ready, "--predictor", grpc, "--key", "/none", "--json"]);
+        command.arg("--ca").arg(&known.ca);
+        if let Some(who) = who {
+            command.arg("--client-certificate").arg(&who.certificate).arg("--client-key").arg(&who.key);
+        }
+        command.output().expect("it runs")
+    };
+    // The node has joined, or joins while the predictor waits for it: either way it is asked, and its epoch is said.
+    let output = purge(Some(&known));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    assert!(output.status.success() && report["epoch"] == 1, "{}", said(&output));
+    assert_eq!(report["nodes"][0]["node"], "n", "{report:#}");
+    // The node would let such a one look at it; the predictor does not let it in.
+    let output = purge(None);
+    assert!(!output.status.success() && said(&output).contains("the predictor at"), "{}", said(&output));
+    assert!(node.terminate().success() && predictor.terminate().success());
+
+    // What is wrong with a file is said when the configuration is checked.
+    fs::remove_file(&known.key).expect("it is there");
+    let output = nearcast(&["predictor", "-c", config, "--check-config"]).output().expect("it runs");
+    assert!(output.status.code() == Some(1) && said(&output).contains("known.key"), "{}", said(&output));
+}

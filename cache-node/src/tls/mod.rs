@@ -6,19 +6,21 @@
 //! | `identity` | a certificate with its key, and until when it is valid |
 //! | `metrics` | what is counted |
 //! | `server` | the node's listener |
-//! | `client` | whom the node trusts when it asks origin, peers and predictor |
+//! | `client` | whom to trust when asking origin, peers and predictor |
+//! | `service` | how a predictor shows itself, and whom it lets in |
 
 mod client;
 mod identity;
 mod metrics;
 mod pem;
 mod server;
+mod service;
 
 use std::sync::Arc;
 
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 
-pub use self::client::ClientTls;
+pub use self::{client::ClientTls, service::ServiceTls};
 pub(crate) use self::{
     metrics::{HandshakeFailure, TlsMetrics},
     server::{Loaded, ServerTls},

@@ -27,6 +27,9 @@ pub struct PredictorSettings {
     /// The file with the admin token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin_token_file: Option<PathBuf>,
+    /// How gRPC is served; plain without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSettings>,
     /// The alias whose version is in service.
     #[serde(default = "default_alias")]
     pub alias: String,
@@ -57,6 +60,19 @@ pub struct PredictorSettings {
     /// The engine's settings.
     #[serde(default)]
     pub engine: EngineConfig,
+}
+
+/// The files of a predictor that speaks TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSettings {
+    /// The predictor's certificate (PEM), then those in between.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Certificates (PEM) that those of nodes and operators must end in; without, everybody may connect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Bounds of the queues around the engine.

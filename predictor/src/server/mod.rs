@@ -119,7 +119,11 @@ impl Service {
             shutdown: service.cancel.clone(),
             readers: service.readers.clone(),
         };
-        let routes = Server::builder()
+        let mut server = Server::builder();
+        if let Some(tls) = &config.tls {
+            server = server.tls_config(tls.for_grpc().map_err(Error::Certificate)?).map_err(Error::ServeGrpc)?;
+        }
+        let routes = server
             .http2_keepalive_interval(Some(config.keepalive))
             .http2_keepalive_timeout(Some(config.keepalive))
             .add_service(PredictorServer::new(streams))
