@@ -3,7 +3,7 @@
 //! Cells are matched in pairs by their history ([`match_pairs`]). In every block of time a coin decides which cell of a
 //! pair is treated ([`Schedule`]); the block's first part, until the caches have turned over ([`Turnover`]), is left out.
 //! [`Analysis`] turns measured blocks into an interval, [`Reach`] says what effect can be found in how many blocks, and
-//! [`plan`] puts all of it together or says why it refuses.
+//! [`plan()`] puts all of it together or says why it refuses.
 
 mod analysis;
 mod forecast;
