@@ -3,7 +3,7 @@
 //!
 //! Every seed draws a log of its own for six cells, plays each arm alone over all of it (the truth), then the experiment.
 //!
-//! `cargo run --release -p nearcast-experiment --example cache_cells [SEEDS]`
+//! `cargo run --release -p nearcast-experiment --example cache_cells [SEEDS [junk|better]]`
 
 use std::{
     io::{self, Write},
@@ -21,8 +21,12 @@ const SEEDS: u64 = 200;
 
 fn main() -> io::Result<()> {
     let seeds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(SEEDS);
+    let only = std::env::args().nth(2);
     let mut out = io::stdout().lock();
-    for challenger in [Challenger::Junk, Challenger::Better] {
+    for (name, challenger) in [("junk", Challenger::Junk), ("better", Challenger::Better)] {
+        if only.as_deref().is_some_and(|only| only != name) {
+            continue;
+        }
         let design = trial::measure(challenger);
         writeln!(
             out,
