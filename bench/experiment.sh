@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints what the experiments' statistics and designs are worth, from seeds alone: about ten minutes on two cores.
+# Prints what the experiments' statistics and designs are worth, from seeds alone: some ten minutes on two idle cores.
 #
 #   bench/experiment.sh [SEEDS]
 #
