@@ -24,7 +24,8 @@ const IMPURE: [&str; 8] =
     ["tokio::", "std::fs", "std::net", "Instant::now", "SystemTime", "rand::rng()", "thread_rng", "std::thread"];
 
 /// Folders of synchronous cores.
-const CORES: [&str; 4] = ["predictor/src/engine/", "cache-node/src/index/", "cache-node/src/core/", "models/src/gate/"];
+const CORES: [&str; 5] =
+    ["predictor/src/engine/", "cache-node/src/index/", "cache-node/src/core/", "experiment/src/", "models/src/gate/"];
 
 /// Generated code, which follows its generator's rules.
 const GENERATED: &str = "proto/src/wire/";
