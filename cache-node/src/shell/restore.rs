@@ -37,7 +37,7 @@ impl Shell {
     }
 
     fn restore_object(&self, state: &mut State, now: Timestamp, restored: RestoredObject) {
-        let RestoredObject { mut object, segments, .. } = restored;
+        let RestoredObject { mut object, segments } = restored;
         match state.purged(&object, object.received_at) {
             None => {}
             Some(PurgeEffect::Gone) => return,
@@ -49,7 +49,7 @@ impl Shell {
         let id = self.settle(state, &object);
         let object: SharedObject = Arc::new(object);
         state.entries.insert(id, Arc::clone(&object));
-        for RestoredSegment { index, bytes, digest } in segments {
+        for (index, RestoredSegment { bytes, digest }) in segments {
             let segment = SegmentId { key: id, index };
             if object.segment_len(index) == bytes && state.core.restore(now, segment, bytes) {
                 state.entries.set_digest(segment, digest);

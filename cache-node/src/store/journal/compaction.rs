@@ -13,9 +13,10 @@ use std::{
     thread::JoinHandle,
 };
 
-use nearcast_datasets::Map;
-
-use super::file::{self, JournalFile};
+use super::{
+    file::{self, JournalFile},
+    live::{Known, Live},
+};
 use crate::{
     digest::Digest,
     record::{Change, ChangeKind},
@@ -76,17 +77,8 @@ impl Drop for Compaction {
     }
 }
 
-/// An object's records that still say something, by where they are.
-#[derive(Debug)]
-struct Live {
-    version: u64,
-    object: Range<u64>,
-    segments: Vec<(u32, Range<u64>)>,
-}
-
-/// The live records of what was read so far: about 150 bytes per object of one segment.
-#[derive(Debug, Default)]
-struct Survey(Map<u128, Live>);
+/// Which records still say something, by where they are: about 150 bytes per object of one segment.
+type Survey = Live<u128, Range<u64>, Range<u64>>;
 
 fn copy(path: &Path, upto: u64, to: &Path, abandoned: &AtomicBool) -> io::Result<JournalFile> {
     let give_up = || {
@@ -98,7 +90,7 @@ fn copy(path: &Path, upto: u64, to: &Path, abandoned: &AtomicBool) -> io::Result
     let visited = file::visit(path, upto, |change, at| {
         if kept_on.is_ok() {
             kept_on = give_up();
-            survey.apply(&change, at);
+            apply(&change, at, &mut survey);
         }
     })?;
     kept_on?;
@@ -108,10 +100,9 @@ fn copy(path: &Path, upto: u64, to: &Path, abandoned: &AtomicBool) -> io::Result
     }
     let journal = File::open(path)?;
     let mut copy = JournalFile::create(to)?;
-    let mut live: Vec<Live> = survey.0.into_values().collect();
-    live.sort_unstable_by_key(Live::stored);
     let mut records = Vec::new();
-    for Live { object, segments, .. } in live {
+    // Also objects without a segment: their first may follow.
+    for Known { object, segments, .. } in survey.into_known() {
         give_up()?;
         copy_raw(&journal, object, &mut records, &mut copy)?;
         for (_, segment) in segments {
@@ -135,53 +126,13 @@ fn copy_raw(from: &File, at: Range<u64>, buffer: &mut Vec<u8>, to: &mut JournalF
     Ok(())
 }
 
-impl Survey {
-    /// As [`super::fold`] does, but an object without a segment stays: its first may follow.
-    fn apply(&mut self, change: &Change, at: Range<u64>) {
-        let by_key = &mut self.0;
-        match &change.kind {
-            Some(ChangeKind::Object(record)) => {
-                let live = by_key.entry(number(&record.key)).or_insert_with(|| Live {
-                    version: record.version,
-                    object: at.clone(),
-                    segments: Vec::new(),
-                });
-                if live.version != record.version {
-                    live.segments.clear();
-                }
-                (live.version, live.object) = (record.version, at);
-            }
-            Some(ChangeKind::Held(record)) => {
-                let Some(live) = by_key.get_mut(&number(&record.key)) else { return };
-                if live.version != record.version {
-                    return;
-                }
-                match live.segments.binary_search_by_key(&record.index, |(index, _)| *index) {
-                    Ok(position) => live.segments[position].1 = at,
-                    Err(position) => {
-                        live.segments.reserve_exact(1);
-                        live.segments.insert(position, (record.index, at));
-                    }
-                }
-            }
-            Some(ChangeKind::Gone(record)) => {
-                let key = number(&record.key);
-                let Some(live) = by_key.get_mut(&key) else { return };
-                live.segments.retain(|(index, _)| *index != record.index);
-                if live.segments.is_empty() {
-                    by_key.remove(&key);
-                }
-            }
-            Some(ChangeKind::Cleared(_)) => by_key.clear(),
-            None => {}
-        }
-    }
-}
-
-impl Live {
-    /// Where the latest of its segments was written down.
-    fn stored(&self) -> u64 {
-        self.segments.iter().map(|(_, at)| at.start).max().unwrap_or(self.object.start)
+fn apply(change: &Change, at: Range<u64>, survey: &mut Survey) {
+    match &change.kind {
+        Some(ChangeKind::Object(record)) => survey.handle_object(number(&record.key), record.version, at),
+        Some(ChangeKind::Held(record)) => survey.handle_held(&number(&record.key), record.version, record.index, at),
+        Some(ChangeKind::Gone(record)) => survey.handle_gone(&number(&record.key), record.index),
+        Some(ChangeKind::Cleared(_)) => survey.handle_cleared(),
+        None => {}
     }
 }
 
@@ -220,7 +171,7 @@ mod tests {
         let restored = fold::read(path).unwrap();
         assert!(!restored.is_torn);
         let segments = |object: &fold::RestoredObject| {
-            object.segments.iter().map(|segment| (segment.index, segment.digest)).collect()
+            object.segments.iter().map(|(index, segment)| (*index, segment.digest)).collect()
         };
         let mut left: Vec<_> =
             restored.objects.iter().map(|object| (object.object.to_record(), segments(object))).collect();

@@ -11,9 +11,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use nearcast_datasets::Map;
 
-use super::file::{self, Visited};
+use super::{
+    file::{self, Visited},
+    live::{Known, Live},
+};
 use crate::{
     digest::Digest,
     object::Object,
@@ -36,30 +38,17 @@ pub(crate) struct Restored {
 pub(crate) struct RestoredObject {
     /// Its metadata.
     pub(crate) object: Object,
-    /// Its segments.
-    pub(crate) segments: Vec<RestoredSegment>,
-    /// When its latest segment was stored, in records of the journal.
-    stored: u64,
+    /// Its segments, by position, ascending.
+    pub(crate) segments: Vec<(u32, RestoredSegment)>,
 }
 
 /// A segment that a former run held.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RestoredSegment {
-    /// Its position.
-    pub(crate) index: u32,
     /// Its bytes.
     pub(crate) bytes: u64,
     /// The digest of its payload.
     pub(crate) digest: Digest,
-}
-
-/// What the changes so far leave.
-#[derive(Debug, Default)]
-struct Folded {
-    /// In the order in which they were first heard of, with holes where they have gone.
-    objects: Vec<Option<RestoredObject>>,
-    places: Map<Arc<str>, u32>,
-    position: u64,
 }
 
 /// A change, checked.
@@ -73,9 +62,9 @@ enum Checked {
     Held {
         key: Bytes,
         version: u64,
+        index: u32,
         segment: RestoredSegment,
     },
-    // Most changes are about objects.
     Object(Object),
     /// It makes no sense, or is one of a later version: what it touches will be found out when it is used.
     Unknown,
@@ -84,17 +73,15 @@ enum Checked {
 /// Reads and folds the journal at `path`: one thread reads and checks, another folds.
 pub(super) fn read(path: &Path) -> io::Result<Restored> {
     let (sender, batches) = sync_channel(BATCHES_MAX);
-    let (visited, folded) = std::thread::scope(|scope| {
+    let (visited, live) = std::thread::scope(|scope| {
         let reading = scope.spawn(move || read_batches(path, &sender));
-        let mut folded = Folded::default();
-        batches.into_iter().flatten().for_each(|change| folded.apply(change));
+        let mut live = Live::default();
+        batches.into_iter().flatten().for_each(|change| apply(change, &mut live));
         let visited = reading.join().map_err(|_| io::Error::other("reading the journal panicked"))?;
-        Ok::<_, io::Error>((visited?, folded))
+        Ok::<_, io::Error>((visited?, live))
     })?;
-    let kept = folded.objects.into_iter().flatten().filter(|object| !object.segments.is_empty());
-    let mut objects: Vec<RestoredObject> = kept.collect();
-    // Which they nearly are: a sort that notices costs next to nothing.
-    objects.sort_by_key(|object| object.stored);
+    let kept = live.into_known().into_iter().filter(|known| !known.segments.is_empty());
+    let objects = kept.map(|Known { object, segments, .. }| RestoredObject { object, segments }).collect();
     Ok(Restored { objects, is_torn: !visited.is_sound, visited })
 }
 
@@ -132,7 +119,7 @@ impl Restored {
 impl RestoredSegment {
     fn of(record: &SegmentRecord) -> Option<Self> {
         let digest = Digest::from_slice(&record.digest)?;
-        Some(Self { index: record.index, bytes: record.bytes, digest })
+        Some(Self { bytes: record.bytes, digest })
     }
 }
 
@@ -143,6 +130,7 @@ impl Checked {
             Some(ChangeKind::Held(record)) => RestoredSegment::of(&record).map(|segment| Self::Held {
                 key: record.key,
                 version: record.version,
+                index: record.index,
                 segment,
             }),
             Some(ChangeKind::Gone(GoneRecord { key, index })) => Some(Self::Gone { key, index }),
@@ -153,62 +141,21 @@ impl Checked {
     }
 }
 
-impl Folded {
-    fn apply(&mut self, change: Checked) {
-        self.position += 1;
-        match change {
-            Checked::Object(object) => match self.find(object.key.as_str().as_bytes()) {
-                Some(known) => {
-                    if known.object.version != object.version {
-                        known.segments.clear();
-                    }
-                    known.object = object;
-                }
-                None => {
-                    // Numbers run out after more objects than memory has room for.
-                    let Ok(place) = u32::try_from(self.objects.len()) else { return };
-                    self.places.insert(object.key.shared(), place);
-                    self.objects.push(Some(RestoredObject { object, segments: Vec::new(), stored: 0 }));
-                }
-            },
-            Checked::Held { key, version, segment } => {
-                let position = self.position;
-                let Some(known) = self.find(&key).filter(|known| known.object.version == version) else { return };
-                known.stored = position;
-                match known.segments.binary_search_by_key(&segment.index, |other| other.index) {
-                    Ok(at) => known.segments[at] = segment,
-                    Err(at) => {
-                        // Most objects have one.
-                        known.segments.reserve_exact(1);
-                        known.segments.insert(at, segment);
-                    }
-                }
+fn apply(change: Checked, live: &mut Live<Arc<str>, Object, RestoredSegment>) {
+    match change {
+        Checked::Object(object) => live.handle_object(object.key.shared(), object.version, object),
+        Checked::Held { key, version, index, segment } => {
+            if let Ok(key) = str::from_utf8(&key) {
+                live.handle_held(key, version, index, segment);
             }
-            Checked::Gone { key, index } => {
-                let Some(known) = self.find(&key) else { return };
-                known.segments.retain(|segment| segment.index != index);
-                if known.segments.is_empty() {
-                    self.forget(&key);
-                }
-            }
-            Checked::Cleared => {
-                self.objects.clear();
-                self.places.clear();
-            }
-            Checked::Unknown => {}
         }
-    }
-
-    fn find(&mut self, key: &[u8]) -> Option<&mut RestoredObject> {
-        let place = *self.places.get(std::str::from_utf8(key).ok()?)?;
-        self.objects.get_mut(place as usize)?.as_mut()
-    }
-
-    fn forget(&mut self, key: &[u8]) {
-        let place = std::str::from_utf8(key).ok().and_then(|key| self.places.remove(key));
-        if let Some(object) = place.and_then(|place| self.objects.get_mut(place as usize)) {
-            *object = None;
+        Checked::Gone { key, index } => {
+            if let Ok(key) = str::from_utf8(&key) {
+                live.handle_gone(key, index);
+            }
         }
+        Checked::Cleared => live.handle_cleared(),
+        Checked::Unknown => {}
     }
 }
 

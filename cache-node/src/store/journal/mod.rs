@@ -7,6 +7,7 @@
 mod compaction;
 mod file;
 mod fold;
+mod live;
 
 use std::{
     io,
@@ -218,7 +219,7 @@ mod tests {
         let (journal, restored) = Journal::open(path, 100).unwrap();
         journal.close();
         let name = |object: &RestoredObject| {
-            let indexes: Vec<_> = object.segments.iter().map(|segment| segment.index.to_string()).collect();
+            let indexes: Vec<_> = object.segments.iter().map(|(index, _)| index.to_string()).collect();
             format!("{}@{}:{}", object.object.key, object.object.version, indexes.join(","))
         };
         restored.objects.iter().map(name).collect()
