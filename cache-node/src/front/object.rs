@@ -175,11 +175,6 @@ impl Lookup {
         Ok(respond(status, head, ResponseBody::bytes(Bytes::new(), Some(account))))
     }
 
-    /// Whether all of the object is wanted, and the segment at hand is all of it.
-    fn is_all_of(&self, object: &Object) -> bool {
-        self.range == RangeAsk::Whole && self.ask.index == 0 && object.size_bytes <= object.segment_bytes
-    }
-
     /// Answers with the first segment at hand; hands the account back when another segment comes first after all.
     fn begin(
         &mut self,
@@ -198,12 +193,6 @@ impl Lookup {
             let is_same = verdict == Verdict::NotModified;
             let status = if is_same { StatusCode::NOT_MODIFIED } else { StatusCode::PRECONDITION_FAILED };
             return Ok(respond(status, head, ResponseBody::bytes(Bytes::new(), Some(account))));
-        }
-        if self.is_all_of(&object) {
-            // What most requests are for: there is nothing to plan.
-            account.begin(object.size_bytes, None, served, cause);
-            head.insert(header::CONTENT_LENGTH, HeaderValue::from(delivery.bytes.len()));
-            return Ok(respond(object.status, head, ResponseBody::bytes(delivery.bytes, Some(account))));
         }
         let selection = self.range.select(&object, headers);
         let Some(plan) = plan(front, &object, &selection) else {
@@ -231,8 +220,7 @@ impl Lookup {
         };
         account.begin(object.size_bytes, range, served, cause);
         head.insert(header::CONTENT_LENGTH, HeaderValue::from(plan.remaining_bytes()));
-        let ask = Ask { pinned: Some(Arc::clone(&object)), ..self.ask.clone() };
-        Ok(respond(status, head, segments(front, ask, plan, delivery.bytes, account)))
+        Ok(respond(status, head, segments(front, &self.ask, object, plan, delivery.bytes, account)))
     }
 }
 
@@ -262,8 +250,15 @@ fn unsatisfiable(
     respond(StatusCode::RANGE_NOT_SATISFIABLE, head, ResponseBody::bytes(Bytes::new(), Some(account)))
 }
 
-/// The body for what is planned, of which the first segment is at hand.
-fn segments(front: &Front, ask: Ask, mut plan: Plan, first: Bytes, account: Account) -> ResponseBody {
+/// The body for what is planned of `object`, of which the first segment is at hand.
+fn segments(
+    front: &Front,
+    ask: &Ask,
+    object: SharedObject,
+    mut plan: Plan,
+    first: Bytes,
+    account: Account,
+) -> ResponseBody {
     if plan.is_in_one()
         && let Taken::Piece(piece) = plan.take(ask.index, &first)
     {
@@ -273,7 +268,7 @@ fn segments(front: &Front, ask: Ask, mut plan: Plan, first: Bytes, account: Acco
     plan.next_segment();
     ResponseBody::Segments(Box::new(SegmentsBody {
         shell: Arc::clone(&front.shell),
-        ask,
+        ask: Ask { pinned: Some(object), ..ask.clone() },
         plan,
         current: first,
         ahead: FuturesOrdered::new(),
