@@ -7,11 +7,12 @@ use std::{
 
 use hyper_rustls::ConfigBuilderExt;
 use tokio_rustls::rustls::{ClientConfig, sign::SingleCertAndKey};
-use tonic::transport::{Certificate, ClientTlsConfig, Identity as TonicIdentity};
+use tonic::transport::ClientTlsConfig;
 
 use super::{
+    grpc,
     identity::Identity,
-    pem::{read, refused, roots},
+    pem::{refused, roots},
     provider,
 };
 use crate::{
@@ -53,20 +54,15 @@ impl ClientTls {
     /// # Errors
     /// When a file cannot be used.
     pub fn for_grpc(&self) -> Result<ClientTlsConfig> {
-        let mut client = ClientTlsConfig::new();
-        client = match &self.ca {
-            Some(ca) => {
-                // Read for its errors: tonic's do not name the file.
-                roots(ca)?;
-                client.ca_certificate(Certificate::from_pem(read(ca)?))
-            }
+        let client = ClientTlsConfig::new();
+        let client = match &self.ca {
+            Some(ca) => client.ca_certificate(grpc::ca(ca)?),
             None => client.with_webpki_roots(),
         };
-        if let Some((certificate, key)) = &self.identity {
-            Identity::load(certificate, key)?;
-            client = client.identity(TonicIdentity::from_pem(read(certificate)?, read(key)?));
-        }
-        Ok(client)
+        Ok(match &self.identity {
+            Some((certificate, key)) => client.identity(grpc::identity(certificate, key)?),
+            None => client,
+        })
     }
 
     /// How peers are asked: they must show a certificate of theirs, and this node shows its own.

@@ -7,9 +7,11 @@
 //! | `metrics` | what is counted |
 //! | `server` | the node's listener |
 //! | `client` | whom to trust when asking origin, peers and predictor |
+//! | `grpc` | the same in tonic's form |
 //! | `service` | how a predictor shows itself, and whom it lets in |
 
 mod client;
+mod grpc;
 mod identity;
 mod metrics;
 mod pem;

@@ -7,7 +7,7 @@ use std::{path::Path, path::PathBuf, time::Duration};
 use nearcast_cache_node::tls::ServiceTls;
 use nearcast_proto::{AdminToken, config_file, topology::Topology};
 
-pub use self::raw::{EventSettings, PredictorSettings, QueueSettings, TlsSettings};
+pub use self::raw::{EventSettings, PredictorSettings, QueueSettings};
 use crate::{
     Error, Result,
     engine::{Arm, EngineConfig},
@@ -79,11 +79,7 @@ impl PredictorConfig {
         let base = path.parent().unwrap_or_else(|| Path::new(""));
         settings.data_dir = base.join(settings.data_dir);
         settings.admin_token_file = settings.admin_token_file.map(|file| base.join(file));
-        settings.tls = settings.tls.map(|tls| TlsSettings {
-            certificate: base.join(tls.certificate),
-            key: base.join(tls.key),
-            client_ca: tls.client_ca.map(|ca| base.join(ca)),
-        });
+        settings.tls = settings.tls.map(|tls| tls.below(base));
         settings.topology = settings.topology.map(|topology| base.join(topology));
         settings.registry = settings.registry.map(|registry| resolve_location(base, registry));
         Self::try_from(settings)
@@ -116,11 +112,7 @@ impl TryFrom<PredictorSettings> for PredictorConfig {
             data_dir: settings.data_dir,
             registry: settings.registry,
             admin_token_file: settings.admin_token_file,
-            tls: settings.tls.map(|TlsSettings { certificate, key, client_ca }| ServiceTls {
-                certificate,
-                key,
-                client_ca,
-            }),
+            tls: settings.tls,
             alias: settings.alias,
             registry_poll: seconds("registry_poll_seconds", settings.registry_poll_seconds)?,
             arm: settings.arm,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use nearcast_cache_node::tls::ServiceTls;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -29,7 +30,7 @@ pub struct PredictorSettings {
     pub admin_token_file: Option<PathBuf>,
     /// How gRPC is served; plain without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<TlsSettings>,
+    pub tls: Option<ServiceTls>,
     /// The alias whose version is in service.
     #[serde(default = "default_alias")]
     pub alias: String,
@@ -60,19 +61,6 @@ pub struct PredictorSettings {
     /// The engine's settings.
     #[serde(default)]
     pub engine: EngineConfig,
-}
-
-/// The files of a predictor that speaks TLS.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TlsSettings {
-    /// The predictor's certificate (PEM), then those in between.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-    /// Certificates (PEM) that those of nodes and operators must end in; without, everybody may connect.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client_ca: Option<PathBuf>,
 }
 
 /// Bounds of the queues around the engine.
