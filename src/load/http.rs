@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use axum::body::Bytes;
-use http::{Method, Request, Response, header, request::Builder};
+use http::{Request, Response, header, request::Builder};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -106,13 +106,14 @@ impl Http {
 
     /// Reads a JSON document.
     pub(crate) async fn json<T: DeserializeOwned>(&self, url: &str) -> anyhow::Result<T> {
-        document(&self.ask(Method::GET, url).await?, url)
+        let request = Request::get(url).body(Full::default()).with_context(|| format!("{url} is no URL"))?;
+        document(&self.answer_within(request, url, DOCUMENT_TIMEOUT).await?, url)
     }
 
     /// Makes something happen that only operators may.
     pub(super) async fn post(&self, url: &str) -> anyhow::Result<()> {
         let request = self.authorized(Request::post(url), url, Full::default())?;
-        self.answer(request, url).await.map(drop)
+        self.answer_within(request, url, DOCUMENT_TIMEOUT).await.map(drop)
     }
 
     /// Sends a JSON document that only operators may, and reads the one that answers it.
@@ -161,15 +162,6 @@ impl Http {
             None => request,
         };
         request.body(body).with_context(|| format!("{url} is no URL, or the token no word"))
-    }
-
-    async fn ask(&self, method: Method, url: &str) -> anyhow::Result<Bytes> {
-        let request = Request::builder().method(method).uri(url).body(Full::default());
-        self.answer(request.with_context(|| format!("{url} is no URL"))?, url).await
-    }
-
-    async fn answer(&self, request: Request<Full<Bytes>>, url: &str) -> anyhow::Result<Bytes> {
-        self.answer_within(request, url, DOCUMENT_TIMEOUT).await
     }
 
     async fn answer_within(&self, request: Request<Full<Bytes>>, url: &str, within: Duration) -> anyhow::Result<Bytes> {
