@@ -81,6 +81,12 @@ impl Moments {
         if self.squares[1] > 0.0 { self.products / self.squares[1] } else { 0.0 }
     }
 
+    /// How closely both numbers go together, from −1 to 1; 0 where one of them does not vary.
+    pub fn correlation(&self) -> f64 {
+        let scale = (self.squares[0] * self.squares[1]).sqrt();
+        if scale > 0.0 { self.products / scale } else { 0.0 }
+    }
+
     fn variance(&self, index: usize) -> f64 {
         if self.count > 1.0 { self.squares[index] / (self.count - 1.0) } else { 0.0 }
     }

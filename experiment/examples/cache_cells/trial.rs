@@ -8,7 +8,7 @@ use nearcast_experiment::{
     verdict::{Better, Metric, Role, Verdict, judge},
 };
 
-use crate::cells::{Cache, Log, Prefetcher, RATES};
+use crate::cells::{Cache, Log, Prefetcher, RATES, Request};
 
 /// Blocks of the experiment.
 pub(crate) const BLOCKS: usize = 40;
@@ -150,22 +150,35 @@ fn play(
     prefetcher: impl Fn(usize, usize) -> Prefetcher,
 ) -> (Vec<Tally>, Vec<Tally>) {
     let (mut whole, mut after) = (vec![Tally::default(); BLOCKS], vec![Tally::default(); HISTORY + BLOCKS]);
-    let (block, burn_in) = (block.as_secs_f64(), burn_in.as_secs_f64());
-    let mut cache = Cache::new(seed, cell);
-    for request in Log::new(seed, cell) {
-        let number = (request.at / block) as usize;
-        if number >= HISTORY + BLOCKS {
-            break;
-        }
-        let is_hit = cache.serve(&request, prefetcher(number, request.client));
+    serve(seed, cell, block, prefetcher, |number, request, is_hit| {
         if number >= HISTORY {
             whole[number - HISTORY].add(is_hit);
         }
-        if request.at % block >= burn_in {
+        if request.at % block.as_secs_f64() >= burn_in.as_secs_f64() {
             after[number].add(is_hit);
         }
-    }
+    });
     (whole, after)
+}
+
+/// Serves a cell's log through history and experiment; `prefetcher` is chosen by block and client, and `see` is told of
+/// each request's block and whether it was a hit.
+fn serve(
+    seed: u64,
+    cell: usize,
+    block: Duration,
+    prefetcher: impl Fn(usize, usize) -> Prefetcher,
+    mut see: impl FnMut(usize, &Request, bool),
+) {
+    let mut cache = Cache::new(seed, cell);
+    for request in Log::new(seed, cell) {
+        let number = (request.at / block.as_secs_f64()) as usize;
+        if number >= HISTORY + BLOCKS {
+            return;
+        }
+        let is_hit = cache.serve(&request, prefetcher(number, request.client));
+        see(number, &request, is_hit);
+    }
 }
 
 /// The intervals with and without the burn-in left out.
@@ -195,18 +208,15 @@ fn switchback(challenger: Challenger, plan: &Plan, histories: &[CellHistory], se
 fn by_client(challenger: Challenger, plan: &Plan, seed: u64) -> Interval {
     let mut arms = [Tally::default(); 2];
     for cell in 0..RATES.len() {
-        let mut cache = Cache::new(seed, cell);
-        for request in Log::new(seed, cell) {
-            let number = (request.at / plan.block.as_secs_f64()) as usize;
-            if number >= HISTORY + BLOCKS {
-                break;
-            }
-            let is_treated = number >= HISTORY && request.client % 2 == 1;
-            let is_hit = cache.serve(&request, if is_treated { challenger.prefetcher() } else { Prefetcher::Champion });
+        let arm = |number: usize, client: usize| {
+            let is_treated = number >= HISTORY && client % 2 == 1;
+            if is_treated { challenger.prefetcher() } else { Prefetcher::Champion }
+        };
+        serve(seed, cell, plan.block, arm, |number, request, is_hit| {
             if number >= HISTORY {
                 arms[request.client % 2].add(is_hit);
             }
-        }
+        });
     }
     let [control, treated] = arms.map(Tally::measured);
     let variance = |arm: Measured| arm.mean * (1.0 - arm.mean) / arm.requests;

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CellHistory, Forecast};
+use super::{CellHistory, Forecast, Measured};
+use crate::Moments;
 
 /// Two cells that are compared with each other, by their place in the list of cells.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,7 +95,7 @@ fn ordered((a, b): (usize, usize)) -> (usize, usize) {
 
 fn score_variance(cells: &[CellHistory], errors: &[Vec<f64>], a: usize, b: usize) -> f64 {
     let blocks = cells[a].blocks.iter().zip(&cells[b].blocks).zip(errors[a].iter().zip(&errors[b]));
-    let score = |((a, b), (error_a, error_b)): ((&super::Measured, &super::Measured), (&f64, &f64))| {
+    let score = |((a, b), (error_a, error_b)): ((&Measured, &Measured), (&f64, &f64))| {
         2.0 * (a.requests * error_a - b.requests * error_b)
     };
     let count = cells[a].blocks.len().min(cells[b].blocks.len()).max(1);
@@ -102,13 +103,9 @@ fn score_variance(cells: &[CellHistory], errors: &[Vec<f64>], a: usize, b: usize
 }
 
 fn correlation(a: &CellHistory, b: &CellHistory) -> f64 {
-    let (mut of_both, mut swapped) = (crate::Moments::default(), crate::Moments::default());
-    for (a, b) in a.blocks.iter().zip(&b.blocks) {
-        of_both.add(a.mean, b.mean);
-        swapped.add(b.mean, a.mean);
-    }
-    let squared = of_both.slope() * swapped.slope();
-    squared.max(0.0).sqrt().copysign(of_both.slope())
+    let mut both = Moments::default();
+    a.blocks.iter().zip(&b.blocks).for_each(|(a, b)| both.add(a.mean, b.mean));
+    both.correlation()
 }
 
 const NOBODY: usize = usize::MAX;

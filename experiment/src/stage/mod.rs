@@ -214,10 +214,9 @@ impl Experiment {
             return Err(StageError::Anonymous);
         }
         self.check(&action, by.evidence.as_ref())?;
-        self.record.append(action, by);
-        let change = self.record.changes().last().expect("one was appended").clone();
+        let change = self.record.next(action, by);
         self.apply(&change);
-        Ok(self.record.changes().last().expect("one was appended"))
+        Ok(self.record.push(change))
     }
 
     /// Where it is in its life.

@@ -138,8 +138,9 @@ impl Record {
         &self.changes
     }
 
-    pub(super) fn append(&mut self, action: Action, by: By<'_>) {
-        let change = Change {
+    /// A change that follows the last.
+    pub(super) fn next(&self, action: Action, by: By<'_>) -> Change {
+        Change {
             number: self.changes.len() as u64 + 1,
             at_micros: u64::try_from(by.at.as_micros()).unwrap_or(u64::MAX),
             who: by.who.to_owned(),
@@ -147,8 +148,14 @@ impl Record {
             evidence: by.evidence,
             action,
             before: self.last.clone(),
-        };
+        }
+    }
+
+    /// Writes down what [`Self::next`] gave.
+    pub(super) fn push(&mut self, change: Change) -> &Change {
         self.last = Hash::of(change.to_line().as_bytes());
+        let place = self.changes.len();
         self.changes.push(change);
+        &self.changes[place]
     }
 }
