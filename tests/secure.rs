@@ -1,41 +1,16 @@
 //! The commands that operate nodes, against a node that speaks TLS and knows whom it trusts.
 
+#[path = "../cache-node/tests/node/ca.rs"]
+mod ca;
 #[path = "support/service.rs"]
 mod service;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Output,
+use std::{fs, path::Path, process::Output};
+
+use crate::{
+    ca::{Ca, Pair},
+    service::{LOG, Service, nearcast},
 };
-
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
-
-use crate::service::{LOG, Service, nearcast};
-
-/// A CA, and a pair for this machine that it signed.
-struct Files {
-    ca: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-fn issue(folder: &Path, name: &str) -> Files {
-    let mut authority = CertificateParams::default();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority_key = KeyPair::generate().expect("a key");
-    let own = authority.self_signed(&authority_key).expect("a certificate");
-    let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("valid names");
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    let key = KeyPair::generate().expect("a key");
-    let certificate = params.signed_by(&key, &Issuer::new(authority, authority_key)).expect("a certificate");
-    let path = |end: &str| folder.join(format!("{name}.{end}"));
-    let files = Files { ca: path("ca.crt"), certificate: path("crt"), key: path("key") };
-    fs::write(&files.ca, own.pem()).expect("writable");
-    fs::write(&files.certificate, certificate.pem()).expect("writable");
-    fs::write(&files.key, key.serialize_pem()).expect("writable");
-    files
-}
 
 fn run(command: &str, node: &Service, more: &[&str]) -> Output {
     nearcast(&[command, "--to", &node.ready]).args(more).output().expect("it runs")
@@ -48,7 +23,9 @@ fn said(output: &Output) -> String {
 #[test]
 fn a_node_with_tls_is_operated_by_those_whom_it_knows() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (known, stranger) = (issue(folder.path(), "known"), issue(folder.path(), "stranger"));
+    let (known_ca, stranger_ca) = (Ca::new(), Ca::new());
+    let ca = known_ca.write(folder.path(), "known.ca.crt");
+    let (known, stranger) = (known_ca.issue(folder.path(), "known"), stranger_ca.issue(folder.path(), "stranger"));
     let origin = Service::start(&["origin", LOG, "--listen", "127.0.0.1:0"]);
     let config = folder.path().join("node.toml");
     let text = format!(
@@ -63,7 +40,7 @@ fn a_node_with_tls_is_operated_by_those_whom_it_knows() {
     assert!(node.ready.starts_with("https://"), "{}", node.ready);
     let path = |file: &Path| file.to_str().expect("UTF-8").to_owned();
 
-    let trusting = ["--ca".to_owned(), path(&known.ca)];
+    let trusting = ["--ca".to_owned(), path(&ca)];
     let known = [
         trusting.to_vec(),
         vec!["--client-certificate".to_owned(), path(&known.certificate), "--client-key".to_owned(), path(&known.key)],
@@ -109,7 +86,9 @@ fn a_node_with_tls_is_operated_by_those_whom_it_knows() {
 #[test]
 fn a_predictor_with_tls_lets_in_only_those_whom_it_knows() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let known = issue(folder.path(), "known");
+    let known_ca = Ca::new();
+    let ca = known_ca.write(folder.path(), "known.ca.crt");
+    let known = known_ca.issue(folder.path(), "known");
     let config = folder.path().join("predictor.toml");
     let tls = "[tls]\ncertificate = \"known.crt\"\nkey = \"known.key\"\nclient_ca = \"known.ca.crt\"\n";
     let text = format!("listen = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\ndata_dir = \"p\"\n{tls}");
@@ -130,9 +109,9 @@ fn a_predictor_with_tls_lets_in_only_those_whom_it_knows() {
     fs::write(&node, text).expect("writable");
     let node = Service::start(&["node", "-c", node.to_str().expect("UTF-8")]);
 
-    let purge = |who: Option<&Files>| {
+    let purge = |who: Option<&Pair>| {
         let mut command = nearcast(&["purge", "--to", &node.ready, "--predictor", grpc, "--key", "/none", "--json"]);
-        command.arg("--ca").arg(&known.ca);
+        command.arg("--ca").arg(&ca);
         if let Some(who) = who {
             command.arg("--client-certificate").arg(&who.certificate).arg("--client-key").arg(&who.key);
         }
