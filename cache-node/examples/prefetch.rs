@@ -12,6 +12,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "it measures how long things take")]
 
+mod support;
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -24,7 +26,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nearcast_cache_node::NodeConfig;
 use nearcast_datasets::Timestamp;
 use nearcast_proto::{
     PredictorServer,
@@ -33,14 +34,15 @@ use nearcast_proto::{
     },
     wire,
 };
-use tokio::sync::mpsc;
+use tokio::{runtime::Builder, sync::mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["--serve", config] => serve(Path::new(config)),
+        // As `nearcast-node` runs on a machine of one core.
+        ["--serve", config] => support::serve(Path::new(config), Builder::new_current_thread()),
         ["--sources", orders_per_second] => sources(orders_per_second.parse().expect("a number")),
         numbers => {
             let number =
@@ -180,7 +182,7 @@ fn ask(node: SocketAddr, first: Instant, end: Instant, pause: Duration, seed: u6
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let request = format!("GET /hot/{} HTTP/1.1\r\nhost: node\r\n\r\n", number % HOT);
         stream.get_mut().write_all(request.as_bytes()).expect("writable");
-        read_answer(&mut stream);
+        support::read_answer(&mut stream);
         took.push(due.elapsed());
         due += pause;
         number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407) >> 1;
@@ -188,47 +190,12 @@ fn ask(node: SocketAddr, first: Instant, end: Instant, pause: Duration, seed: u6
     took
 }
 
-fn read_answer(stream: &mut BufReader<TcpStream>) {
-    let (mut line, mut length) = (String::new(), 0);
-    loop {
-        line.clear();
-        stream.read_line(&mut line).expect("text");
-        assert!(!line.is_empty(), "the node closed the connection");
-        if line == "\r\n" {
-            break;
-        }
-        if let Some(value) = line.strip_prefix("content-length: ") {
-            length = value.trim().parse().expect("a length");
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).expect("a whole body");
-}
-
 fn turn(switch: SocketAddr, on: bool) {
     TcpStream::connect(switch).expect("it listens").write_all(&[u8::from(on)]).expect("writable");
 }
 
 fn landed_bytes(node: SocketAddr) -> u64 {
-    let mut stream = TcpStream::connect(node).expect("it listens");
-    let request = "GET /_nearcast/status HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).expect("writable");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("text");
-    let status: serde_json::Value =
-        serde_json::from_str(answer.split_once("\r\n\r\n").expect("an answer").1).expect("JSON");
-    status["segments"]["prefetch"]["landed_bytes"].as_u64().expect("a count")
-}
-
-/// The node, in a process of its own.
-fn serve(config: &Path) {
-    let config = NodeConfig::load(config).expect("a sound configuration");
-    // As `nearcast-node` runs on a machine of one core.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let listener = nearcast_cache_node::bind(&config).await.expect("a free port");
-        nearcast_cache_node::run(listener, config, std::future::pending::<()>()).await.expect("it runs");
-    });
+    support::status(node)["segments"]["prefetch"]["landed_bytes"].as_u64().expect("a count")
 }
 
 /// The origin and the predictor, in a process of their own.
@@ -236,9 +203,9 @@ fn serve(config: &Path) {
 fn sources(orders_per_second: u64) {
     let pause = Duration::from_secs(1).checked_div(u32::try_from(orders_per_second).expect("sane")).unwrap_or_default();
     let is_on = Arc::new(AtomicBool::default());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
-    eprintln!("{}", origin());
+    eprintln!("{}", support::origin(answer));
     eprintln!("{}", listener.local_addr().expect("bound"));
     let switch = TcpListener::bind("127.0.0.1:0").expect("a free port");
     eprintln!("{}", switch.local_addr().expect("bound"));
@@ -320,44 +287,16 @@ fn order(number: u64) -> Order {
     }
 }
 
-/// Serves `/hot/…` and `/cold/…`; one thread per connection.
-fn origin() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("a bound socket");
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || answer_all(stream));
-        }
-    });
-    address
-}
-
-fn answer_all(stream: TcpStream) {
-    stream.set_nodelay(true).expect("a socket");
-    let mut stream = BufReader::new(stream);
-    let mut line = String::new();
-    loop {
-        line.clear();
-        if stream.read_line(&mut line).unwrap_or(0) == 0 {
-            return;
-        }
-        let size = if line.contains("/cold/") { COLD_BYTES } else { HOT_BYTES };
-        while line != "\r\n" {
-            line.clear();
-            if stream.read_line(&mut line).unwrap_or(0) == 0 {
-                return;
-            }
-        }
-        let mut answer = format!(
-            "HTTP/1.1 200 OK\r\nDate: Thu, 26 Nov 2026 12:00:00 GMT\r\nContent-Length: {size}\r\n\
-             Cache-Control: public, max-age=604800000\r\n\r\n"
-        )
-        .into_bytes();
-        answer.resize(answer.len() + size, b'x');
-        if stream.get_mut().write_all(&answer).is_err() {
-            return;
-        }
-    }
+/// What is asked for, and what is fetched ahead.
+fn answer(request: &str) -> Vec<u8> {
+    let size = if request.contains("/cold/") { COLD_BYTES } else { HOT_BYTES };
+    let mut answer = format!(
+        "HTTP/1.1 200 OK\r\nDate: Thu, 26 Nov 2026 12:00:00 GMT\r\nContent-Length: {size}\r\n\
+         Cache-Control: public, max-age=604800000\r\n\r\n"
+    )
+    .into_bytes();
+    answer.resize(answer.len() + size, b'x');
+    answer
 }
 
 const CONNECTIONS: u64 = 32;
