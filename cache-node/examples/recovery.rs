@@ -10,16 +10,18 @@
 
 #![expect(clippy::disallowed_methods, reason = "it measures how long things take")]
 
+mod support;
+
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, ExitCode, Stdio},
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
-use nearcast_cache_node::NodeConfig;
+use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -33,19 +35,18 @@ fn main() -> ExitCode {
 
 /// The node, in a process of its own.
 fn serve(config: &Path) {
-    let config = NodeConfig::load(config).expect("a sound configuration");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let listener = nearcast_cache_node::bind(&config).await.expect("a free port");
-        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("a signal");
-        nearcast_cache_node::run(listener, config, term.recv()).await.expect("it runs");
-    });
+    // Says how long each part of the start took.
+    tracing_subscriber::fmt()
+        .with_env_filter("warn,nearcast_cache_node::shell=debug")
+        .with_writer(std::io::stderr)
+        .init();
+    support::serve(config, Builder::new_multi_thread());
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the document is what this program is for")]
 fn measure(count: u64) {
     let dir = tempfile::tempdir().expect("a folder");
-    let origin = origin();
+    let origin = support::origin(answer);
     let config = |name: &str| {
         let path = dir.path().join(format!("{name}.toml"));
         let capacity = (count * 1_024).max(64 << 20) * 2;
@@ -104,6 +105,7 @@ struct Node {
 }
 
 impl Node {
+    #[expect(clippy::print_stderr, reason = "what the node says of its start is for who runs this")]
     fn start(config: &Path) -> Self {
         let begun = Instant::now();
         let program = std::env::current_exe().expect("this program");
@@ -116,6 +118,7 @@ impl Node {
             if let Some(url) = line.strip_prefix("ready http://") {
                 break url.parse().expect("an address");
             }
+            eprintln!("{line}");
         };
         let start = begun.elapsed();
         std::thread::spawn(move || lines.for_each(drop));
@@ -132,13 +135,7 @@ impl Node {
     }
 
     fn status(&self) -> serde_json::Value {
-        let mut stream = TcpStream::connect(self.address).expect("it listens");
-        let request = "GET /_nearcast/status HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n";
-        stream.write_all(request.as_bytes()).expect("writable");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("text");
-        let body = answer.split_once("\r\n\r\n").expect("an answer").1;
-        serde_json::from_str(body).expect("JSON")
+        support::status(self.address)
     }
 
     fn resident_bytes(&self) -> u64 {
@@ -172,7 +169,7 @@ fn fill(node: SocketAddr, count: u64) {
                         .collect();
                     stream.get_mut().write_all(requests.as_bytes()).expect("writable");
                     for _ in first..last {
-                        read_answer(&mut stream);
+                        assert_eq!(support::read_answer(&mut stream), SIZE, "an answer of another size");
                     }
                 }
             });
@@ -180,70 +177,23 @@ fn fill(node: SocketAddr, count: u64) {
     });
 }
 
-fn read_answer(stream: &mut BufReader<TcpStream>) {
-    let mut line = String::new();
-    let mut length = 0;
-    loop {
-        line.clear();
-        stream.read_line(&mut line).expect("text");
-        assert!(!line.is_empty(), "the node closed the connection");
-        if line == "\r\n" {
-            break;
-        }
-        if let Some(value) = line.strip_prefix("content-length: ") {
-            length = value.trim().parse().expect("a length");
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).expect("a whole body");
-    assert_eq!(length, SIZE, "an answer of another size");
-}
-
 /// Keys as long as those of a shop's catalogue.
 fn target(number: u64) -> String {
     format!("/catalogue/products/{}/{number:09}", number % 1_000)
 }
 
-/// Serves every key with a body and headers of its own; one thread per connection.
-fn origin() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("a bound socket");
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || answer_all(stream));
-        }
-    });
-    address
-}
-
-fn answer_all(stream: TcpStream) {
-    stream.set_nodelay(true).expect("a socket");
-    let mut stream = BufReader::new(stream);
-    let mut line = String::new();
-    loop {
-        line.clear();
-        if stream.read_line(&mut line).unwrap_or(0) == 0 {
-            return;
-        }
-        let number = line.split(' ').nth(1).and_then(|path| path.rsplit('/').next()).unwrap_or_default().to_owned();
-        while line != "\r\n" {
-            line.clear();
-            if stream.read_line(&mut line).unwrap_or(0) == 0 {
-                return;
-            }
-        }
-        let mut answer = format!(
-            "HTTP/1.1 200 OK\r\nServer: origin\r\nDate: Thu, 26 Nov 2026 12:00:00 GMT\r\nContent-Type: image/jpeg\r\n\
-             Content-Length: {SIZE}\r\nLast-Modified: Wed, 25 Nov 2026 08:00:00 GMT\r\nETag: \"{number}\"\r\n\
-             Cache-Control: public, max-age=604800\r\n\r\n",
-        )
-        .into_bytes();
-        let body = number.as_bytes().iter().copied().chain(std::iter::repeat(b'x'));
-        answer.extend(body.take(SIZE));
-        if stream.get_mut().write_all(&answer).is_err() {
-            return;
-        }
-    }
+/// Every key has a body and headers of its own.
+fn answer(request: &str) -> Vec<u8> {
+    let number = request.split(' ').nth(1).and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+    let mut answer = format!(
+        "HTTP/1.1 200 OK\r\nServer: origin\r\nDate: Thu, 26 Nov 2026 12:00:00 GMT\r\nContent-Type: image/jpeg\r\n\
+         Content-Length: {SIZE}\r\nLast-Modified: Wed, 25 Nov 2026 08:00:00 GMT\r\nETag: \"{number}\"\r\n\
+         Cache-Control: public, max-age=604800\r\n\r\n",
+    )
+    .into_bytes();
+    let body = number.as_bytes().iter().copied().chain(std::iter::repeat(b'x'));
+    answer.extend(body.take(SIZE));
+    answer
 }
 
 const SIZE: usize = 1_024;

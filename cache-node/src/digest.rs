@@ -25,11 +25,6 @@ impl Digest {
         bytes.try_into().ok().map(Self::from_bytes)
     }
 
-    /// The digest as bytes of its own.
-    pub(crate) fn to_vec(self) -> Vec<u8> {
-        self.0.to_vec()
-    }
-
     /// The digest as bytes.
     pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
         self.0

@@ -66,6 +66,12 @@ pub enum Error {
         #[source]
         source: Box<foyer::Error>,
     },
+    /// A thread cannot be started.
+    #[error("cannot start a thread; the limit on threads or open files may be too low")]
+    Thread(#[source] io::Error),
+    /// The node was ended while it started.
+    #[error("interrupted while it started")]
+    Interrupted,
     /// The origin cannot be used as configured.
     #[error("cannot use the origin {url}: {problem}")]
     Origin {

@@ -46,6 +46,7 @@ pub mod latency;
 pub mod line;
 
 mod access_log;
+mod background;
 mod clock;
 mod digest;
 mod error;
@@ -64,7 +65,7 @@ mod server;
 mod shell;
 mod status;
 mod store;
-mod tls;
+pub mod tls;
 mod watch;
 
 pub use self::{

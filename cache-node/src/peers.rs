@@ -17,6 +17,7 @@ use thiserror::Error;
 use url::Url;
 
 use crate::{
+    background::{Lane, PerLane},
     config::PeersConfig,
     core::routing::MemberId,
     digest::Digest,
@@ -25,7 +26,7 @@ use crate::{
     object::{Object, forwarded},
     record::PeerSegment,
     store::Payload,
-    tls,
+    tls::ClientTls,
 };
 
 /// The path under which nodes hand segments to each other.
@@ -105,15 +106,15 @@ impl Peers {
     }
 
     /// Pulls a segment from `peer` and verifies it.
-    pub(crate) async fn pull(&self, peer: &Peer, ask: PeerAsk<'_>) -> Result<PeerAnswer, PeerError> {
-        self.client.load_full().pull(peer, ask).await
+    pub(crate) async fn pull(&self, peer: &Peer, ask: PeerAsk<'_>, lane: Lane) -> Result<PeerAnswer, PeerError> {
+        self.client.load_full().pull(peer, ask, lane).await
     }
 }
 
 /// A pooled client. With mutual TLS, it asks over https only.
 #[derive(Debug)]
 pub(crate) struct PeersClient {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    clients: PerLane<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>>,
     timeout: Duration,
 }
 
@@ -127,30 +128,34 @@ impl PeersClient {
         connector.set_connect_timeout(Some(config.timeout));
         let builder = HttpsConnectorBuilder::new();
         let connector = match &config.tls {
-            Some(tls) => {
-                builder.with_tls_config(tls::peers_client(tls)?).https_only().enable_http1().wrap_connector(connector)
-            }
+            Some(tls) => builder
+                .with_tls_config(ClientTls::of_peers(tls).for_http()?)
+                .https_only()
+                .enable_http1()
+                .wrap_connector(connector),
             None => builder.with_webpki_roots().https_or_http().enable_http1().wrap_connector(connector),
         };
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .build(connector);
-        Ok(Self { client, timeout: config.timeout })
+        let clients = PerLane::new(|| {
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+                .build(connector.clone())
+        });
+        Ok(Self { clients, timeout: config.timeout })
     }
 
-    async fn pull(&self, peer: &Peer, ask: PeerAsk<'_>) -> Result<PeerAnswer, PeerError> {
+    async fn pull(&self, peer: &Peer, ask: PeerAsk<'_>, lane: Lane) -> Result<PeerAnswer, PeerError> {
         let limit = self.timeout + peer.emulated_rtt;
         let pulling = async {
             if !peer.emulated_rtt.is_zero() {
                 tokio::time::sleep(peer.emulated_rtt).await;
             }
-            self.pull_now(peer, ask).await
+            self.pull_now(peer, ask, lane).await
         };
         tokio::time::timeout(limit, pulling).await.map_err(|_| PeerError::Timeout(limit))?
     }
 
-    async fn pull_now(&self, peer: &Peer, ask: PeerAsk<'_>) -> Result<PeerAnswer, PeerError> {
+    async fn pull_now(&self, peer: &Peer, ask: PeerAsk<'_>, lane: Lane) -> Result<PeerAnswer, PeerError> {
         let key = utf8_percent_encode(ask.key.as_str(), NON_ALPHANUMERIC);
         let query = format!("key={key}&index={}&segment_bytes={}", ask.index, ask.segment_bytes);
         let mut url = Url::clone(&peer.url);
@@ -163,7 +168,7 @@ impl PeersClient {
         if ask.only_if_held {
             request.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("only-if-cached"));
         }
-        let sent = self.client.request(request).await;
+        let sent = self.clients.get(lane).request(request).await;
         let response = sent.map_err(|error| PeerError::Unreachable(error.to_string()))?;
         match response.status() {
             StatusCode::OK => {}

@@ -25,7 +25,7 @@ use crate::{
     log::RequestLog,
     reload::{self, Reloading},
     shell::Shell,
-    tls::{self, Loaded, ServerTls},
+    tls::{ClientTls, Loaded, ServerTls},
     watch::Watchers,
 };
 
@@ -119,10 +119,10 @@ pub async fn run_reloading(
 pub fn check_files(config: &NodeConfig) -> Result<()> {
     config.front.admin_token_file.as_deref().map(AdminToken::read).transpose()?;
     config.tls.as_ref().map(|tls| Loaded::read(tls, config.peers.tls.as_ref())).transpose()?;
-    config.peers.tls.as_ref().map(tls::peers_client).transpose()?;
-    config.origin.ca.as_deref().map(tls::origin_client).transpose()?;
+    config.peers.tls.as_ref().map(|tls| ClientTls::of_peers(tls).for_http()).transpose()?;
+    config.origin.ca.as_deref().map(|ca| ClientTls::trusting(ca).for_http()).transpose()?;
     if let Some(link) = config.link.as_ref().filter(|link| link.url.scheme() == "https") {
-        tls::predictor_client(link, config.peers.tls.as_ref())?;
+        ClientTls::of_link(link, config.peers.tls.as_ref()).for_grpc()?;
     }
     Ok(())
 }

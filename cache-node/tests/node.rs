@@ -1,5 +1,7 @@
 //! A whole node with real sockets, against a small origin, peers and a small predictor.
 
+#[path = "node/ca.rs"]
+mod ca;
 #[path = "node/origin.rs"]
 mod origin;
 #[path = "node/pki.rs"]

@@ -51,6 +51,9 @@ pub enum Error {
         /// What it should be.
         expected: &'static str,
     },
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Certificate(nearcast_cache_node::Error),
     /// A configuration file, topology or message is not valid.
     #[error(transparent)]
     Contract(#[from] nearcast_proto::Error),

@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nearcast_datasets::LogSource;
 
 use crate::{
-    load::{self, LoadConfig, To},
+    load::{self, Access, LoadConfig, To},
     output::Output,
 };
 
@@ -43,6 +43,8 @@ pub(crate) struct Args {
     /// The origin's URL, when no cluster.json names it.
     #[arg(long, value_name = "URL")]
     origin: Option<String>,
+    #[command(flatten)]
+    access: Access,
 }
 
 const EXAMPLES: &str = "\
@@ -84,7 +86,7 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         shown.set_position(done);
     };
     let runtime = tokio::runtime::Runtime::new()?;
-    let report = runtime.block_on(load::load(&config, &to, progress));
+    let report = runtime.block_on(load::load(&config, &to, &args.access, progress));
     bar.finish_and_clear();
     // After Ctrl-C the log's reader may still be at it.
     runtime.shutdown_timeout(SHUTDOWN);

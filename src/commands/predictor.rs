@@ -28,6 +28,7 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     let config =
         PredictorConfig::load(&args.config).with_context(|| format!("cannot use {}", args.config.display()))?;
     if args.check_config {
+        config.check_files()?;
         let document = json!({ "schema": "nearcast.config-check/1", "config": args.config, "valid": true });
         output.show(&document, |_| format!("{} is valid", args.config.display()))?;
         return Ok(ExitCode::SUCCESS);
@@ -41,9 +42,10 @@ async fn serve(config: PredictorConfig) -> anyhow::Result<()> {
     // Before the sockets are bound, so that no signal is missed once somebody can see them.
     let shutdown = shutdown_signal().context("cannot listen for signals")?;
     let (grpc, http) = listen(&config).await?;
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
     let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
     // Connections are queued from here on; `/readyz` says when a model has been looked for.
-    writeln!(io::stderr(), "ready http://{http_address} grpc http://{grpc_address}")?;
+    writeln!(io::stderr(), "ready http://{http_address} grpc {scheme}://{grpc_address}")?;
     nearcast_predictor::run(grpc, http, config, shutdown).await?;
     Ok(())
 }

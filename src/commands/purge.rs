@@ -2,10 +2,9 @@
 
 use std::{fmt::Write, process::ExitCode};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use nearcast_datasets::Map;
 use nearcast_proto::{
-    ControlClient,
     convert::BATCH_ENTRIES_MAX,
     wire::{self, NodePurge},
 };
@@ -87,21 +86,20 @@ struct Purged {
 
 /// Makes nodes forget objects.
 pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
-    let token = args.nodes.token()?;
+    let http = args.nodes.http()?;
     let order = Order { keys: args.keys, prefixes: args.prefixes, tags: args.tags, soft: args.soft };
     let to = To { places: args.nodes.places().to_vec(), predictor: args.predictor, ..To::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(purge(&to, &order, token.as_deref()))?;
+    let report = runtime.block_on(purge(&to, &order, &http))?;
     output.show(&report, text)?;
     let is_whole = report.nodes.iter().all(|purged| purged.objects.is_some() || purged.is_noted);
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn purge(to: &To, order: &Order, token: Option<&str>) -> anyhow::Result<Report> {
-    let http = Http::new();
-    let cluster = Cluster::find(to, &http).await?;
+async fn purge(to: &To, order: &Order, http: &Http) -> anyhow::Result<Report> {
+    let cluster = Cluster::find(to, http).await?;
     let noted = match &cluster.predictor {
-        Some(predictor) => write_down(predictor, order, token).await?,
+        Some(predictor) => write_down(predictor, order, http).await?,
         None => None,
     };
     let Noted { epoch, nodes: by_name } = noted.unwrap_or_default();
@@ -120,7 +118,7 @@ async fn purge(to: &To, order: &Order, token: Option<&str>) -> anyhow::Result<Re
                 return Purged { node: name, url, objects: Some(objects), is_noted: true, problem: None };
             }
             // It has no predictor, or does not hear it now.
-            let answer = http.post_json::<Answer>(&format!("{url}/_nearcast/purge"), order, token).await;
+            let answer = http.post_json::<Answer>(&format!("{url}/_nearcast/purge"), order).await;
             let (objects, problem) = match answer {
                 Ok(Answer { objects }) => (Some(objects), None),
                 Err(error) => (None, Some(format!("{error:#}"))),
@@ -151,22 +149,19 @@ struct Progress {
 }
 
 /// Orders the purge from the predictor; `None` when that cannot be reached.
-async fn write_down(predictor: &str, order: &Order, token: Option<&str>) -> anyhow::Result<Option<Noted>> {
-    let Ok(mut control) = ControlClient::connect(predictor.to_owned()).await else {
-        note(&format!(
-            "the predictor at {predictor} cannot be reached: nodes that are away now will not hear of this purge"
-        ));
-        return Ok(None);
+async fn write_down(predictor: &str, order: &Order, http: &Http) -> anyhow::Result<Option<Noted>> {
+    let mut control = match http.control(predictor).await {
+        Ok(control) => control,
+        Err(error) => {
+            note(&format!("{error:#}: nodes that are away now will not hear of this purge"));
+            return Ok(None);
+        }
     };
     let mut noted = Noted::default();
     for part in order.parts() {
         let Order { keys, prefixes, tags, soft } = part;
         let purge = Some(wire::Purge { epoch: 0, keys, prefixes, tags, soft });
-        let mut request = tonic::Request::new(wire::PurgeRequest { purge, wait_ms: WAIT_MS });
-        if let Some(token) = token {
-            let value = format!("Bearer {token}").parse().context("the token is no word")?;
-            request.metadata_mut().insert("authorization", value);
-        }
+        let request = http.order(wire::PurgeRequest { purge, wait_ms: WAIT_MS })?;
         let reply = control.purge(request).await.map_err(|status| match status.code() {
             Code::Unauthenticated => anyhow::anyhow!("{}: name its file with --token-file", status.message()),
             _ => anyhow::anyhow!("the predictor at {predictor} refuses the purge: {}", status.message()),

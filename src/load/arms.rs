@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use nearcast_proto::{ControlClient, wire::SetArmRequest};
+use nearcast_proto::wire::SetArmRequest;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
@@ -85,16 +85,14 @@ impl Switch<'_> {
         let Some(predictor) = &self.cluster.predictor else {
             bail!("arms need a predictor: play against a cluster.json, or name it with --predictor");
         };
-        let mut control = ControlClient::connect(predictor.clone())
-            .await
-            .with_context(|| format!("cannot reach the predictor at {predictor}"))?;
+        let mut control = self.http.control(predictor).await?;
         // Nothing may be on its way into a cache that is to be empty.
         for (arm, reset) in [("none", false), (arm, true)] {
             self.settle().await;
             for node in &self.cluster.nodes {
                 self.http.post(&format!("{}/_nearcast/clear", node.url)).await?;
             }
-            let request = SetArmRequest { arm: arm.to_owned(), reset };
+            let request = self.http.order(SetArmRequest { arm: arm.to_owned(), reset })?;
             let reply =
                 control.set_arm(request).await.with_context(|| format!("the predictor refuses arm \"{arm}\""))?;
             let in_force = reply.into_inner().arm;

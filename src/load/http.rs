@@ -1,30 +1,99 @@
 //! HTTP from the client's side.
 
-use std::time::Duration;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use axum::body::Bytes;
-use http::{Method, Request, Response, header, request::Builder};
+use http::{Request, Response, header, request::Builder};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use nearcast_cache_node::tls::ClientTls;
+use nearcast_proto::ControlClient;
 use serde::de::DeserializeOwned;
+use tonic::transport::{Channel, Endpoint};
 
-/// A pool of connections. Plain HTTP: it is for clusters on machines and networks of one's own.
+/// How to be let in by nodes and by the predictor.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Access {
+    /// The file with the admin token of the nodes, and of the predictor where it is asked.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Certificates (PEM) that those of https:// nodes and predictors must end in, instead of the public ones.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// A certificate (PEM) to show: one of the CA that nodes know their peers by opens what the admin token opens.
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_certificate: Option<PathBuf>,
+    /// Its private key.
+    #[arg(long, value_name = "FILE", requires = "client_certificate")]
+    client_key: Option<PathBuf>,
+}
+
+/// A pool of connections to nodes, origin and predictor. The admin token is sent with what only operators may ask.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    token: Option<Arc<str>>,
+    tls: ClientTls,
 }
 
 impl Http {
-    pub(crate) fn new() -> Self {
+    /// Nobody is asked yet.
+    ///
+    /// # Errors
+    /// When a file cannot be used.
+    pub(crate) fn new(access: &Access) -> anyhow::Result<Self> {
+        let Access { token_file, ca, client_certificate, client_key } = access.clone();
+        let token = token_file.map(|file| {
+            std::fs::read_to_string(&file)
+                .with_context(|| format!("cannot read {}", file.display()))
+                .map(|token| Arc::from(token.trim()))
+        });
+        let tls = ClientTls { ca, identity: client_certificate.zip(client_key) };
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        Self { client: Client::builder(TokioExecutor::new()).build(connector) }
+        connector.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls.for_http()?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Self { client, token: token.transpose()?, tls })
+    }
+
+    /// Reaches the predictor's control service.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub(crate) async fn control(&self, predictor: &str) -> anyhow::Result<ControlClient<Channel>> {
+        let mut endpoint = Endpoint::from_shared(predictor.to_owned())
+            .with_context(|| format!("{predictor} is no URL"))?
+            .connect_timeout(CONNECT_TIMEOUT);
+        if predictor.starts_with("https:") {
+            endpoint = endpoint.tls_config(self.tls.for_grpc()?)?;
+        }
+        let channel = endpoint.connect().await;
+        Ok(ControlClient::new(channel.with_context(|| format!("cannot reach the predictor at {predictor}"))?))
+    }
+
+    /// A message for the control service, with the admin token if there is one.
+    ///
+    /// # Errors
+    /// When the token cannot be sent.
+    pub(crate) fn order<T>(&self, message: T) -> anyhow::Result<tonic::Request<T>> {
+        let mut request = tonic::Request::new(message);
+        if let Some(token) = &self.token {
+            let value = format!("Bearer {token}").parse().context("the token is no word")?;
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
     }
 
     /// Sends a request; the answer's body is still to be read.
@@ -37,22 +106,19 @@ impl Http {
 
     /// Reads a JSON document.
     pub(crate) async fn json<T: DeserializeOwned>(&self, url: &str) -> anyhow::Result<T> {
-        document(&self.ask(Method::GET, url).await?, url)
+        let request = Request::get(url).body(Full::default()).with_context(|| format!("{url} is no URL"))?;
+        document(&self.answer_within(request, url, DOCUMENT_TIMEOUT).await?, url)
     }
 
-    /// Makes something happen.
+    /// Makes something happen that only operators may.
     pub(super) async fn post(&self, url: &str) -> anyhow::Result<()> {
-        self.ask(Method::POST, url).await.map(drop)
+        let request = self.authorized(Request::post(url), url, Full::default())?;
+        self.answer_within(request, url, DOCUMENT_TIMEOUT).await.map(drop)
     }
 
-    /// Sends a JSON document, with an admin token if there is one, and reads the one that answers it.
-    pub(crate) async fn post_json<T: DeserializeOwned>(
-        &self,
-        url: &str,
-        body: Vec<u8>,
-        token: Option<&str>,
-    ) -> anyhow::Result<T> {
-        self.post_json_within(url, body, token, DOCUMENT_TIMEOUT).await
+    /// Sends a JSON document that only operators may, and reads the one that answers it.
+    pub(crate) async fn post_json<T: DeserializeOwned>(&self, url: &str, body: Vec<u8>) -> anyhow::Result<T> {
+        self.post_json_within(url, body, DOCUMENT_TIMEOUT).await
     }
 
     /// As [`Self::post_json`], for answers that take their time.
@@ -60,30 +126,22 @@ impl Http {
         &self,
         url: &str,
         body: Vec<u8>,
-        token: Option<&str>,
         within: Duration,
     ) -> anyhow::Result<T> {
-        let request = authorized(Request::post(url).header(header::CONTENT_TYPE, "application/json"), token);
-        let request = request.body(body.into()).with_context(|| format!("{url} is no URL, or the token no word"))?;
+        let request = Request::post(url).header(header::CONTENT_TYPE, "application/json");
+        let request = self.authorized(request, url, body.into())?;
         document(&self.answer_within(request, url, within).await?, url)
     }
 
-    /// As [`Self::json`], with an admin token if there is one, and for answers that take their time.
-    pub(crate) async fn json_within<T: DeserializeOwned>(
-        &self,
-        url: &str,
-        token: Option<&str>,
-        within: Duration,
-    ) -> anyhow::Result<T> {
-        let request = authorized(Request::get(url), token).body(Full::default());
-        let request = request.with_context(|| format!("{url} is no URL, or the token no word"))?;
+    /// As [`Self::json`], for what only operators may read, and for answers that take their time.
+    pub(crate) async fn json_within<T: DeserializeOwned>(&self, url: &str, within: Duration) -> anyhow::Result<T> {
+        let request = self.authorized(Request::get(url), url, Full::default())?;
         document(&self.answer_within(request, url, within).await?, url)
     }
 
     /// Begins to read an answer that has no end.
-    pub(crate) async fn open(&self, url: &str, token: Option<&str>) -> anyhow::Result<Incoming> {
-        let request = authorized(Request::get(url), token).body(Full::default());
-        let request = request.with_context(|| format!("{url} is no URL, or the token no word"))?;
+    pub(crate) async fn open(&self, url: &str) -> anyhow::Result<Incoming> {
+        let request = self.authorized(Request::get(url), url, Full::default())?;
         let head = async {
             let response = self.send(request).await?;
             let status = response.status();
@@ -98,13 +156,12 @@ impl Http {
         answer.and_then(|answer| answer).with_context(|| format!("cannot ask {url}"))
     }
 
-    async fn ask(&self, method: Method, url: &str) -> anyhow::Result<Bytes> {
-        let request = Request::builder().method(method).uri(url).body(Full::default());
-        self.answer(request.with_context(|| format!("{url} is no URL"))?, url).await
-    }
-
-    async fn answer(&self, request: Request<Full<Bytes>>, url: &str) -> anyhow::Result<Bytes> {
-        self.answer_within(request, url, DOCUMENT_TIMEOUT).await
+    fn authorized(&self, request: Builder, url: &str, body: Full<Bytes>) -> anyhow::Result<Request<Full<Bytes>>> {
+        let request = match &self.token {
+            Some(token) => request.header(header::AUTHORIZATION, format!("Bearer {token}")),
+            None => request,
+        };
+        request.body(body).with_context(|| format!("{url} is no URL, or the token no word"))
     }
 
     async fn answer_within(&self, request: Request<Full<Bytes>>, url: &str, within: Duration) -> anyhow::Result<Bytes> {
@@ -119,13 +176,6 @@ impl Http {
         };
         let answer = tokio::time::timeout(within, answer).await.context("it does not answer in time");
         answer.and_then(|answer| answer).with_context(|| format!("cannot ask {url}"))
-    }
-}
-
-fn authorized(request: Builder, token: Option<&str>) -> Builder {
-    match token {
-        Some(token) => request.header(header::AUTHORIZATION, format!("Bearer {token}")),
-        None => request,
     }
 }
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use nearcast_datasets::LogSource;
 
-pub(crate) use self::http::Http;
+pub(crate) use self::http::{Access, Http};
 use self::{arms::Switch, play::Player, report::ArmReport, schedule::Schedule};
 pub(crate) use self::{
     cluster::{Cluster, Node, To},
@@ -59,9 +59,10 @@ pub(crate) struct LoadConfig {
 pub(crate) async fn load(
     config: &LoadConfig,
     to: &To,
+    access: &Access,
     progress: impl Fn(&str, u64, Option<u64>) + Clone + Send + Sync + 'static,
 ) -> anyhow::Result<Report> {
-    let http = Http::new();
+    let http = Http::new(access)?;
     let cluster = Arc::new(Cluster::find(to, &http).await?);
     let speed = config.speed.or(cluster.speed).unwrap_or(1.0);
     let (source, verify) = (config.log.clone(), config.verify);

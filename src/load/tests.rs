@@ -21,7 +21,7 @@ use nearcast_proto::{ControlServer, wire};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::{LoadConfig, Report, To, load};
+use super::{Access, LoadConfig, Report, To, load};
 use crate::origin::{content, target};
 
 /// What happened to the cluster, in order.
@@ -168,7 +168,7 @@ fn config(log: LogSource) -> LoadConfig {
 }
 
 async fn play(config: &LoadConfig, to: &To) -> anyhow::Result<(Report, Value)> {
-    let report = load(config, to, |_, _, _| {}).await?;
+    let report = load(config, to, &Access::default(), |_, _, _| {}).await?;
     let document = serde_json::to_value(&report)?;
     Ok((report, document))
 }

@@ -18,15 +18,15 @@ pub(crate) mod tail;
 pub(crate) mod top;
 pub(crate) mod warm;
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use futures::future::join_all;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    load::{Cluster, Http, Node, To},
+    load::{Access, Cluster, Http, Node, To},
     up::CacheSize,
 };
 
@@ -36,9 +36,8 @@ pub(crate) struct Nodes {
     /// The cluster: the `cluster.json` that `nearcast up` writes, or URLs of nodes.
     #[arg(long, required = true, num_args = 1.., value_name = "CLUSTER|URL")]
     to: Vec<String>,
-    /// The file with the admin token of the nodes, and of the predictor where it is asked.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    access: Access,
 }
 
 impl Nodes {
@@ -47,14 +46,12 @@ impl Nodes {
         &self.to
     }
 
-    /// The admin token, when there is one.
+    /// How they are asked.
     ///
     /// # Errors
-    /// When its file cannot be read.
-    pub(crate) fn token(&self) -> anyhow::Result<Option<String>> {
-        let Some(file) = &self.token_file else { return Ok(None) };
-        let token = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        Ok(Some(token.trim().to_owned()))
+    /// When a file with a token or certificate cannot be used.
+    pub(crate) fn http(&self) -> anyhow::Result<Http> {
+        Http::new(&self.access)
     }
 }
 
@@ -63,7 +60,6 @@ impl Nodes {
 pub(crate) struct Fleet {
     pub(crate) nodes: Vec<Node>,
     pub(crate) http: Http,
-    token: Option<String>,
 }
 
 /// A node that did not do what it was asked.
@@ -78,14 +74,14 @@ pub(crate) struct Problem {
 impl Fleet {
     /// Finds the nodes. Nobody is asked yet: a node that is away is a problem of its own.
     pub(crate) async fn find(nodes: &Nodes) -> anyhow::Result<Self> {
-        let (token, http) = (nodes.token()?, Http::new());
+        let http = nodes.http()?;
         let nodes = if nodes.to.iter().all(|place| place.contains("://")) {
             nodes.to.iter().map(|place| unnamed(place)).collect()
         } else {
             Cluster::find(&To { places: nodes.to.clone(), ..To::default() }, &http).await?.nodes
         };
         ensure!(!nodes.is_empty(), "no node: name a cluster.json or URLs with --to");
-        Ok(Self { nodes, http, token })
+        Ok(Self { nodes, http })
     }
 
     /// Asks every node for a document, all at once.
@@ -95,15 +91,10 @@ impl Fleet {
         within: Duration,
     ) -> Vec<(Node, Result<T, Problem>)> {
         let asked = self.nodes.iter().map(|node| async move {
-            let answer = self.http.json_within(&format!("{}{path}", node.url), self.token(), within).await;
+            let answer = self.http.json_within(&format!("{}{path}", node.url), within).await;
             (node.clone(), answer.map_err(|error| Problem::new(node, &error)))
         });
         join_all(asked).await
-    }
-
-    /// The admin token, when there is one.
-    pub(crate) fn token(&self) -> Option<&str> {
-        self.token.as_deref()
     }
 }
 
@@ -112,7 +103,7 @@ impl Problem {
     pub(crate) fn new(node: &Node, error: &anyhow::Error) -> Self {
         let mut problem = format!("{error:#}");
         if problem.contains("401") {
-            problem.push_str("; give its token with --token-file");
+            problem.push_str("; give its token with --token-file, or a peer's certificate with --client-certificate");
         } else if problem.contains("404") {
             problem.push_str("; is it a node of this version?");
         }

@@ -100,7 +100,7 @@ pub(crate) async fn follow(
 
 async fn follow_one(fleet: &Fleet, node: &Node, query: &str, sender: &mpsc::Sender<Told>) -> anyhow::Result<()> {
     let url = format!("{}/_nearcast/tail?{query}", node.url);
-    let mut body = fleet.http.open(&url, fleet.token()).await?;
+    let mut body = fleet.http.open(&url).await?;
     let mut text = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.with_context(|| format!("{url} broke off"))?;

@@ -143,7 +143,7 @@ impl Work<'_> {
         while let Some(key) = self.next() {
             let order = serde_json::json!({ "keys": [key], "bytes_per_second": self.bytes_per_second });
             let body = order.to_string().into_bytes();
-            let answer = self.fleet.http.post_json_within::<Answer>(&url, body, self.fleet.token(), OBJECT_PATIENCE);
+            let answer = self.fleet.http.post_json_within::<Answer>(&url, body, OBJECT_PATIENCE);
             match answer.await {
                 Ok(answer) => answer.objects.into_iter().for_each(|object| self.note(object)),
                 Err(error) => {

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use self::plan::{Plan, Upstream};
 pub(crate) use self::{cache_size::CacheSize, plan::UpConfig, process::Process};
-use crate::load::Http;
+use crate::load::{Access, Http};
 
 /// Where everything is; also the file `cluster.json`, schema `nearcast.cluster/1`.
 #[derive(Clone, Debug, Serialize)]
@@ -160,7 +160,7 @@ fn predictor_place(line: &str) -> anyhow::Result<PredictorPlace> {
 
 /// Waits until the predictor sees every node.
 async fn wait_for_nodes(document: &ClusterDocument) -> anyhow::Result<()> {
-    let http = Http::new();
+    let http = Http::new(&Access::default())?;
     let url = format!("{}/status", document.predictor.http);
     for _ in 0..CONNECT_TRIES {
         let status: serde_json::Value = http.json(&url).await.unwrap_or_default();

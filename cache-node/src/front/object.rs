@@ -220,8 +220,7 @@ impl Lookup {
         };
         account.begin(object.size_bytes, range, served, cause);
         head.insert(header::CONTENT_LENGTH, HeaderValue::from(plan.remaining_bytes()));
-        let ask = Ask { pinned: Some(Arc::clone(&object)), ..self.ask.clone() };
-        Ok(respond(status, head, segments(front, ask, plan, delivery.bytes, account)))
+        Ok(respond(status, head, segments(front, &self.ask, object, plan, delivery.bytes, account)))
     }
 }
 
@@ -251,8 +250,15 @@ fn unsatisfiable(
     respond(StatusCode::RANGE_NOT_SATISFIABLE, head, ResponseBody::bytes(Bytes::new(), Some(account)))
 }
 
-/// The body for what is planned, of which the first segment is at hand.
-fn segments(front: &Front, ask: Ask, mut plan: Plan, first: Bytes, account: Account) -> ResponseBody {
+/// The body for what is planned of `object`, of which the first segment is at hand.
+fn segments(
+    front: &Front,
+    ask: &Ask,
+    object: SharedObject,
+    mut plan: Plan,
+    first: Bytes,
+    account: Account,
+) -> ResponseBody {
     if plan.is_in_one()
         && let Taken::Piece(piece) = plan.take(ask.index, &first)
     {
@@ -262,7 +268,7 @@ fn segments(front: &Front, ask: Ask, mut plan: Plan, first: Bytes, account: Acco
     plan.next_segment();
     ResponseBody::Segments(Box::new(SegmentsBody {
         shell: Arc::clone(&front.shell),
-        ask,
+        ask: Ask { pinned: Some(object), ..ask.clone() },
         plan,
         current: first,
         ahead: FuturesOrdered::new(),

@@ -1,21 +1,24 @@
 //! What the body of an answer is made of, in order: bytes of an object, and the text around the parts of
 //! `multipart/byteranges` (RFC 9110, section 14.6).
 
-use std::{collections::VecDeque, fmt::Write, ops::Range};
+use std::{fmt::Write, ops::Range};
 
 use bytes::Bytes;
 use http::{HeaderValue, header};
 use nearcast_datasets::ByteRange;
+use smallvec::SmallVec;
 
 use super::respond::content_range;
 use crate::object::Object;
 
-/// The pieces still to be sent, and the segments still to be asked for.
+/// The pieces still to be sent, and the segments still to be asked for. Most answers are one piece, which takes no memory
+/// besides.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pieces: VecDeque<Piece>,
-    /// The segments that the pieces need, in that order; the same one is not asked for twice in a row.
-    segments: VecDeque<Range<u32>>,
+    /// The next one last.
+    pieces: SmallVec<[Piece; 1]>,
+    /// The segments that the pieces need, the next ones last; the same one is not asked for twice in a row.
+    segments: SmallVec<[Range<u32>; 1]>,
     segment_bytes: u64,
     remaining_bytes: u64,
 }
@@ -54,21 +57,23 @@ impl Plan {
     }
 
     fn new(pieces: impl IntoIterator<Item = Piece>, segment_bytes: u64) -> Self {
-        let pieces: VecDeque<Piece> = pieces.into_iter().filter(|piece| piece.len() > 0).collect();
-        let mut segments: VecDeque<Range<u32>> = VecDeque::with_capacity(pieces.len());
+        let mut pieces: SmallVec<[Piece; 1]> = pieces.into_iter().filter(|piece| piece.len() > 0).collect();
+        let mut segments: SmallVec<[Range<u32>; 1]> = SmallVec::with_capacity(pieces.len());
         let mut remaining_bytes = 0;
         for piece in &pieces {
             remaining_bytes += piece.len();
             let Piece::Object(ByteRange { start, end }) = piece else { continue };
             let index = |at: u64| u32::try_from(at / segment_bytes).unwrap_or(u32::MAX);
             let (mut first, behind) = (index(*start), index(end.saturating_sub(1)).saturating_add(1));
-            if segments.back().is_some_and(|before| before.end == first + 1) {
+            if segments.last().is_some_and(|before| before.end == first + 1) {
                 first += 1;
             }
             if first < behind {
-                segments.push_back(first..behind);
+                segments.push(first..behind);
             }
         }
+        pieces.reverse();
+        segments.reverse();
         Self { pieces, segments, segment_bytes, remaining_bytes }
     }
 
@@ -79,27 +84,27 @@ impl Plan {
 
     /// Whether one segment holds all of the object's bytes that are to be sent, and nothing else is.
     pub(super) fn is_in_one(&self) -> bool {
-        self.pieces.len() == 1 && matches!(self.segments.front(), Some(range) if range.len() == 1)
+        self.pieces.len() == 1 && matches!(self.segments.last(), Some(range) if range.len() == 1)
     }
 
     /// The first segment that is needed.
     pub(super) fn first_segment(&self) -> u32 {
-        self.segments.front().map_or(0, |range| range.start)
+        self.segments.last().map_or(0, |range| range.start)
     }
 
     /// The segment to ask for next; each is named once.
     pub(super) fn next_segment(&mut self) -> Option<u32> {
-        let range = self.segments.front_mut()?;
+        let range = self.segments.last_mut()?;
         let next = range.next();
         if range.start >= range.end {
-            self.segments.pop_front();
+            self.segments.pop();
         }
         next
     }
 
     /// Takes what comes next, if it is no byte of another segment than the one at hand.
     pub(super) fn take(&mut self, index: u32, segment: &Bytes) -> Taken {
-        let Some(piece) = self.pieces.front_mut() else { return Taken::End };
+        let Some(piece) = self.pieces.last_mut() else { return Taken::End };
         let taken = match piece {
             Piece::Text(text) => std::mem::take(text),
             Piece::Object(part) => {
@@ -116,7 +121,7 @@ impl Plan {
         };
         self.remaining_bytes -= taken.len() as u64;
         if piece.len() == 0 {
-            self.pieces.pop_front();
+            self.pieces.pop();
         }
         Taken::Piece(taken)
     }

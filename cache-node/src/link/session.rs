@@ -20,7 +20,7 @@ use super::{
     Report, SegmentReport,
     batch::{Batch, sets},
 };
-use crate::{config::LinkConfig, shell::Shell, tls};
+use crate::{config::LinkConfig, shell::Shell, tls::ClientTls};
 
 /// Why a session ended.
 #[derive(Debug, Error)]
@@ -86,8 +86,8 @@ impl<'a> Session<'a> {
             .keep_alive_while_idle(true);
         if self.config.url.scheme() == "https" {
             // Read for each connection, so that renewed certificates are used from the next one on.
-            endpoint =
-                endpoint.tls_config(tls::predictor_client(self.config, self.shell.live().peers.tls.as_ref())?)?;
+            let live = self.shell.live();
+            endpoint = endpoint.tls_config(ClientTls::of_link(self.config, live.peers.tls.as_ref()).for_grpc()?)?;
         }
         let mut client = PredictorClient::new(endpoint.connect().await?);
         let (sender, receiver) = mpsc::channel(MESSAGES_MAX);

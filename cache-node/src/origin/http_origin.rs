@@ -15,7 +15,7 @@ use crate::{
     config::OriginConfig,
     error::{Error as NodeError, Result},
     key::Key,
-    tls,
+    tls::ClientTls,
 };
 
 /// A pooled client of one HTTP(S) server. Cheap to clone.
@@ -35,7 +35,7 @@ impl HttpOrigin {
         connector.set_connect_timeout(Some(config.connect_timeout));
         let builder = HttpsConnectorBuilder::new();
         let builder = match &config.ca {
-            Some(ca) => builder.with_tls_config(tls::origin_client(ca)?),
+            Some(ca) => builder.with_tls_config(ClientTls::trusting(ca).for_http()?),
             None => builder.with_webpki_roots(),
         };
         let connector = builder.https_or_http().enable_all_versions().wrap_connector(connector);

@@ -17,8 +17,9 @@ use tokio::sync::Semaphore;
 pub(crate) use self::body::{BodyError, OriginBody, read_up_to};
 use self::{http_origin::HttpOrigin, store_origin::StoreOrigin};
 use crate::{
+    background::{Lane, PerLane},
     config::OriginConfig,
-    error::Result,
+    error::{Error, Result},
     key::Key,
     object::{Object, forwarded},
 };
@@ -127,15 +128,16 @@ impl Origin {
         self.client.load().permits.available_permits()
     }
 
-    /// Asks for some bytes of an object on behalf of a request, or of none.
+    /// Asks for some bytes of an object on behalf of a request, or of none, over `lane`'s connections.
     pub(crate) async fn fetch(
         &self,
         key: &Key,
         asked: &HeaderMap,
         span: Option<Span>,
         condition: Condition<'_>,
+        lane: Lane,
     ) -> Result<Response<OriginBody>, OriginError> {
-        self.client.load_full().fetch(key, asked, span, condition).await
+        self.client.load_full().fetch(key, asked, span, condition, lane).await
     }
 
     /// Passes a client's request through as it is.
@@ -153,7 +155,7 @@ impl Origin {
 /// A client of the origin.
 #[derive(Debug)]
 pub(crate) struct OriginClient {
-    backend: Backend,
+    backend: PerLane<Backend>,
     permits: Arc<Semaphore>,
     counters: OriginCounters,
     emulated_rtt: Duration,
@@ -174,10 +176,12 @@ impl OriginClient {
         permits: Arc<Semaphore>,
         counters: OriginCounters,
     ) -> Result<Self> {
-        let backend = match config.url.scheme() {
-            "http" | "https" => Backend::Http(Box::new(HttpOrigin::new(config)?)),
-            _ => Backend::Store(StoreOrigin::new(config)?),
-        };
+        let backend = PerLane::try_new(|| {
+            Ok::<_, Error>(match config.url.scheme() {
+                "http" | "https" => Backend::Http(Box::new(HttpOrigin::new(config)?)),
+                _ => Backend::Store(StoreOrigin::new(config)?),
+            })
+        })?;
         Ok(Self {
             backend,
             permits,
@@ -194,6 +198,7 @@ impl OriginClient {
         asked: &HeaderMap,
         span: Option<Span>,
         condition: Condition<'_>,
+        lane: Lane,
     ) -> Result<Response<OriginBody>, OriginError> {
         let mut headers = forwarded(asked);
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -203,7 +208,7 @@ impl OriginClient {
             headers.insert(header::RANGE, range.map_err(|_| OriginError::Unusable("no such range"))?);
         }
         add_condition(&mut headers, condition);
-        self.answer(self.prepare(Method::GET, key, headers, empty_body())?, key, span, condition).await
+        self.answer(self.prepare(Method::GET, key, headers, empty_body())?, key, span, condition, lane).await
     }
 
     async fn pass(
@@ -213,7 +218,8 @@ impl OriginClient {
         headers: HeaderMap,
         body: RequestBody,
     ) -> Result<Response<OriginBody>, OriginError> {
-        if matches!(self.backend, Backend::Store(_)) && !matches!(method, Method::GET | Method::HEAD) {
+        if matches!(self.backend.get(Lane::Demand), Backend::Store(_)) && !matches!(method, Method::GET | Method::HEAD)
+        {
             let mut refusal = Response::new(OriginBody::from(Bytes::from_static(
                 b"the origin is an object store: only GET and HEAD\n",
             )));
@@ -221,7 +227,7 @@ impl OriginClient {
             refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return Ok(refusal);
         }
-        self.answer(self.prepare(method, key, headers, body)?, key, None, Condition::Always).await
+        self.answer(self.prepare(method, key, headers, body)?, key, None, Condition::Always, Lane::Demand).await
     }
 
     fn prepare(
@@ -231,7 +237,7 @@ impl OriginClient {
         headers: HeaderMap,
         body: RequestBody,
     ) -> Result<Request<RequestBody>, OriginError> {
-        let uri = match &self.backend {
+        let uri = match self.backend.get(Lane::Demand) {
             Backend::Http(origin) => origin.uri(key)?,
             Backend::Store(_) => http::Uri::default(),
         };
@@ -248,6 +254,7 @@ impl OriginClient {
         key: &Key,
         span: Option<Span>,
         condition: Condition<'_>,
+        lane: Lane,
     ) -> Result<Response<OriginBody>, OriginError> {
         let permit = Arc::clone(&self.permits).acquire_owned();
         let head = async {
@@ -255,7 +262,7 @@ impl OriginClient {
             if !self.emulated_rtt.is_zero() {
                 tokio::time::sleep(self.emulated_rtt).await;
             }
-            let response = match &self.backend {
+            let response = match self.backend.get(lane) {
                 Backend::Http(origin) => origin.request(request).await?,
                 Backend::Store(origin) => origin.get(request.method(), key, span, condition).await?,
             };

@@ -73,7 +73,7 @@ impl Shell {
         condition: Condition<'_>,
     ) -> Result<OriginAnswer, OriginError> {
         let span = transfer.span(self.config.segment_bytes, condition);
-        let response = self.origin.fetch(&transfer.key, &transfer.asked, span, condition).await?;
+        let response = self.origin.fetch(&transfer.key, &transfer.asked, span, condition, transfer.lane).await?;
         match (response.status(), span) {
             (StatusCode::PARTIAL_CONTENT, Some(span)) => self.partial(transfer, span, response).await,
             (StatusCode::NOT_MODIFIED, _) if !matches!(condition, Condition::Always) => {
@@ -175,7 +175,8 @@ impl Shell {
 
     /// No range of an empty object can be satisfied, so it is asked for without.
     async fn empty(&self, transfer: &Transfer) -> Result<OriginAnswer, OriginError> {
-        let response = self.origin.fetch(&transfer.key, &transfer.asked, None, Condition::Always).await?;
+        let response =
+            self.origin.fetch(&transfer.key, &transfer.asked, None, Condition::Always, transfer.lane).await?;
         self.whole(transfer, None, response).await
     }
 

@@ -39,7 +39,7 @@ use arc_swap::{ArcSwap, Guard};
 use http::HeaderMap;
 use nearcast_datasets::Timestamp;
 use nearcast_proto::message::PurgePosition;
-use tokio::sync::Notify;
+use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::{
@@ -50,6 +50,8 @@ pub(crate) use self::{
     warm::{WarmEnd, Warmed},
 };
 use crate::{
+    background::Background,
+    clock::Stopwatch,
     config::NodeConfig,
     error::{Error, Result},
     key::Key,
@@ -98,6 +100,9 @@ pub(crate) struct Shell {
     journal: Journal,
     purges: PurgeLog,
     prefetch_wake: Notify,
+    background: Background,
+    /// What runs the transfers that requests wait for.
+    demand: Handle,
     state: Mutex<State>,
 }
 
@@ -107,9 +112,15 @@ impl Shell {
     /// # Errors
     /// When the data folder, the store or the origin's configuration cannot be used.
     pub(crate) async fn open(config: Arc<NodeConfig>, uplink: Uplink) -> Result<Arc<Self>> {
+        let (journal_path, queue_max) = (config.data_dir.join("index.journal"), config.store.journal_queue_max);
+        let reading = tokio::task::spawn_blocking(move || {
+            let clock = Stopwatch::start();
+            Journal::open(&journal_path, queue_max).map(|(journal, restored)| (journal, restored, clock.elapsed()))
+        });
+        let clock = Stopwatch::start();
         let store = Store::open(&config.data_dir.join("payloads"), &config.store).await?;
-        let (journal, restored) =
-            Journal::open(&config.data_dir.join("index.journal"), config.store.journal_queue_max)?;
+        let store_took = clock.elapsed();
+        let (journal, restored, journal_took) = reading.await.map_err(|_| Error::Interrupted)??;
         let oldest = restored.objects.iter().map(|object| object.object.received_at).min();
         let purges_path = config.data_dir.join("purges.jsonl");
         let (purges, logged) = PurgeLog::open(&purges_path, oldest.unwrap_or(Timestamp::MAX))
@@ -123,6 +134,8 @@ impl Shell {
             tasks: TaskTracker::new(),
             relink: Notify::new(),
             prefetch_wake: Notify::new(),
+            background: Background::start().map_err(Error::Thread)?,
+            demand: Handle::current(),
             store,
             journal,
             purges,
@@ -134,7 +147,9 @@ impl Shell {
             tracing::warn!(path = %purges_path.display(), "the log of purges is damaged: the node starts empty");
             shell.clear().await;
         } else {
+            let clock = Stopwatch::start();
             shell.restore(restored, logged);
+            tracing::debug!(?store_took, ?journal_took, index_took = ?clock.elapsed(), "took up what a former run held");
         }
         Ok(shell)
     }
@@ -168,6 +183,7 @@ impl Shell {
         if tokio::time::timeout(drain_timeout, self.tasks.wait()).await.is_err() {
             tracing::warn!(transfers = self.tasks.len(), "some transfers did not end in time and are cut off");
         }
+        self.background.close();
         self.store.close().await;
         self.journal.close();
     }

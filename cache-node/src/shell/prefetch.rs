@@ -9,7 +9,7 @@ use super::{
     flight::{Flight, Purpose},
     transfer::Transfer,
 };
-use crate::{clock, core::PrefetchOrder, key::Key};
+use crate::{background::Lane, clock, core::PrefetchOrder, key::Key};
 
 impl Shell {
     /// Starts prefetches as the core releases them, until `stop`. The core bounds how many run and puts demand first.
@@ -25,7 +25,7 @@ impl Shell {
             };
             match start {
                 Some((Some(transfer), flight)) => {
-                    self.tasks.spawn(transfer.run(flight));
+                    self.background.spawn(&self.tasks, transfer.run(flight));
                     continue;
                 }
                 // Cannot be: open orders keep their keys' names. Dropped, the flight fails.
@@ -56,6 +56,7 @@ impl Shell {
             through_peers: false,
             asked: SharedHead::default(),
             is_whole: false,
+            lane: Lane::Background,
         });
         (transfer, flight)
     }

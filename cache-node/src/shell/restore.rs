@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nearcast_datasets::SegmentId;
+use nearcast_datasets::{SegmentId, Timestamp};
 
 use super::{Shell, State};
 use crate::{
@@ -21,8 +21,10 @@ impl Shell {
         // Until the predictor has said what was purged in the meantime.
         state.doubted_before = self.config.link.as_ref().map(|_| clock::now()).or(logged.doubted_before);
         state.reserve(restored.objects.len());
+        self.store.reserve(restored.objects.len());
+        let now = clock::now();
         for object in restored.objects {
-            self.restore_object(&mut state, object);
+            self.restore_object(&mut state, now, object);
             self.drain_events(&mut state);
         }
         let (bytes, segments) = state.held();
@@ -34,8 +36,8 @@ impl Shell {
         }
     }
 
-    fn restore_object(&self, state: &mut State, restored: RestoredObject) {
-        let RestoredObject { mut object, segments, .. } = restored;
+    fn restore_object(&self, state: &mut State, now: Timestamp, restored: RestoredObject) {
+        let RestoredObject { mut object, segments } = restored;
         match state.purged(&object, object.received_at) {
             None => {}
             Some(PurgeEffect::Gone) => return,
@@ -47,9 +49,9 @@ impl Shell {
         let id = self.settle(state, &object);
         let object: SharedObject = Arc::new(object);
         state.entries.insert(id, Arc::clone(&object));
-        for RestoredSegment { index, bytes, digest } in segments {
+        for (index, RestoredSegment { bytes, digest }) in segments {
             let segment = SegmentId { key: id, index };
-            if object.segment_len(index) == bytes && state.core.restore(clock::now(), segment, bytes) {
+            if object.segment_len(index) == bytes && state.core.restore(now, segment, bytes) {
                 state.entries.set_digest(segment, digest);
                 self.store.claim(object.payload_key(index));
                 if let Some(entry) = state.entries.get_mut(id) {

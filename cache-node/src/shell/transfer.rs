@@ -12,6 +12,7 @@ use super::{
     flight::{Flight, FlightEnd, Passed, Purpose},
 };
 use crate::{
+    background::Lane,
     clock,
     core::{
         FetchedFrom,
@@ -46,6 +47,8 @@ pub(super) struct Transfer {
     pub(super) asked: SharedHead,
     /// Whether the whole object may as well come in one piece.
     pub(super) is_whole: bool,
+    /// Over whose connections, and on whose threads.
+    pub(super) lane: Lane,
 }
 
 /// What a source gave.
@@ -74,6 +77,7 @@ impl Transfer {
             through_peers: true,
             asked: Arc::clone(&ask.asked),
             is_whole: ask.is_whole,
+            lane: Lane::Demand,
         }
     }
 
@@ -87,6 +91,7 @@ impl Transfer {
             through_peers: false,
             asked: Arc::clone(&ask.asked),
             is_whole: ask.is_whole,
+            lane: Lane::Demand,
         }
     }
 
@@ -108,7 +113,9 @@ impl Transfer {
         // A prefetch failed for which requests wait: fetch for them as for any request.
         self.sources = shell.state().route(&self.key, flight.segment, self.known.as_ref());
         self.through_peers = true;
-        self.try_sources(flight).await;
+        self.lane = Lane::Demand;
+        let demand = shell.demand.clone();
+        drop(shell.tasks.spawn_on(async move { drop(self.try_sources(flight).await) }, &demand));
     }
 
     /// Asks the origin whether the object is still good; ends `flight` either way.
@@ -177,7 +184,7 @@ impl Transfer {
             asked: &self.asked,
         };
         let asked_at = clock::now();
-        let answer = shell.peers.pull(peer, ask).await?;
+        let answer = shell.peers.pull(peer, ask, self.lane).await?;
         let now = clock::now();
         let contradicts = |known: &SharedObject| known.version != answer.object.version && known.is_fresh(now);
         if !answer.object.suits(&self.asked)

@@ -14,6 +14,10 @@ impl Claimed {
         self.with(|hashes| hashes.insert(hash));
     }
 
+    pub(super) fn reserve(&self, count: usize) {
+        self.with(|hashes| hashes.reserve(count));
+    }
+
     pub(super) fn remove(&self, hash: u64) {
         self.with(|hashes| hashes.remove(&hash));
     }

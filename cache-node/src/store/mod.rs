@@ -75,6 +75,11 @@ impl Store {
         self.claimed.insert(self.cache.memory().hash(&number));
     }
 
+    /// Makes room for so many claims.
+    pub(crate) fn reserve(&self, count: usize) {
+        self.claimed.reserve(count);
+    }
+
     /// Drops a payload.
     pub(crate) fn remove(&self, number: u128) {
         self.claimed.remove(self.cache.memory().hash(&number));

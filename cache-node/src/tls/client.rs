@@ -1,13 +1,18 @@
-//! Whom the node trusts when it asks others, and what it shows them.
+//! Whom to trust when asking others, and what to show them.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use hyper_rustls::ConfigBuilderExt;
 use tokio_rustls::rustls::{ClientConfig, sign::SingleCertAndKey};
-use tonic::transport::{Certificate, ClientTlsConfig, Identity as TonicIdentity};
+use tonic::transport::ClientTlsConfig;
 
 use super::{
+    grpc,
     identity::Identity,
-    pem::{read, refused, roots},
+    pem::{refused, roots},
     provider,
 };
 use crate::{
@@ -15,52 +20,67 @@ use crate::{
     error::Result,
 };
 
-/// How an https origin is asked whose certificate `ca` signed.
-///
-/// # Errors
-/// When the file cannot be used.
-pub(crate) fn origin_client(ca: &Path) -> Result<ClientConfig> {
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| refused(ca, error.to_string()))?;
-    Ok(builder.with_root_certificates(roots(ca)?).with_no_client_auth())
+/// The files that say whom to trust, and who one is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// Certificates (PEM) that a server's chain must end in, instead of the public ones.
+    pub ca: Option<PathBuf>,
+    /// The certificate (PEM) to show to whoever asks for one, and its private key.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// How peers are asked: they must show a certificate of theirs, and this node shows its own.
-///
-/// # Errors
-/// When a file cannot be used.
-pub(crate) fn peers_client(config: &PeersTlsConfig) -> Result<ClientConfig> {
-    let server_ca = server_ca(config);
-    let identity = Identity::load(&config.certificate, &config.key)?;
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| refused(server_ca, error.to_string()))?;
-    let builder = builder.with_root_certificates(roots(server_ca)?);
-    Ok(builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified))))
-}
-
-/// How an https predictor is asked: as peers are, where there are certificates for that.
-///
-/// # Errors
-/// When a file cannot be used.
-pub(crate) fn predictor_client(config: &LinkConfig, peers: Option<&PeersTlsConfig>) -> Result<ClientTlsConfig> {
-    let mut client = ClientTlsConfig::new();
-    client = match config.ca.as_deref().or_else(|| peers.map(server_ca)) {
-        Some(ca) => {
-            // Read for its errors: tonic's do not name the file.
-            roots(ca)?;
-            client.ca_certificate(Certificate::from_pem(read(ca)?))
-        }
-        None => client.with_webpki_roots(),
-    };
-    if let Some(peers) = peers {
-        Identity::load(&peers.certificate, &peers.key)?;
-        client = client.identity(TonicIdentity::from_pem(read(&peers.certificate)?, read(&peers.key)?));
+impl ClientTls {
+    /// For HTTP clients.
+    ///
+    /// # Errors
+    /// When a file cannot be used.
+    pub fn for_http(&self) -> Result<ClientConfig> {
+        let identity = self.identity.as_ref().map(|(certificate, key)| Identity::load(certificate, key)).transpose()?;
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| refused(self.ca.as_deref().unwrap_or_else(|| Path::new("")), error.to_string()))?;
+        let builder = match &self.ca {
+            Some(ca) => builder.with_root_certificates(roots(ca)?),
+            None => builder.with_webpki_roots(),
+        };
+        Ok(match identity {
+            Some(identity) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified))),
+            None => builder.with_no_client_auth(),
+        })
     }
-    Ok(client)
-}
 
-fn server_ca(config: &PeersTlsConfig) -> &Path {
-    config.server_ca.as_deref().unwrap_or(&config.ca)
+    /// For gRPC clients.
+    ///
+    /// # Errors
+    /// When a file cannot be used.
+    pub fn for_grpc(&self) -> Result<ClientTlsConfig> {
+        let client = ClientTlsConfig::new();
+        let client = match &self.ca {
+            Some(ca) => client.ca_certificate(grpc::ca(ca)?),
+            None => client.with_webpki_roots(),
+        };
+        Ok(match &self.identity {
+            Some((certificate, key)) => client.identity(grpc::identity(certificate, key)?),
+            None => client,
+        })
+    }
+
+    /// How peers are asked: they must show a certificate of theirs, and this node shows its own.
+    pub(crate) fn of_peers(config: &PeersTlsConfig) -> Self {
+        Self {
+            ca: Some(config.server_ca.as_ref().unwrap_or(&config.ca).clone()),
+            identity: Some((config.certificate.clone(), config.key.clone())),
+        }
+    }
+
+    /// How a predictor is asked: as peers are, where there are certificates for that.
+    pub(crate) fn of_link(config: &LinkConfig, peers: Option<&PeersTlsConfig>) -> Self {
+        let peers = peers.map(Self::of_peers).unwrap_or_default();
+        Self { ca: config.ca.clone().or(peers.ca), identity: peers.identity }
+    }
+
+    /// Trusts whoever a certificate in `ca` signed, and shows nothing.
+    pub(crate) fn trusting(ca: &Path) -> Self {
+        Self { ca: Some(ca.to_path_buf()), identity: None }
+    }
 }

@@ -6,20 +6,24 @@
 //! | `identity` | a certificate with its key, and until when it is valid |
 //! | `metrics` | what is counted |
 //! | `server` | the node's listener |
-//! | `client` | whom the node trusts when it asks origin, peers and predictor |
+//! | `client` | whom to trust when asking origin, peers and predictor |
+//! | `grpc` | the same in tonic's form |
+//! | `service` | how a predictor shows itself, and whom it lets in |
 
 mod client;
+mod grpc;
 mod identity;
 mod metrics;
 mod pem;
 mod server;
+mod service;
 
 use std::sync::Arc;
 
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 
+pub use self::{client::ClientTls, service::ServiceTls};
 pub(crate) use self::{
-    client::{origin_client, peers_client, predictor_client},
     metrics::{HandshakeFailure, TlsMetrics},
     server::{Loaded, ServerTls},
 };

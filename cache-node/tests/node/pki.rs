@@ -1,9 +1,6 @@
-//! Certificates made for a test, and clients that use them.
+//! Clients that use a test's certificates.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -12,59 +9,15 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd};
 use tokio_rustls::rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-/// Somebody who signs certificates.
-pub(crate) struct Ca {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: rcgen::Certificate,
-}
-
-/// A certificate and its key, in files.
-#[derive(Clone, Debug)]
-pub(crate) struct Pair {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
-}
+pub(crate) use crate::ca::{Ca, Pair};
 
 impl Ca {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.self_signed(&key).expect("a certificate");
-        Self { issuer: Issuer::new(params, key), certificate }
-    }
-
-    /// Writes its own certificate.
-    pub(crate) fn write(&self, dir: &Path, name: &str) -> PathBuf {
-        let path = dir.join(name);
-        std::fs::write(&path, self.certificate.pem()).expect("a file");
-        path
-    }
-
-    /// Signs a certificate for this machine, which serves servers and clients alike.
-    pub(crate) fn issue(&self, dir: &Path, name: &str) -> Pair {
-        self.issue_until(dir, name, 2_999)
-    }
-
-    pub(crate) fn issue_until(&self, dir: &Path, name: &str, year: i32) -> Pair {
-        let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("valid names");
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        (params.not_before, params.not_after) = (date_time_ymd(2_000, 1, 1), date_time_ymd(year, 1, 1));
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let pair = Pair { certificate: dir.join(format!("{name}.crt")), key: dir.join(format!("{name}.key")) };
-        std::fs::write(&pair.certificate, certificate.pem()).expect("a file");
-        std::fs::write(&pair.key, key.serialize_pem()).expect("a file");
-        pair
-    }
-
     /// A client that trusts this CA alone and shows `pair`, if any.
     pub(crate) fn client_config(&self, pair: Option<&Pair>) -> ClientConfig {
         let mut roots = RootCertStore::empty();

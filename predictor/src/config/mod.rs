@@ -4,7 +4,8 @@ mod raw;
 
 use std::{path::Path, path::PathBuf, time::Duration};
 
-use nearcast_proto::{config_file, topology::Topology};
+use nearcast_cache_node::tls::ServiceTls;
+use nearcast_proto::{AdminToken, config_file, topology::Topology};
 
 pub use self::raw::{EventSettings, PredictorSettings, QueueSettings};
 use crate::{
@@ -23,6 +24,11 @@ use crate::{
 /// arm = "nearcast"                  # or "none"
 /// topology = "topology.toml"        # without one, the built-in topology
 ///
+/// [tls]                             # without it, gRPC is plain
+/// certificate = "predictor.crt"
+/// key = "predictor.key"
+/// client_ca = "peers-ca.crt"        # who signs what nodes and operators show
+///
 /// [engine]
 /// budget_share = 0.25
 /// ```
@@ -39,6 +45,8 @@ pub struct PredictorConfig {
     /// The file with the word that whoever changes something must know (metadata `authorization: Bearer …`). Without it,
     /// everybody who reaches the predictor may.
     pub admin_token_file: Option<PathBuf>,
+    /// How gRPC is served; plain without it.
+    pub tls: Option<ServiceTls>,
     /// The alias whose version is in service.
     pub alias: String,
     /// How often the alias is resolved.
@@ -71,9 +79,20 @@ impl PredictorConfig {
         let base = path.parent().unwrap_or_else(|| Path::new(""));
         settings.data_dir = base.join(settings.data_dir);
         settings.admin_token_file = settings.admin_token_file.map(|file| base.join(file));
+        settings.tls = settings.tls.map(|tls| tls.below(base));
         settings.topology = settings.topology.map(|topology| base.join(topology));
         settings.registry = settings.registry.map(|registry| resolve_location(base, registry));
         Self::try_from(settings)
+    }
+
+    /// Reads what the configuration names besides itself, as the predictor does when it starts: token, certificate, key.
+    ///
+    /// # Errors
+    /// When a file cannot be used.
+    pub fn check_files(&self) -> Result<()> {
+        self.admin_token_file.as_deref().map(AdminToken::read).transpose()?;
+        self.tls.as_ref().map(ServiceTls::for_grpc).transpose().map_err(Error::Certificate)?;
+        Ok(())
     }
 }
 
@@ -93,6 +112,7 @@ impl TryFrom<PredictorSettings> for PredictorConfig {
             data_dir: settings.data_dir,
             registry: settings.registry,
             admin_token_file: settings.admin_token_file,
+            tls: settings.tls,
             alias: settings.alias,
             registry_poll: seconds("registry_poll_seconds", settings.registry_poll_seconds)?,
             arm: settings.arm,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use nearcast_cache_node::tls::ServiceTls;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -27,6 +28,9 @@ pub struct PredictorSettings {
     /// The file with the admin token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin_token_file: Option<PathBuf>,
+    /// How gRPC is served; plain without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServiceTls>,
     /// The alias whose version is in service.
     #[serde(default = "default_alias")]
     pub alias: String,

@@ -79,6 +79,10 @@ impl Service {
         let generation = Generation::begin(&config.data_dir)?;
         let purges = Arc::new(PurgeLog::open(&config.data_dir)?);
         let token = config.admin_token_file.as_deref().map(AdminToken::read).transpose()?;
+        let mut server = Server::builder();
+        if let Some(tls) = &config.tls {
+            server = server.tls_config(tls.for_grpc().map_err(Error::Certificate)?).map_err(Error::ServeGrpc)?;
+        }
         let metrics = Metrics::new();
         let file = EventFile::open(&config.data_dir, config.events)?;
         let prefix = generation.epoch(0).0.to_string();
@@ -119,7 +123,7 @@ impl Service {
             shutdown: service.cancel.clone(),
             readers: service.readers.clone(),
         };
-        let routes = Server::builder()
+        let routes = server
             .http2_keepalive_interval(Some(config.keepalive))
             .http2_keepalive_timeout(Some(config.keepalive))
             .add_service(PredictorServer::new(streams))

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, BufWriter, Read, Write},
+    ops::Range,
     path::Path,
 };
 
@@ -16,8 +17,7 @@ use crate::record::Change;
 #[derive(Debug)]
 pub(super) struct JournalFile {
     writer: BufWriter<File>,
-    initial_bytes: u64,
-    appended_bytes: u64,
+    len_bytes: u64,
     buffer: Vec<u8>,
 }
 
@@ -25,10 +25,10 @@ impl JournalFile {
     /// Opens the file at `path` to append to it, making it when it is not there.
     pub(super) fn append_to(path: &Path) -> io::Result<Self> {
         let file = File::options().create(true).append(true).open(path)?;
-        let initial_bytes = file.metadata()?.len();
-        let mut journal = Self::new(file, initial_bytes);
-        if initial_bytes == 0 {
-            journal.writer.write_all(&MAGIC)?;
+        let len_bytes = file.metadata()?.len();
+        let mut journal = Self::new(file, len_bytes);
+        if len_bytes == 0 {
+            journal.append_raw(&MAGIC)?;
         }
         Ok(journal)
     }
@@ -36,17 +36,12 @@ impl JournalFile {
     /// Makes an empty file at `path`, replacing what is there.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         let mut journal = Self::new(File::create(path)?, 0);
-        journal.writer.write_all(&MAGIC)?;
+        journal.append_raw(&MAGIC)?;
         Ok(journal)
     }
 
-    fn new(file: File, initial_bytes: u64) -> Self {
-        Self {
-            writer: BufWriter::with_capacity(BUFFER_BYTES, file),
-            initial_bytes,
-            appended_bytes: 0,
-            buffer: Vec::new(),
-        }
+    fn new(file: File, len_bytes: u64) -> Self {
+        Self { writer: BufWriter::with_capacity(BUFFER_BYTES, file), len_bytes, buffer: Vec::new() }
     }
 
     /// Adds a change.
@@ -58,8 +53,14 @@ impl JournalFile {
         self.writer.write_all(&length.to_le_bytes())?;
         self.writer.write_all(&checksum(&self.buffer))?;
         self.writer.write_all(&self.buffer)?;
-        self.appended_bytes += (HEADER_BYTES + self.buffer.len()) as u64;
+        self.len_bytes += (HEADER_BYTES + self.buffer.len()) as u64;
         Ok(())
+    }
+
+    /// Adds records as they stand in another journal.
+    pub(super) fn append_raw(&mut self, records: &[u8]) -> io::Result<()> {
+        self.len_bytes += records.len() as u64;
+        self.writer.write_all(records)
     }
 
     /// Hands what was appended to the system.
@@ -73,14 +74,9 @@ impl JournalFile {
         self.writer.get_ref().sync_all()
     }
 
-    /// Bytes of the file when it was opened.
-    pub(super) fn initial_bytes(&self) -> u64 {
-        self.initial_bytes
-    }
-
-    /// Bytes added since.
-    pub(super) fn appended_bytes(&self) -> u64 {
-        self.appended_bytes
+    /// Bytes of the file, with what was appended and not yet handed to the system.
+    pub(super) fn len_bytes(&self) -> u64 {
+        self.len_bytes
     }
 }
 
@@ -95,10 +91,11 @@ pub(super) struct Visited {
     pub(super) records: u64,
 }
 
-/// Calls `visit` for each sound record in order. A missing file and one of another format hold no record.
-pub(super) fn visit(path: &Path, mut visit: impl FnMut(Change)) -> io::Result<Visited> {
+/// Calls `visit` with each sound record within the first `limit` bytes, and with where it is in the file, in order. A
+/// missing file and one of another format hold no record.
+pub(super) fn visit(path: &Path, limit: u64, mut visit: impl FnMut(Change, Range<u64>)) -> io::Result<Visited> {
     let mut file = match File::open(path) {
-        Ok(file) => file,
+        Ok(file) => file.take(limit),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(Visited { is_sound: true, ..Visited::default() });
         }
@@ -127,14 +124,15 @@ pub(super) fn visit(path: &Path, mut visit: impl FnMut(Change)) -> io::Result<Vi
             return Ok(visited);
         }
         let Ok(change) = Change::decode(record) else { return Ok(visited) };
-        visit(change);
+        let start = visited.bytes;
         visited.bytes += whole as u64;
+        visit(change, start..visited.bytes);
         visited.records += 1;
     }
 }
 
 /// Reads until the buffer holds at least so many bytes; false when the file ends before.
-fn fill(file: &mut File, buffer: &mut BytesMut, bytes: usize) -> io::Result<bool> {
+fn fill(file: &mut impl Read, buffer: &mut BytesMut, bytes: usize) -> io::Result<bool> {
     while buffer.len() < bytes {
         let held = buffer.len();
         buffer.resize(held + BUFFER_BYTES.max(bytes - held), 0);

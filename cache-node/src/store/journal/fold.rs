@@ -1,14 +1,25 @@
 //! From a log of changes to what they leave, and back.
 
-use std::{fs::File, io, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        mpsc::{SyncSender, sync_channel},
+    },
+};
 
-use nearcast_datasets::Map;
+use bytes::Bytes;
 
-use super::file::{self, JournalFile, Visited};
+use super::{
+    file::{self, Visited},
+    live::{Known, Live},
+};
 use crate::{
     digest::Digest,
     object::Object,
-    record::{Change, ChangeKind, SegmentRecord},
+    record::{Change, ChangeKind, GoneRecord, SegmentRecord},
 };
 
 /// What a former run held.
@@ -27,140 +38,129 @@ pub(crate) struct Restored {
 pub(crate) struct RestoredObject {
     /// Its metadata.
     pub(crate) object: Object,
-    /// Its segments.
-    pub(crate) segments: Vec<RestoredSegment>,
-    /// When its latest segment was stored, in records of the journal.
-    stored: u64,
+    /// Its segments, by position, ascending.
+    pub(crate) segments: Vec<(u32, RestoredSegment)>,
 }
 
 /// A segment that a former run held.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RestoredSegment {
-    /// Its position.
-    pub(crate) index: u32,
     /// Its bytes.
     pub(crate) bytes: u64,
     /// The digest of its payload.
     pub(crate) digest: Digest,
 }
 
-/// What the changes so far leave.
-#[derive(Debug, Default)]
-struct Folded {
-    by_key: Map<Arc<str>, RestoredObject>,
-    position: u64,
+/// A change, checked.
+#[derive(Debug)]
+enum Checked {
+    Cleared,
+    Gone {
+        key: Bytes,
+        index: u32,
+    },
+    Held {
+        key: Bytes,
+        version: u64,
+        index: u32,
+        segment: RestoredSegment,
+    },
+    Object(Object),
+    /// It makes no sense, or is one of a later version: what it touches will be found out when it is used.
+    Unknown,
 }
 
-/// Reads and folds the journal at `path`.
+/// Reads and folds the journal at `path`: one thread reads and checks, another folds.
 pub(super) fn read(path: &Path) -> io::Result<Restored> {
-    let mut folded = Folded::default();
-    let visited = file::visit(path, |change| folded.apply(change))?;
-    let kept = folded.by_key.into_values().filter(|object| !object.segments.is_empty());
-    let mut objects: Vec<RestoredObject> = kept.collect();
-    objects.sort_unstable_by_key(|object| object.stored);
+    let (sender, batches) = sync_channel(BATCHES_MAX);
+    let (visited, live) = std::thread::scope(|scope| {
+        let reading = scope.spawn(move || read_batches(path, &sender));
+        let mut live = Live::default();
+        batches.into_iter().flatten().for_each(|change| apply(change, &mut live));
+        let visited = reading.join().map_err(|_| io::Error::other("reading the journal panicked"))?;
+        Ok::<_, io::Error>((visited?, live))
+    })?;
+    let kept = live.into_known().into_iter().filter(|known| !known.segments.is_empty());
+    let objects = kept.map(|Known { object, segments, .. }| RestoredObject { object, segments }).collect();
     Ok(Restored { objects, is_torn: !visited.is_sound, visited })
 }
 
-/// Leaves a sound journal at `path` that is not much longer than it need be.
-pub(super) fn tidy(path: &Path, restored: &Restored) -> io::Result<()> {
-    let Visited { bytes, records, .. } = restored.visited;
-    let needed: u64 = restored.objects.iter().map(|object| 1 + object.segments.len() as u64).sum();
-    if bytes == 0 || records > 2 * needed + RECORDS_SLACK {
-        return rewrite(path, restored);
-    }
+fn read_batches(path: &Path, sender: &SyncSender<Vec<Checked>>) -> io::Result<Visited> {
+    let mut batch = Vec::with_capacity(BATCH_RECORDS);
+    let visited = file::visit(path, u64::MAX, |change, _| {
+        batch.push(Checked::of(change));
+        if batch.len() == BATCH_RECORDS {
+            // Nobody receives any more only when folding has panicked, which ends the start anyway.
+            let _ = sender.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH_RECORDS)));
+        }
+    })?;
+    let _ = sender.send(batch);
+    Ok(visited)
+}
+
+/// Leaves at `path` what is sound of a journal: nothing when it is of another format.
+pub(super) fn cut_off(path: &Path, restored: &Restored) -> io::Result<()> {
     if restored.is_torn {
         let file = File::options().write(true).open(path)?;
-        file.set_len(bytes)?;
+        file.set_len(restored.visited.bytes)?;
         file.sync_all()?;
     }
     Ok(())
 }
 
-/// Replaces the journal at `path` by the shortest one that says the same. A crash leaves the old or the new one.
-pub(super) fn rewrite(path: &Path, restored: &Restored) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
-    let mut journal = JournalFile::create(&temporary)?;
-    for RestoredObject { object, segments, .. } in &restored.objects {
-        journal.append(&ChangeKind::Object(object.to_record()).into())?;
-        for segment in segments {
-            journal.append(&ChangeKind::Held(segment.to_record(object)).into())?;
-        }
+impl Restored {
+    /// Whether most of the journal's records say nothing any more, and they are many.
+    pub(super) fn is_mostly_garbage(&self) -> bool {
+        let needed: u64 = self.objects.iter().map(|object| 1 + object.segments.len() as u64).sum();
+        self.visited.records > 2 * needed + RECORDS_SLACK
     }
-    journal.sync()?;
-    std::fs::rename(&temporary, path)?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 impl RestoredSegment {
     fn of(record: &SegmentRecord) -> Option<Self> {
         let digest = Digest::from_slice(&record.digest)?;
-        Some(Self { index: record.index, bytes: record.bytes, digest })
+        Some(Self { bytes: record.bytes, digest })
     }
+}
 
-    fn to_record(self, object: &Object) -> SegmentRecord {
-        SegmentRecord {
-            key: object.key.to_bytes(),
-            version: object.version,
-            index: self.index,
-            bytes: self.bytes,
-            digest: self.digest.to_vec().into(),
+impl Checked {
+    fn of(change: Change) -> Self {
+        let checked = match change.kind {
+            Some(ChangeKind::Object(record)) => Object::from_record(&record).map(Self::Object),
+            Some(ChangeKind::Held(record)) => RestoredSegment::of(&record).map(|segment| Self::Held {
+                key: record.key,
+                version: record.version,
+                index: record.index,
+                segment,
+            }),
+            Some(ChangeKind::Gone(GoneRecord { key, index })) => Some(Self::Gone { key, index }),
+            Some(ChangeKind::Cleared(_)) => Some(Self::Cleared),
+            None => None,
+        };
+        checked.unwrap_or(Self::Unknown)
+    }
+}
+
+fn apply(change: Checked, live: &mut Live<Arc<str>, Object, RestoredSegment>) {
+    match change {
+        Checked::Object(object) => live.handle_object(object.key.shared(), object.version, object),
+        Checked::Held { key, version, index, segment } => {
+            if let Ok(key) = str::from_utf8(&key) {
+                live.handle_held(key, version, index, segment);
+            }
         }
-    }
-}
-
-impl Folded {
-    fn apply(&mut self, change: Change) {
-        self.position += 1;
-        match change.kind {
-            Some(ChangeKind::Object(record)) => {
-                let Some(object) = Object::from_record(&record) else { return };
-                match self.by_key.get_mut(object.key.as_str()) {
-                    Some(known) => {
-                        if known.object.version != object.version {
-                            known.segments.clear();
-                        }
-                        known.object = object;
-                    }
-                    None => {
-                        let restored = RestoredObject { object, segments: Vec::new(), stored: 0 };
-                        self.by_key.insert(restored.object.key.shared(), restored);
-                    }
-                }
+        Checked::Gone { key, index } => {
+            if let Ok(key) = str::from_utf8(&key) {
+                live.handle_gone(key, index);
             }
-            Some(ChangeKind::Held(record)) => {
-                let Some(known) = found(&mut self.by_key, &record.key) else { return };
-                if known.object.version == record.version
-                    && let Some(segment) = RestoredSegment::of(&record)
-                {
-                    known.stored = self.position;
-                    match known.segments.binary_search_by_key(&segment.index, |other| other.index) {
-                        Ok(at) => known.segments[at] = segment,
-                        Err(at) => {
-                            // Most objects have one.
-                            known.segments.reserve_exact(1);
-                            known.segments.insert(at, segment);
-                        }
-                    }
-                }
-            }
-            Some(ChangeKind::Gone(record)) => {
-                let Some(known) = found(&mut self.by_key, &record.key) else { return };
-                known.segments.retain(|segment| segment.index != record.index);
-                if known.segments.is_empty() {
-                    let key = known.object.key.shared();
-                    self.by_key.remove(&key);
-                }
-            }
-            Some(ChangeKind::Cleared(_)) => self.by_key.clear(),
-            // A later version's change: what it means is unknown, so what it touches will be found out when it is used.
-            None => {}
         }
+        Checked::Cleared => live.handle_cleared(),
+        Checked::Unknown => {}
     }
 }
 
-fn found<'a>(by_key: &'a mut Map<Arc<str>, RestoredObject>, key: &[u8]) -> Option<&'a mut RestoredObject> {
-    by_key.get_mut(std::str::from_utf8(key).ok()?)
-}
-
+/// Records that are handed over at a time, and batches of them that may wait.
+const BATCH_RECORDS: usize = 1_024;
+const BATCHES_MAX: usize = 16;
 /// Records that nobody needs, and that are not worth writing the journal anew.
 const RECORDS_SLACK: u64 = 10_000;

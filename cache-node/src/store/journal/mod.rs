@@ -4,11 +4,14 @@
 //! is missing turns out to have no payload and is a miss that repairs the index. So appending never waits: when the
 //! queue is full the change is dropped and counted.
 
+mod compaction;
 mod file;
 mod fold;
+mod live;
 
 use std::{
-    path::Path,
+    io,
+    path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -17,8 +20,8 @@ use std::{
     thread::JoinHandle,
 };
 
-use self::file::JournalFile;
 pub(crate) use self::fold::{Restored, RestoredObject, RestoredSegment};
+use self::{compaction::Compaction, file::JournalFile};
 use crate::{
     error::{Error, Result},
     record::{Change, ChangeKind},
@@ -47,13 +50,15 @@ impl Journal {
     pub(crate) fn open(path: &Path, queue_max: usize) -> Result<(Self, Restored)> {
         let failed = |source| Error::DataDir { path: path.to_path_buf(), source };
         let restored = fold::read(path).map_err(failed)?;
-        fold::tidy(path, &restored).map_err(failed)?;
-        let file = JournalFile::append_to(path).map_err(failed)?;
+        fold::cut_off(path, &restored).map_err(failed)?;
+        let mut writer = Writer::open(path).map_err(failed)?;
+        if restored.is_mostly_garbage() {
+            writer.start_compaction();
+        }
         let (sender, receiver) = sync_channel(queue_max);
-        let owned_path = path.to_path_buf();
         let writer = std::thread::Builder::new()
             .name("nearcast-journal".to_owned())
-            .spawn(move || write_all(&owned_path, file, &receiver))
+            .spawn(move || write_all(writer, &receiver))
             .map_err(failed)?;
         Ok((Self { sender, writer: Mutex::new(Some(writer)), dropped: AtomicU64::default() }, restored))
     }
@@ -85,45 +90,86 @@ impl Journal {
 }
 
 /// Writes until it is told to close; flushes whenever nothing is waiting.
-fn write_all(path: &Path, mut file: JournalFile, receiver: &Receiver<Message>) {
+fn write_all(mut writer: Writer, receiver: &Receiver<Message>) {
     while let Ok(Message::Append(change)) = receiver.recv() {
-        match write_batch(path, &mut file, &change, receiver) {
+        match writer.write_batch(&change, receiver) {
             Ok(false) => {}
             Ok(true) => return,
             Err(error) => {
-                tracing::error!(%error, path = %path.display(), "the journal cannot be written; a restart will forget what is stored from now on");
+                let path = writer.path.display();
+                tracing::error!(%error, %path, "the journal cannot be written; a restart will forget what is stored from now on");
                 return;
             }
         }
     }
 }
 
-/// Writes what is waiting, folds the file when it has grown much, and says whether to close.
-fn write_batch(
-    path: &Path,
-    file: &mut JournalFile,
-    first: &Change,
-    receiver: &Receiver<Message>,
-) -> std::io::Result<bool> {
-    file.append(first)?;
-    let is_closing = loop {
-        match receiver.try_recv() {
-            Ok(Message::Append(change)) => file.append(&change)?,
-            Ok(Message::Close) => break true,
-            Err(_) => break false,
-        }
-    };
-    file.flush()?;
-    if file.appended_bytes() > REWRITE_BYTES_MIN.max(file.initial_bytes()) {
-        let restored = fold::read(path)?;
-        fold::rewrite(path, &restored)?;
-        *file = JournalFile::append_to(path)?;
-    }
-    Ok(is_closing)
+/// The open journal, and its compaction while there is one.
+#[derive(Debug)]
+struct Writer {
+    path: PathBuf,
+    file: JournalFile,
+    compaction: Option<Compaction>,
+    /// From which length on the journal is compacted.
+    compact_at_bytes: u64,
 }
 
-/// A journal is folded again once this much, and as much as it began with, was appended.
-const REWRITE_BYTES_MIN: u64 = 16 << 20;
+impl Writer {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = JournalFile::append_to(path)?;
+        let compact_at_bytes = compact_at_bytes(&file);
+        Ok(Self { path: path.to_path_buf(), file, compaction: None, compact_at_bytes })
+    }
+
+    /// Writes what is waiting, sees to the compaction, and says whether to close.
+    fn write_batch(&mut self, first: &Change, receiver: &Receiver<Message>) -> io::Result<bool> {
+        self.file.append(first)?;
+        let is_closing = loop {
+            match receiver.try_recv() {
+                Ok(Message::Append(change)) => self.file.append(&change)?,
+                Ok(Message::Close) => break true,
+                Err(_) => break false,
+            }
+        };
+        self.file.flush()?;
+        if is_closing {
+            return Ok(true);
+        }
+        if let Some(compaction) = self.compaction.take_if(|compaction| compaction.is_finished()) {
+            match compaction.finish(&self.path, self.file.len_bytes()) {
+                Ok(file) => self.file = file,
+                Err(error) => self.note_failed(&error),
+            }
+            self.compact_at_bytes = compact_at_bytes(&self.file);
+        } else if self.compaction.is_none() && self.file.len_bytes() >= self.compact_at_bytes {
+            self.start_compaction();
+        }
+        Ok(false)
+    }
+
+    fn start_compaction(&mut self) {
+        match Compaction::start(&self.path, self.file.len_bytes()) {
+            Ok(compaction) => self.compaction = Some(compaction),
+            Err(error) => {
+                self.note_failed(&error);
+                self.compact_at_bytes = compact_at_bytes(&self.file);
+            }
+        }
+    }
+
+    fn note_failed(&self, error: &io::Error) {
+        let path = self.path.display();
+        tracing::warn!(%error, %path, "the journal could not be compacted; it grows on, and the next start takes longer");
+    }
+}
+
+/// A journal is compacted when it has doubled, and not while it is small.
+fn compact_at_bytes(file: &JournalFile) -> u64 {
+    let length = file.len_bytes();
+    length + length.max(COMPACT_BYTES_MIN)
+}
+
+const COMPACT_BYTES_MIN: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -173,7 +219,7 @@ mod tests {
         let (journal, restored) = Journal::open(path, 100).unwrap();
         journal.close();
         let name = |object: &RestoredObject| {
-            let indexes: Vec<_> = object.segments.iter().map(|segment| segment.index.to_string()).collect();
+            let indexes: Vec<_> = object.segments.iter().map(|(index, _)| index.to_string()).collect();
             format!("{}@{}:{}", object.object.key, object.object.version, indexes.join(","))
         };
         restored.objects.iter().map(name).collect()
