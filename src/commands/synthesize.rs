@@ -43,6 +43,9 @@ pub(crate) struct Args {
     /// Share of popularity that is a region's own taste.
     #[arg(long, default_value_t = WorkloadConfig::default().regional_share, value_name = "SHARE")]
     regional_share: f64,
+    /// Share of popularity that belongs to a part of the local day, six of them, each with a taste of its own.
+    #[arg(long, default_value_t = WorkloadConfig::default().daypart_share, value_name = "SHARE")]
+    dayparts: f64,
     /// Share of requests within a session that follow the chain; the others are drawn by popularity.
     #[arg(long, default_value_t = WorkloadConfig::default().follow_share, value_name = "SHARE")]
     follow: f64,
@@ -103,6 +106,7 @@ fn config(args: Args) -> anyhow::Result<WorkloadConfig> {
         seed: args.seed,
         zipf_exponent: args.zipf,
         regional_share: args.regional_share,
+        daypart_share: args.dayparts,
         follow_share: args.follow,
         numbered_share: args.numbered,
         drift_per_day: args.drift,

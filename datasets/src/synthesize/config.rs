@@ -18,6 +18,7 @@ use crate::{Error, Timestamp, error::Result};
 /// | `seed` | 1 | the same settings and seed give the same file, byte by byte |
 /// | `zipf_exponent` | 0.9 | skew of popularity |
 /// | `regional_share` | 0.3 | share of popularity that is a region's own taste |
+/// | `daypart_share` | 0 | share of popularity that belongs to a part of the local day, each of [`DAYPARTS`] with a taste of its own |
 /// | `follow_share` | 0.7 | share of requests within a session that follow the chain |
 /// | `numbered_share` | 0.1 | share of keys in numbered families, such as `seg-00041.ts` |
 /// | `drift_per_day` | 0.1 | swaps of two keys' popularity a day, as a share of the keys |
@@ -46,6 +47,8 @@ pub struct WorkloadConfig {
     pub zipf_exponent: f64,
     /// Share of popularity that is a region's own taste.
     pub regional_share: f64,
+    /// Share of popularity that belongs to a part of the local day.
+    pub daypart_share: f64,
     /// Share of requests within a session that follow the chain.
     pub follow_share: f64,
     /// Share of keys in numbered families.
@@ -110,6 +113,7 @@ impl Default for WorkloadConfig {
             seed: 1,
             zipf_exponent: 0.9,
             regional_share: 0.3,
+            daypart_share: 0.0,
             follow_share: 0.7,
             numbered_share: 0.1,
             drift_per_day: 0.1,
@@ -137,6 +141,7 @@ impl WorkloadConfig {
         check((0.0..=4.0).contains(&self.zipf_exponent), "zipf", "must be from 0 to 4")?;
         for (setting, share) in [
             ("regional-share", self.regional_share),
+            ("dayparts", self.daypart_share),
             ("follow", self.follow_share),
             ("numbered", self.numbered_share),
             ("amplitude", self.diurnal_amplitude),
@@ -158,6 +163,12 @@ impl WorkloadConfig {
     /// Sessions of the whole workload that are to be expected.
     pub(crate) fn session_count(&self) -> f64 {
         self.request_count as f64 / self.session_requests_mean
+    }
+
+    /// Which part of its local day a region is in.
+    pub(crate) fn daypart(&self, region: usize, at: Timestamp) -> usize {
+        let local_hours = at.micros() as f64 / 3_600e6 + self.regions[region].utc_offset_hours;
+        ((local_hours.rem_euclid(24.0) / 24.0 * DAYPARTS as f64) as usize).min(DAYPARTS - 1)
     }
 
     /// The region's part of the whole.
@@ -196,6 +207,9 @@ impl WorkloadConfig {
         Ok(())
     }
 }
+
+/// Parts of a day whose tastes differ: four hours each.
+pub const DAYPARTS: usize = 6;
 
 /// A client is silent for at least this long between two sessions, so that a reader can tell sessions apart.
 pub(crate) const SESSION_GAP: Duration = Duration::from_secs(30 * 60);

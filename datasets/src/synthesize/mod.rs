@@ -1,7 +1,7 @@
 //! Makes seeded request logs whose best achievable accuracy is known.
 //!
 //! Regions live in their own time zones; their demand rises and falls with the local hour. Keys are popular by Zipf's law,
-//! differently by region; popularity drifts and new keys are born. Clients walk along a chain over the keys that is known,
+//! differently by region and, where asked for, by the part of the local day; popularity drifts and new keys are born. Clients walk along a chain over the keys that is known,
 //! so that the best next-key accuracy that any predictor can reach is computed beside the log.
 
 mod arrivals;
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use config::{RegionConfig, WorkloadConfig};
+pub use config::{DAYPARTS, RegionConfig, WorkloadConfig};
 pub use truth::{AccuracyAt, BestAccuracy};
 pub use workload::{SyntheticRequest, Workload};
 

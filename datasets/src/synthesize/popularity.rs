@@ -1,23 +1,34 @@
 //! Which keys are popular where and when: Zipf over slots, of which each holds one key at a time.
 //!
-//! A slot is a rank of global popularity. A region's own taste ranks the same slots in another order. Keys move between
+//! A slot is a rank of global popularity. A region's own taste ranks the same slots in another order, and so does the
+//! taste of each part of the local day, which regions share: what is asked for in the evening follows the evening around. Keys move between
 //! slots as time goes by (drift), and new keys take slots from old ones, which retire: only links lead to them then.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    config::WorkloadConfig,
+    config::{DAYPARTS, WorkloadConfig},
     keys::{Keys, log_uniform},
 };
 use crate::Timestamp;
+
+/// Where and at what part of its day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scene {
+    pub(crate) region: usize,
+    pub(crate) daypart: usize,
+}
 
 /// The state of popularity at one time.
 #[derive(Clone, Debug)]
 pub(crate) struct Popularity {
     zipf: Zipf,
     regional_share: f64,
+    daypart_share: f64,
     tastes: Vec<Taste>,
+    /// By part of the local day; none when all are alike.
+    daypart_tastes: Vec<Taste>,
     at_slot: Vec<u32>,
     slot_of: Vec<u32>,
     start: Timestamp,
@@ -38,11 +49,16 @@ impl Popularity {
         }
         keys.link_all(&at_slot);
         let tastes = config.regions.iter().map(|_| Taste::draw(config.key_count, &mut random)).collect();
+        // Drawn only where they are used, so that a workload without them stays what it was.
+        let daypart_count = if config.daypart_share > 0.0 { DAYPARTS } else { 0 };
+        let daypart_tastes = (0..daypart_count).map(|_| Taste::draw(config.key_count, &mut random)).collect();
         let per_day = |share: f64| Schedule { per_micro: share * slot_count as f64 / MICROS_PER_DAY, done: 0 };
         Self {
             zipf: Zipf::new(slot_count, config.zipf_exponent),
             regional_share: config.regional_share,
+            daypart_share: config.daypart_share,
             tastes,
+            daypart_tastes,
             at_slot,
             slot_of,
             start: config.start,
@@ -75,18 +91,23 @@ impl Popularity {
         }
     }
 
-    /// Draws a key by the popularity in a region.
-    pub(crate) fn draw(&self, region: usize, random: &mut impl Rng) -> u32 {
+    /// Draws a key by the popularity in a region at a part of its day.
+    pub(crate) fn draw(&self, scene: Scene, random: &mut impl Rng) -> u32 {
         let rank = self.zipf.draw(random);
+        if let Some(taste) = self.daypart_tastes.get(scene.daypart)
+            && random.random::<f64>() < self.daypart_share
+        {
+            return self.at_slot[taste.slot(rank)];
+        }
         let regional = random.random::<f64>() < self.regional_share;
-        self.at_slot[if regional { self.tastes[region].slot(rank) } else { rank }]
+        self.at_slot[if regional { self.tastes[scene.region].slot(rank) } else { rank }]
     }
 
     /// The chance that [`Self::draw`] draws this key.
-    pub(crate) fn chance(&self, region: usize, key: u32) -> f64 {
+    pub(crate) fn chance(&self, scene: Scene, key: u32) -> f64 {
         match self.slot_of[key as usize] {
             NO_SLOT => 0.0,
-            slot => self.slot_chance(region, slot as usize),
+            slot => self.slot_chance(scene, slot as usize),
         }
     }
 
@@ -95,19 +116,20 @@ impl Popularity {
         self.at_slot[slot]
     }
 
-    /// The `count` likeliest slots in a region with their chances, likeliest first. Time does not change them.
-    pub(crate) fn top_slots(&self, region: usize, count: usize) -> Vec<(usize, f64)> {
-        let taste = &self.tastes[region];
+    /// The `count` likeliest slots with their chances, likeliest first. Only the part of the day changes them.
+    pub(crate) fn top_slots(&self, scene: Scene, count: usize) -> Vec<(usize, f64)> {
+        let taste = &self.tastes[scene.region];
+        let daypart = self.daypart_tastes.get(scene.daypart);
         let mut best: Vec<(usize, f64)> = Vec::new();
         for rank in 0..self.at_slot.len() {
-            for slot in [rank, taste.slot(rank)] {
+            for slot in [rank, taste.slot(rank)].into_iter().chain(daypart.map(|taste| taste.slot(rank))) {
                 if !best.iter().any(|(known, _)| *known == slot) {
-                    best.push((slot, self.slot_chance(region, slot)));
+                    best.push((slot, self.slot_chance(scene, slot)));
                 }
             }
             best.sort_by(|one, two| two.1.total_cmp(&one.1).then(one.0.cmp(&two.0)));
             best.truncate(count);
-            // What was not seen yet ranks lower in both orders.
+            // What was not seen yet ranks lower in every order.
             let unseen = self.zipf.chances.get(rank + 1).copied().unwrap_or(0.0);
             if best.len() == count && best[count - 1].1 >= unseen {
                 break;
@@ -116,9 +138,15 @@ impl Popularity {
         best
     }
 
-    fn slot_chance(&self, region: usize, slot: usize) -> f64 {
-        let regional = self.zipf.chances[self.tastes[region].rank(slot)];
-        (1.0 - self.regional_share) * self.zipf.chances[slot] + self.regional_share * regional
+    fn slot_chance(&self, scene: Scene, slot: usize) -> f64 {
+        let regional = self.zipf.chances[self.tastes[scene.region].rank(slot)];
+        let always = (1.0 - self.regional_share) * self.zipf.chances[slot] + self.regional_share * regional;
+        match self.daypart_tastes.get(scene.daypart) {
+            Some(taste) => {
+                (1.0 - self.daypart_share) * always + self.daypart_share * self.zipf.chances[taste.rank(slot)]
+            }
+            None => always,
+        }
     }
 
     fn any_slot(&mut self) -> usize {
@@ -234,9 +262,14 @@ mod tests {
     use super::*;
     use crate::synthesize::keys::random;
 
-    fn workload() -> (Popularity, Keys) {
-        let config =
-            WorkloadConfig { key_count: 100, newborn_per_day: 0.5, drift_per_day: 2.0, ..WorkloadConfig::default() };
+    fn workload(daypart_share: f64) -> (Popularity, Keys) {
+        let config = WorkloadConfig {
+            key_count: 100,
+            newborn_per_day: 0.5,
+            drift_per_day: 2.0,
+            daypart_share,
+            ..WorkloadConfig::default()
+        };
         let mut keys = Keys::new(&config, random(7, 0));
         let popularity = Popularity::new(&config, &mut keys, random(7, 1));
         (popularity, keys)
@@ -244,17 +277,18 @@ mod tests {
 
     #[test]
     fn draws_follow_the_stated_chances_also_after_drift_and_births() {
-        let (mut popularity, mut keys) = workload();
+        let (mut popularity, mut keys) = workload(0.4);
+        let scene = Scene { region: 1, daypart: 4 };
         let later = Timestamp::from_micros(popularity.start.micros() + 3 * 86_400_000_000);
         popularity.advance(later, &mut keys);
         assert_eq!(keys.len(), 100 + 150);
         let mut counts = vec![0_u32; keys.len()];
         let mut random = random(7, 2);
         let draws = 200_000;
-        (0..draws).for_each(|_| counts[popularity.draw(1, &mut random) as usize] += 1);
+        (0..draws).for_each(|_| counts[popularity.draw(scene, &mut random) as usize] += 1);
         let mut total = 0.0;
         for (key, count) in counts.iter().enumerate() {
-            let chance = popularity.chance(1, key as u32);
+            let chance = popularity.chance(scene, key as u32);
             let deviation = (chance * (1.0 - chance) / f64::from(draws)).sqrt();
             let found = f64::from(*count) / f64::from(draws);
             assert!((found - chance).abs() <= 5.0 * deviation, "key {key}: {found} is not about {chance}");
@@ -265,11 +299,12 @@ mod tests {
 
     #[test]
     fn top_slots_are_those_of_a_full_sort() {
-        let (popularity, _) = workload();
-        for region in 0..3 {
-            let mut all: Vec<f64> = (0..100).map(|slot| popularity.slot_chance(region, slot)).collect();
+        for (region, daypart_share) in [(0, 0.0), (1, 0.0), (2, 0.5), (1, 1.0)] {
+            let (popularity, _) = workload(daypart_share);
+            let scene = Scene { region, daypart: region + 2 };
+            let mut all: Vec<f64> = (0..100).map(|slot| popularity.slot_chance(scene, slot)).collect();
             all.sort_by(|one, two| two.total_cmp(one));
-            let top: Vec<f64> = popularity.top_slots(region, 30).into_iter().map(|(_, chance)| chance).collect();
+            let top: Vec<f64> = popularity.top_slots(scene, 30).into_iter().map(|(_, chance)| chance).collect();
             assert_eq!(top, all[..30]);
         }
     }

@@ -8,8 +8,9 @@
 use serde::Serialize;
 
 use super::{
+    config::DAYPARTS,
     keys::{Keys, LINK_COUNT},
-    popularity::Popularity,
+    popularity::{Popularity, Scene},
 };
 
 /// Ranks at which accuracy is stated.
@@ -111,8 +112,8 @@ impl Sums {
 #[derive(Clone, Debug)]
 pub(crate) struct Oracle {
     follow_share: f64,
-    /// By region: enough of the likeliest slots that links among them leave a full ranking.
-    top_slots: Vec<Vec<(usize, f64)>>,
+    /// By region and part of the day: enough of the likeliest slots that links among them leave a full ranking.
+    top_slots: Vec<[Vec<(usize, f64)>; DAYPARTS]>,
     pub(crate) next_key: Tally,
     pub(crate) first_key: Tally,
 }
@@ -126,7 +127,9 @@ pub(crate) struct Ranking {
 
 impl Oracle {
     pub(crate) fn new(follow_share: f64, region_count: usize, popularity: &Popularity) -> Self {
-        let top = |region| popularity.top_slots(region, RANK_MAX + LINK_COUNT);
+        let top = |region| {
+            std::array::from_fn(|daypart| popularity.top_slots(Scene { region, daypart }, RANK_MAX + LINK_COUNT))
+        };
         Self {
             follow_share,
             top_slots: (0..region_count).map(top).collect(),
@@ -135,31 +138,31 @@ impl Oracle {
         }
     }
 
-    /// Looks at a request for `asked` by a client of `region` whose last key in this session was `last`.
+    /// Looks at a request for `asked` by a client of a region whose last key in this session was `last`.
     pub(crate) fn observe(
         &mut self,
         last: Option<u32>,
-        region: usize,
+        scene: Scene,
         asked: u32,
         keys: &Keys,
         popularity: &Popularity,
     ) {
-        let ranking = self.rank(last, region, keys, popularity);
+        let ranking = self.rank(last, scene, keys, popularity);
         let tally = if last.is_some() { &mut self.next_key } else { &mut self.first_key };
         tally.add(&ranking, asked);
     }
 
     /// The optimal ranking.
-    pub(crate) fn rank(&self, last: Option<u32>, region: usize, keys: &Keys, popularity: &Popularity) -> Ranking {
+    pub(crate) fn rank(&self, last: Option<u32>, scene: Scene, keys: &Keys, popularity: &Popularity) -> Ranking {
         let jump_share = if last.is_some() { 1.0 - self.follow_share } else { 1.0 };
         let mut linked = [(u32::MAX, -1.0); LINK_COUNT];
         if let Some(last) = last {
             for ((entry, key), weight) in linked.iter_mut().zip(keys.links(last)).zip(keys.weights(last)) {
-                *entry = (*key, self.follow_share * weight + jump_share * popularity.chance(region, *key));
+                *entry = (*key, self.follow_share * weight + jump_share * popularity.chance(scene, *key));
             }
             linked.sort_unstable_by(|one, two| two.1.total_cmp(&one.1));
         }
-        let mut popular = self.top_slots[region]
+        let mut popular = self.top_slots[scene.region][scene.daypart]
             .iter()
             .map(|(slot, chance)| (popularity.key_at(*slot), jump_share * chance))
             .filter(|(key, _)| !linked.iter().any(|(link, _)| link == key))
@@ -187,21 +190,23 @@ mod tests {
 
     #[test]
     fn the_ranking_is_that_of_a_full_sort_of_the_mixture() {
-        let config = WorkloadConfig { key_count: 90, numbered_share: 0.8, ..WorkloadConfig::default() };
+        let config =
+            WorkloadConfig { key_count: 90, numbered_share: 0.8, daypart_share: 0.5, ..WorkloadConfig::default() };
         let mut keys = Keys::new(&config, random(4, 0));
         let popularity = Popularity::new(&config, &mut keys, random(4, 1));
         let oracle = Oracle::new(0.3, config.regions.len(), &popularity);
         for (last, region) in [(Some(3), 0), (Some(70), 1), (Some(89), 2), (None, 1)] {
+            let scene = Scene { region, daypart: 2 };
             let mut all: Vec<f64> = (0..90)
                 .map(|key| {
-                    let jump = popularity.chance(region, key);
+                    let jump = popularity.chance(scene, key);
                     let Some(last) = last else { return jump };
                     let link = keys.links(last).iter().position(|link| *link == key);
                     0.3 * link.map_or(0.0, |link| keys.weights(last)[link]) + 0.7 * jump
                 })
                 .collect();
             all.sort_by(|one, two| two.total_cmp(one));
-            let ranking = oracle.rank(last, region, &keys, &popularity);
+            let ranking = oracle.rank(last, scene, &keys, &popularity);
             let found: Vec<f64> = ranking.keys.iter().map(|(_, chance)| *chance).collect();
             let close = found.iter().zip(&all).all(|(one, two)| (one - two).abs() < 1e-12);
             assert!(close && ranking.len == RANK_MAX, "{found:?}\n{:?}", &all[..RANK_MAX]);

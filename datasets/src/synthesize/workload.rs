@@ -10,7 +10,7 @@ use super::{
     arrivals::Arrivals,
     config::{THINK_MAX, WorkloadConfig},
     keys::{Keys, random, scramble},
-    popularity::Popularity,
+    popularity::{Popularity, Scene},
     truth::Oracle,
 };
 use crate::{Timestamp, error::Result};
@@ -130,9 +130,10 @@ impl Workload {
     }
 
     fn make(&mut self, at: Timestamp, region: usize, client: u32, last_key: Option<u32>) -> SyntheticRequest {
-        let key = self.draw_key(region, last_key);
+        let scene = Scene { region, daypart: self.config.daypart(region, at) };
+        let key = self.draw_key(scene, last_key);
         if self.made_count.is_multiple_of(self.truth_stride()) {
-            self.oracle.observe(last_key, region, key, &self.keys, &self.popularity);
+            self.oracle.observe(last_key, scene, key, &self.keys, &self.popularity);
         }
         if self.random.random::<f64>() * self.config.session_requests_mean < 1.0 {
             self.arrivals[region].release_client(client, at);
@@ -145,7 +146,7 @@ impl Workload {
         SyntheticRequest { timestamp: at, client, region, key, last_key }
     }
 
-    fn draw_key(&mut self, region: usize, last_key: Option<u32>) -> u32 {
+    fn draw_key(&mut self, scene: Scene, last_key: Option<u32>) -> u32 {
         if let Some(last) = last_key {
             let mut point = self.random.random::<f64>();
             if point < self.config.follow_share {
@@ -160,7 +161,7 @@ impl Workload {
                 return links[links.len() - 1];
             }
         }
-        self.popularity.draw(region, &mut self.random)
+        self.popularity.draw(scene, &mut self.random)
     }
 
     /// Every how many requests the best accuracy is worked out: all, up to some millions.
