@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Share of each node's capacity that placed replicas may take; the rest is pull-through.
     #[arg(long, value_name = "SHARE", default_value_t = PlacingConfig::default().share)]
     placed: f64,
+    /// Bytes that gapa may move in vain, as a share of what misses fetch.
+    #[arg(long, value_name = "SHARE", default_value_t = PlacingConfig::default().waste_share)]
+    waste: f64,
     /// Minutes between two placement plans at least; the oracle plans by the hour.
     #[arg(long, value_name = "MINUTES", default_value_t = PlacingConfig::default().interval.as_secs() / 60)]
     plan_minutes: u64,
@@ -152,6 +155,7 @@ impl Args {
             placements: self.placement,
             placing: PlacingConfig {
                 share: self.placed,
+                waste_share: self.waste,
                 interval: Duration::from_secs(60 * self.plan_minutes.max(1)),
                 half_life: Duration::try_from_secs_f64(3_600.0 * self.half_life_hours)?,
                 ..PlacingConfig::default()

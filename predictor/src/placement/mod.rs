@@ -5,6 +5,7 @@
 //! [`Strategy`] joins them: it is told of every request, plans at intervals and returns [`Move`]s. Nothing here reads a
 //! clock or does I/O: replay and the live service run the same types.
 
+mod budget;
 mod demand;
 mod error;
 pub mod forecast;

@@ -2,7 +2,7 @@
 
 use nearcast_datasets::{KeyId, Map};
 
-use super::NodeSet;
+use super::{KeyDemand, NodeSet};
 
 /// One key's part of a [`Plan`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -13,6 +13,8 @@ pub struct PlannedKey {
     pub bytes: u64,
     /// Seconds of waiting that its replicas are expected to save over the horizon.
     pub saved_seconds: f32,
+    /// The key's row in the demand that was planned for.
+    pub(super) row: u32,
 }
 
 /// Which nodes should hold which keys; a key that is not in it is left to pull-through or hashing.
@@ -38,6 +40,11 @@ impl Plan {
         self.keys.get(&key).map_or(NodeSet::EMPTY, |planned| planned.nodes)
     }
 
+    /// The row of the demand that `key` was planned by.
+    pub(super) fn row(&self, key: KeyId) -> Option<usize> {
+        self.keys.get(&key).map(|planned| planned.row as usize)
+    }
+
     /// All that is planned, in no particular but always the same order.
     pub fn iter(&self) -> impl Iterator<Item = (KeyId, &PlannedKey)> {
         self.keys.iter().map(|(key, planned)| (*key, planned))
@@ -58,8 +65,21 @@ impl Plan {
         self.load_bytes.get(node).copied().unwrap_or(0)
     }
 
-    /// Adds replicas of a key.
-    pub(super) fn add(&mut self, key: KeyId, bytes: u64, nodes: NodeSet, held: NodeSet, saved_seconds: f32) {
+    /// Adds one replica that was not planned for.
+    pub(super) fn hold_also(&mut self, key: KeyId, bytes: u64, node: usize, saved_seconds: f32) {
+        let planned = self.keys.entry(key).or_default();
+        if planned.nodes.contains(node) {
+            return;
+        }
+        planned.nodes = planned.nodes.with(node);
+        planned.bytes = bytes;
+        planned.saved_seconds += saved_seconds;
+        self.load_bytes[node] += bytes;
+    }
+
+    /// Adds replicas of a key, the one in that row of the demand.
+    pub(super) fn add(&mut self, row: usize, demand: &KeyDemand, nodes: NodeSet, saved_seconds: f32) {
+        let KeyDemand { key, bytes, held, .. } = *demand;
         if nodes.is_empty() {
             return;
         }
@@ -69,7 +89,7 @@ impl Plan {
             self.load_bytes[node] += bytes;
             planned.nodes = planned.nodes.with(node);
         }
-        planned.bytes = bytes;
+        (planned.bytes, planned.row) = (bytes, row as u32);
         planned.saved_seconds += saved_seconds;
         self.transfer_bytes += bytes * new.minus(held).len() as u64;
         self.saved_seconds += f64::from(saved_seconds);

@@ -78,6 +78,7 @@ impl Planner {
         let worth: Vec<f32> = (0..demand.len()).map(|row| self.worth(demand, row)).collect();
         self.find_prices(demand, &worth, open);
         let room = self.prices.room.clone();
+        let rows = by_falling(&worth);
         let mut last = f32::INFINITY;
         for factor in PASSES {
             let floor = factor * room.iter().copied().fold(f32::INFINITY, f32::min);
@@ -85,11 +86,14 @@ impl Planner {
                 continue;
             }
             last = floor;
-            let mut rows: Vec<u32> =
-                (0..demand.len() as u32).filter(|row| worth[*row as usize] > floor.max(f32::MIN_POSITIVE)).collect();
-            rows.sort_by(|a, b| worth[*b as usize].total_cmp(&worth[*a as usize]).then(a.cmp(b)));
             self.prices.room.iter_mut().zip(&room).for_each(|(price, found)| *price = factor * found);
-            if !self.fill(demand, &rows, open, &mut plan) {
+            let worthy = rows.partition_point(|row| worth[*row as usize] > floor);
+            let is_roomy = self.fill(demand, &rows[..worthy], open, &mut plan);
+            let (load, room) = open
+                .iter()
+                .map(|node| (plan.load_bytes(node), self.sites.capacity(node)))
+                .fold((0.0, 0.0), |sums, (load, room)| (sums.0 + load as f64, sums.1 + room as f64));
+            if !is_roomy || load > FULL * room {
                 break;
             }
         }
@@ -140,9 +144,15 @@ impl Planner {
                 replicas_min: usize::from(key.replicas_min),
             };
             let decision = self.decider.decide(&question, &self.prices);
-            plan.add(key.key, key.bytes, decision.nodes, key.held, decision.saved_seconds);
+            plan.add(row, &key, decision.nodes, decision.saved_seconds);
         }
         !open.is_empty()
+    }
+
+    /// Whether a row of the demand is so far below what room costs anywhere that it need not be looked at for a while.
+    pub(super) fn is_idle(&self, demand: &DemandTable, row: usize) -> bool {
+        let cheapest = self.prices.room.iter().copied().fold(f32::INFINITY, f32::min);
+        self.worth(demand, row) < IDLE_SHARE * cheapest
     }
 
     fn worth(&self, demand: &DemandTable, row: usize) -> f32 {
@@ -163,8 +173,10 @@ impl Planner {
         for round in 0..rounds {
             let (loads, moved) = self.loads(demand, worth, &sample, open);
             let eagerness = 0.9 / (1.0 + 0.15 * round as f32);
+            let mut is_balanced = true;
             for (node, load) in loads.iter().enumerate() {
                 let over = (load * step as f64 / self.sites.capacity(node).max(1) as f64) as f32;
+                is_balanced &= (over - 1.0).abs() < BALANCED || (over < 1.0 && self.prices.room[node] <= least);
                 self.prices.room[node] *= over.clamp(0.1, 10.0).powf(eagerness);
                 self.prices.room[node] = self.prices.room[node].max(least);
             }
@@ -172,6 +184,10 @@ impl Planner {
                 let over = (moved * step as f64 / most.max(1) as f64) as f32;
                 let price = self.prices.transfer * over.clamp(0.1, 10.0).powf(eagerness);
                 self.prices.transfer = price.max(self.config.transfer_price);
+                is_balanced &= over < 1.0 + BALANCED;
+            }
+            if is_balanced {
+                break;
             }
         }
     }
@@ -222,8 +238,23 @@ pub(super) fn waiting_seconds(sites: &Sites, demand: &DemandTable, holders: impl
     (0..demand.len()).map(row).sum()
 }
 
+/// The places of what is above zero, the greatest first.
+fn by_falling(worth: &[f32]) -> Vec<u32> {
+    // The bits of positive numbers are in the order of the numbers.
+    let positive = worth.iter().enumerate().filter(|(_, worth)| **worth > 0.0);
+    let mut order: Vec<u64> = positive.map(|(row, worth)| u64::from(!worth.to_bits()) << 32 | row as u64).collect();
+    order.sort_unstable();
+    order.into_iter().map(|place| place as u32).collect()
+}
+
 /// Once prices are found, what is left over is filled at lower ones.
 const PASSES: [f32; 3] = [1.0, 0.3, 0.0];
+/// Of the cheapest room's price.
+const IDLE_SHARE: f32 = 0.05;
+/// A plan that has filled so much of the room is not worth another pass.
+const FULL: f64 = 0.98;
+/// Prices are found when every load is so close to its capacity.
+const BALANCED: f32 = 0.02;
 /// Keys in a row that a node has no room for before it counts as full.
 const TURNED_AWAY_MAX: u32 = 2_000;
 const PRICE_MIN: f32 = 1e-18;

@@ -1,6 +1,6 @@
 //! What a byte of each node costs, and one key's best replicas under such prices.
 
-use super::{NodeSet, Sites};
+use super::{Cost, NodeSet, Sites};
 
 /// Prices in seconds of waiting per byte over one horizon: what a replica must save to be worth its room.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -11,22 +11,59 @@ pub(super) struct Prices {
     pub(super) transfer: f32,
 }
 
-/// Decides for one key after another; keeps its scratch space and the costs in an order that is quick to go through.
+/// Decides for one key after another; keeps its scratch space and the costs in the orders that are quick to go through.
 #[derive(Clone, Debug)]
 pub(super) struct Decider {
     regions: usize,
+    nodes: usize,
     /// Row-major (node, region).
-    round_trips: Vec<f32>,
-    per_byte: Vec<f32>,
-    origin_round_trips: Vec<f32>,
-    origin_per_byte: Vec<f32>,
+    from_node: Costs,
+    /// Row-major (region, node).
+    to_region: Costs,
+    origin: Costs,
     /// Per region: its cheapest node, if that is cheaper than the origin, and what the next cheapest source costs.
     nearest: Vec<Option<usize>>,
-    next_round_trips: Vec<f32>,
-    next_per_byte: Vec<f32>,
+    next: Costs,
     /// Per node: the region closest to it, whose requests are most likely to use what is moved there.
     homes: Vec<usize>,
     reads: Vec<f32>,
+    /// Per region, kept for its memory.
+    parts: Vec<f32>,
+    scratch: Scratch,
+}
+
+/// One key's numbers, per node.
+#[derive(Clone, Debug, Default)]
+struct Scratch {
+    /// What a replica costs.
+    prices: Vec<f32>,
+    /// What a replica would save at most, of what is not saved yet.
+    gains: Vec<f32>,
+}
+
+/// Round trips and times per byte, apart.
+#[derive(Clone, Debug, Default)]
+struct Costs {
+    round_trips: Vec<f32>,
+    per_byte: Vec<f32>,
+}
+
+impl FromIterator<Cost> for Costs {
+    fn from_iter<I: IntoIterator<Item = Cost>>(costs: I) -> Self {
+        let (round_trips, per_byte) = costs.into_iter().map(|cost| (cost.round_trip, cost.per_byte)).unzip();
+        Self { round_trips, per_byte }
+    }
+}
+
+impl Costs {
+    fn row(&self, row: usize, length: usize) -> impl Iterator<Item = (&f32, &f32)> {
+        let range = row * length..(row + 1) * length;
+        self.round_trips[range.clone()].iter().zip(&self.per_byte[range])
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&f32, &f32)> {
+        self.round_trips.iter().zip(&self.per_byte)
+    }
 }
 
 /// One key's replicas, and what they save over having none beyond `already`.
@@ -53,7 +90,6 @@ pub(super) struct Question<'a> {
 impl Decider {
     pub(super) fn new(sites: &Sites) -> Self {
         let (regions, nodes) = (sites.regions(), sites.nodes());
-        let cells = (0..nodes).flat_map(|node| (0..regions).map(move |region| sites.link(region, node)));
         let (mut nearest, mut next) = (Vec::new(), Vec::new());
         for region in 0..regions {
             let origin = (sites.origin(region), None);
@@ -65,74 +101,98 @@ impl Decider {
         }
         Self {
             regions,
-            round_trips: cells.clone().map(|cost| cost.round_trip).collect(),
-            per_byte: cells.map(|cost| cost.per_byte).collect(),
-            origin_round_trips: (0..regions).map(|region| sites.origin(region).round_trip).collect(),
-            origin_per_byte: (0..regions).map(|region| sites.origin(region).per_byte).collect(),
+            nodes,
+            from_node: (0..nodes * regions).map(|cell| sites.link(cell % regions, cell / regions)).collect(),
+            to_region: (0..nodes * regions).map(|cell| sites.link(cell / nodes, cell % nodes)).collect(),
+            origin: (0..regions).map(|region| sites.origin(region)).collect(),
             nearest,
-            next_round_trips: next.iter().map(|cost| cost.round_trip).collect(),
-            next_per_byte: next.iter().map(|cost| cost.per_byte).collect(),
+            next: next.into_iter().collect(),
             homes: (0..nodes).map(|node| home(sites, node)).collect(),
             reads: vec![0.0; regions],
+            parts: vec![0.0; regions],
+            scratch: Scratch { prices: vec![0.0; nodes], gains: vec![0.0; nodes] },
         }
     }
 
     /// The most that replicas of a key can save per byte, wherever they are.
     pub(super) fn worth_at_most(&self, requests: &[f32], bytes: f32) -> f32 {
-        let costs = self.origin_round_trips.iter().zip(&self.origin_per_byte);
-        let saved: f32 =
-            requests.iter().zip(costs).map(|(count, (rtt, per_byte))| count * (rtt + per_byte * bytes)).sum();
+        let costs = requests.iter().zip(self.origin.all());
+        let saved: f32 = costs.map(|(count, (rtt, per_byte))| count * (rtt + per_byte * bytes)).sum();
         saved / bytes
     }
 
     /// The replicas worth their price: first those that pay even when every other node had one too, then greedily the
     /// one that nets the most until none nets anything.
     pub(super) fn decide(&mut self, question: &Question<'_>, prices: &Prices) -> Decision {
-        let homes = std::mem::take(&mut self.homes);
-        let decision = self.decide_at(question, prices, &homes);
-        self.homes = homes;
-        decision
-    }
-
-    fn decide_at(&mut self, question: &Question<'_>, prices: &Prices, homes: &[usize]) -> Decision {
-        let bytes = question.bytes;
-        let price = |node: usize| {
-            let requests = homes.get(node).map_or(0.0, |home| question.requests[*home]);
-            let transfer = if question.held.contains(node) { 0.0 } else { prices.transfer / (1.0 + requests) };
-            bytes * (prices.room[node] + transfer)
-        };
-        let mut nodes = self.sure(question, &price);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        self.set_prices(question, prices, &mut scratch.prices);
         let before = self.read_from(question, question.already);
-        let mut waiting = if nodes.is_empty() {
-            before
-        } else {
-            let all = question.already.iter().chain(nodes.iter()).collect();
-            self.read_from(question, all)
-        };
-        let cheapest = question.open.iter().map(&price).fold(f32::INFINITY, f32::min);
-        while waiting > cheapest || nodes.len() < question.replicas_min {
-            let free = question.open.minus(nodes).minus(question.already);
-            let nets = free.iter().map(|node| (self.gain(question, node) - price(node), node));
-            let Some((net, node)) = nets.max_by(|a, b| a.0.total_cmp(&b.0)) else { break };
-            let is_required = !nodes.is_empty() && nodes.len() < question.replicas_min;
-            if net <= 0.0 && !is_required {
-                break;
-            }
-            nodes = nodes.with(node);
-            waiting = self.read_also(question, node);
-        }
+        let nodes = self.sure(question, &scratch.prices);
+        nodes.iter().for_each(|node| self.read_also(question.bytes, node));
+        let (nodes, waiting) = self.extend(question, nodes, &mut scratch);
+        self.scratch = scratch;
         Decision { nodes, saved_seconds: (before - waiting).max(0.0) }
     }
 
-    fn sure(&self, question: &Question<'_>, price: &impl Fn(usize) -> f32) -> NodeSet {
+    fn set_prices(&self, question: &Question<'_>, prices: &Prices, out: &mut [f32]) {
+        for (node, (out, (room, home))) in out.iter_mut().zip(prices.room.iter().zip(&self.homes)).enumerate() {
+            let is_held = question.held.contains(node);
+            let transfer = if is_held { 0.0 } else { prices.transfer / (1.0 + question.requests[*home]) };
+            *out = question.bytes * (room + transfer);
+        }
+    }
+
+    /// Adds to `nodes`, greedily. Returns them and what all requests wait then.
+    fn extend(&mut self, question: &Question<'_>, mut nodes: NodeSet, scratch: &mut Scratch) -> (NodeSet, f32) {
+        let Scratch { prices, gains } = scratch;
+        let mut waiting = self.waiting(question);
+        let open = question.open.minus(question.already);
+        let cheapest = open.minus(nodes).iter().map(|node| prices[node]).fold(f32::INFINITY, f32::min);
+        if waiting <= cheapest && nodes.len() >= question.replicas_min {
+            return (nodes, waiting);
+        }
+        self.bound_gains(question, gains);
+        // Gains only shrink as replicas are added (Minoux's lazy greedy): one that nets nothing is out for good, and one
+        // that was looked at since the last addition and still nets the most is the next.
+        let mut free = open.minus(nodes);
+        let mut looked_at = free;
+        loop {
+            let is_required = !nodes.is_empty() && nodes.len() < question.replicas_min;
+            let mut best: Option<(f32, usize)> = None;
+            for node in free.iter() {
+                let net = gains[node] - prices[node];
+                if net <= 0.0 && question.replicas_min <= 1 {
+                    free = free.without(node);
+                } else if best.is_none_or(|(most, _)| net > most) {
+                    best = Some((net, node));
+                }
+            }
+            let Some((net, node)) = best else { break };
+            if net <= 0.0 && !is_required {
+                break;
+            }
+            if !looked_at.contains(node) {
+                gains[node] = self.gain(question, node);
+                looked_at = looked_at.with(node);
+                continue;
+            }
+            (nodes, free) = (nodes.with(node), free.without(node));
+            self.read_also(question.bytes, node);
+            waiting = self.waiting(question);
+            looked_at = NodeSet::EMPTY;
+        }
+        (nodes, waiting)
+    }
+
+    fn sure(&self, question: &Question<'_>, prices: &[f32]) -> NodeSet {
         let mut nodes = NodeSet::EMPTY;
         let free = question.open.minus(question.already);
         for (region, nearest) in self.nearest.iter().enumerate() {
             let Some(node) = nearest.filter(|node| free.contains(*node)) else { continue };
             let here = node * self.regions + region;
-            let other = self.next_round_trips[region] + self.next_per_byte[region] * question.bytes;
-            let own = self.round_trips[here] + self.per_byte[here] * question.bytes;
-            if question.requests[region] * (other - own) > price(node) {
+            let other = self.next.round_trips[region] + self.next.per_byte[region] * question.bytes;
+            let own = self.from_node.round_trips[here] + self.from_node.per_byte[here] * question.bytes;
+            if question.requests[region] * (other - own) > prices[node] {
                 nodes = nodes.with(node);
             }
         }
@@ -141,39 +201,62 @@ impl Decider {
 
     /// Sets what a read costs each region when `holders` hold the key; returns what all requests wait.
     fn read_from(&mut self, question: &Question<'_>, holders: NodeSet) -> f32 {
-        let costs = self.origin_round_trips.iter().zip(&self.origin_per_byte);
-        for (read, (rtt, per_byte)) in self.reads.iter_mut().zip(costs) {
+        for (read, (rtt, per_byte)) in self.reads.iter_mut().zip(self.origin.all()) {
             *read = rtt + per_byte * question.bytes;
         }
-        let mut waiting = self.reads.iter().zip(question.requests).map(|(read, count)| read * count).sum();
-        for node in holders.iter() {
-            waiting = self.read_also(question, node);
-        }
-        waiting
+        holders.iter().for_each(|node| self.read_also(question.bytes, node));
+        self.waiting(question)
     }
 
-    fn read_also(&mut self, question: &Question<'_>, node: usize) -> f32 {
-        let row = node * self.regions..(node + 1) * self.regions;
-        let costs = self.round_trips[row.clone()].iter().zip(&self.per_byte[row]);
-        let mut waiting = 0.0;
-        for ((read, (rtt, per_byte)), count) in self.reads.iter_mut().zip(costs).zip(question.requests) {
-            *read = read.min(rtt + per_byte * question.bytes);
-            waiting += *read * count;
+    fn read_also(&mut self, bytes: f32, node: usize) {
+        for (read, (rtt, per_byte)) in self.reads.iter_mut().zip(self.from_node.row(node, self.regions)) {
+            let other = rtt + per_byte * bytes;
+            *read = if other < *read { other } else { *read };
         }
-        waiting
+    }
+
+    fn waiting(&mut self, question: &Question<'_>) -> f32 {
+        for (part, (read, count)) in self.parts.iter_mut().zip(self.reads.iter().zip(question.requests)) {
+            *part = read * count;
+        }
+        sum(&self.parts)
+    }
+
+    /// Sets what one more replica at each node saves.
+    fn bound_gains(&self, question: &Question<'_>, gains: &mut [f32]) {
+        gains.fill(0.0);
+        for (region, (read, count)) in self.reads.iter().zip(question.requests).enumerate() {
+            if *count > 0.0 {
+                for (gain, (rtt, per_byte)) in gains.iter_mut().zip(self.to_region.row(region, self.nodes)) {
+                    *gain += count * above_zero(read - rtt - per_byte * question.bytes);
+                }
+            }
+        }
     }
 
     /// What one more replica saves.
-    fn gain(&self, question: &Question<'_>, node: usize) -> f32 {
-        let row = node * self.regions..(node + 1) * self.regions;
-        let (round_trips, per_byte) = (&self.round_trips[row.clone()], &self.per_byte[row]);
-        let mut sums = [0.0_f32; LANES];
-        let cells = self.reads.iter().zip(round_trips.iter().zip(per_byte)).zip(question.requests);
-        for (place, ((read, (rtt, per_byte)), count)) in cells.enumerate() {
-            sums[place % LANES] += count * (read - rtt - per_byte * question.bytes).max(0.0);
+    fn gain(&mut self, question: &Question<'_>, node: usize) -> f32 {
+        let cells = self.reads.iter().zip(self.from_node.row(node, self.regions)).zip(question.requests);
+        for (part, ((read, (rtt, per_byte)), count)) in self.parts.iter_mut().zip(cells) {
+            *part = count * above_zero(read - rtt - per_byte * question.bytes);
         }
-        sums.iter().sum()
+        sum(&self.parts)
     }
+}
+
+/// Not [`f32::max`], which minds what is not a number and takes thrice as long.
+fn above_zero(number: f32) -> f32 {
+    if number > 0.0 { number } else { 0.0 }
+}
+
+/// A sum whose parts need not wait for each other.
+fn sum(numbers: &[f32]) -> f32 {
+    let (chunks, rest) = numbers.as_chunks::<LANES>();
+    let mut sums = [0.0_f32; LANES];
+    for chunk in chunks {
+        sums.iter_mut().zip(chunk).for_each(|(sum, number)| *sum += number);
+    }
+    sums.iter().chain(rest).sum()
 }
 
 fn home(sites: &Sites, node: usize) -> usize {

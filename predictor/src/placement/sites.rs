@@ -10,6 +10,8 @@ pub struct Sites {
     /// Row-major (region, node).
     links: Vec<Cost>,
     origins: Vec<Cost>,
+    /// Per region.
+    nearest: Vec<usize>,
 }
 
 /// What a read takes: a round trip, and time for each byte.
@@ -50,7 +52,12 @@ impl Sites {
         let is_sound =
             |cost: &Cost| [cost.round_trip, cost.per_byte].iter().all(|part| part.is_finite() && *part >= 0.0);
         match links.iter().chain(&origins).all(is_sound) {
-            true => Ok(Self { regions, capacities, links, origins }),
+            true => {
+                let distance = |region: usize, node: usize| links[region * nodes + node].round_trip;
+                let nearest = |region| (0..nodes).min_by(|a, b| distance(region, *a).total_cmp(&distance(region, *b)));
+                let nearest = (0..regions).map(|region| nearest(region).unwrap_or(0)).collect();
+                Ok(Self { regions, capacities, links, origins, nearest })
+            }
             false => Err(PlacementError::BadCost),
         }
     }
@@ -80,6 +87,11 @@ impl Sites {
     /// What a read by a region from a node costs.
     pub fn link(&self, region: usize, node: usize) -> Cost {
         self.links[region * self.nodes() + node]
+    }
+
+    /// The node that a region's clients ask.
+    pub fn nearest(&self, region: usize) -> usize {
+        self.nearest.get(region).copied().unwrap_or(0)
     }
 
     /// What a read by a region from the origin costs.

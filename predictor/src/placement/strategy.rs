@@ -6,7 +6,7 @@ use nearcast_datasets::{KeyId, Map, RegionId, Timestamp};
 
 use super::{
     DecayedAverage, DemandTable, Forecast, Guard, GuardChoice, KeyDemand, NodeSet, Plan, Planner, Sites, Volley,
-    planner::waiting_seconds,
+    budget::WasteBudget, planner::waiting_seconds,
 };
 
 /// Who holds what, as the cache map knows it.
@@ -27,9 +27,9 @@ impl<F: Fn(KeyId) -> NodeSet> Holdings for F {
 /// | --- | --- | --- |
 /// | `interval` | 15 min | least time between two plans, and the horizon at most times |
 /// | `requests_min` | 500 | least requests between two plans; where fewer come the horizon grows |
-/// | `active_for` | 2 days | a key that was not asked for in so long is not planned |
 /// | `keys_max` | 1,000,000 | keys that are planned for; of more the ones asked for last |
 /// | `pushes` | true | whether keys that become known between two plans are placed at once |
+/// | `waste_share` | 0.3 | bytes that may be moved in vain, as a share of what misses fetch; none: any number |
 /// | `replicas_min` | 1 | fewest replicas of a key that is placed |
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StrategyConfig {
@@ -37,12 +37,12 @@ pub struct StrategyConfig {
     pub interval: Duration,
     /// Least requests between two plans.
     pub requests_min: u64,
-    /// How long a key stays worth a thought.
-    pub active_for: Duration,
     /// Most keys that are planned for.
     pub keys_max: usize,
     /// Whether young keys are placed between plans.
     pub pushes: bool,
+    /// Bytes that may be moved in vain, as a share of what misses fetch; without it nothing bounds them.
+    pub waste_share: Option<f64>,
     /// Fewest replicas of a key that is placed.
     pub replicas_min: u8,
 }
@@ -52,9 +52,9 @@ impl Default for StrategyConfig {
         Self {
             interval: Duration::from_secs(900),
             requests_min: 500,
-            active_for: Duration::from_secs(2 * 86_400),
             keys_max: 1_000_000,
             pushes: true,
+            waste_share: Some(0.3),
             replicas_min: 1,
         }
     }
@@ -105,6 +105,8 @@ pub struct Move {
 pub enum MoveKind {
     /// No longer exempt from eviction.
     Release,
+    /// To be held until released, from when it is there: fetching it ahead of a reader is not worth its bytes.
+    Await,
     /// To be held until released, fetched first where it is not.
     Hold,
     /// To be fetched, and to prove itself.
@@ -123,6 +125,7 @@ pub struct Strategy {
     plan_due: Timestamp,
     requests: u64,
     expected: Vec<f32>,
+    budget: Option<WasteBudget>,
 }
 
 /// The reactive strategy that the guard compares with, as it would have done.
@@ -150,7 +153,10 @@ impl Strategy {
     pub fn new(config: StrategyConfig, forecast: Box<dyn Forecast>, placer: Placer) -> Self {
         let regions = placer.sites().regions();
         let plan = Plan::new(placer.sites().nodes());
+        let room: u64 = (0..placer.sites().nodes()).map(|node| placer.sites().capacity(node)).sum();
+        let budget = config.waste_share.map(|share| WasteBudget::new(share, SAVED_UP * room as f64));
         Self {
+            budget,
             config,
             forecast,
             placer,
@@ -207,6 +213,11 @@ impl Strategy {
         });
         (active.bytes, active.last, active.requests) = (bytes, now, active.requests + 1);
         let is_worth_a_thought = active.requests.is_power_of_two() || now.since(active.first) < YOUNG;
+        if let Some(budget) = &mut self.budget
+            && !held.holders(key).contains(self.placer.sites().nearest(usize::from(region.0)))
+        {
+            budget.earn(bytes);
+        }
         self.forecast.record(now, key, region);
         if let Some(ghost) = &mut self.ghost {
             ghost.record(now, key, region, bytes);
@@ -231,25 +242,28 @@ impl Strategy {
             return;
         }
         let horizon = self.planned_at.map_or(self.config.interval, |last| now.since(last).max(self.config.interval));
-        self.forget_silent(now);
         self.forecast.begin(now, horizon);
         if let Some(ghost) = &mut self.ghost {
             ghost.forecast.begin(now, horizon);
             ghost.settle();
         }
-        let demand =
+        let mut demand =
             demand_of(&mut *self.forecast, now, &self.keys, self.config.replicas_min, held, &mut self.expected);
         let mut plan = self.placer.plan(&demand);
+        self.forget_idle(now, &demand);
         if let Some(ghost) = &mut self.ghost {
             let (keys, expected) = (&self.keys, &mut self.expected);
-            let demand = demand_of(&mut ghost.forecast, now, keys, self.config.replicas_min, held, expected);
-            ghost.plans = (plan, ghost.planner.plan(&demand));
+            let reactive = demand_of(&mut ghost.forecast, now, keys, self.config.replicas_min, held, expected);
+            ghost.plans = (plan, ghost.planner.plan(&reactive));
             plan = match ghost.guard.choice() {
                 GuardChoice::Forecast => ghost.plans.0.clone(),
-                GuardChoice::Reactive => ghost.plans.1.clone(),
+                GuardChoice::Reactive => {
+                    demand = reactive;
+                    ghost.plans.1.clone()
+                }
             };
         }
-        self.move_to(plan, held, moves);
+        self.move_to(plan, &demand, held, moves);
         self.keys.values_mut().for_each(|active| active.requests = 0);
         (self.planned_at, self.plan_due, self.requests) = (Some(now), now.after(self.config.interval), 0);
     }
@@ -268,12 +282,21 @@ impl Strategy {
         let nodes = nodes.minus(holders);
         let value_seconds = saved_seconds / nodes.len().max(1) as f32;
         for node in nodes.iter() {
-            moves.push(Move { kind: MoveKind::Push, key, bytes, node, value_seconds });
+            let requests = expected_at(planner.sites(), &self.expected, node);
+            if self.budget.as_mut().is_none_or(|budget| budget.spend(bytes, requests, value_seconds)) {
+                let room = planner.sites().capacity(node) as f64 * (1.0 + BETWEEN_PLANS);
+                let is_roomy = (self.plan.load_bytes(node) + bytes) as f64 <= room;
+                if is_roomy {
+                    self.plan.hold_also(key, bytes, node, value_seconds);
+                }
+                let kind = if is_roomy { MoveKind::Hold } else { MoveKind::Push };
+                moves.push(Move { kind, key, bytes, node, value_seconds });
+            }
         }
     }
 
     /// Goes over to `plan`. What is planned and not held is asked for again: an order may have been lost or refused.
-    fn move_to(&mut self, plan: Plan, held: &dyn Holdings, moves: &mut Vec<Move>) {
+    fn move_to(&mut self, plan: Plan, demand: &DemandTable, held: &dyn Holdings, moves: &mut Vec<Move>) {
         let first = moves.len();
         for (key, old) in self.plan.iter() {
             for node in old.nodes.minus(plan.nodes(key)).iter() {
@@ -284,7 +307,8 @@ impl Strategy {
             let (before, holders) = (self.plan.nodes(key), held.holders(key));
             let value_seconds = new.saved_seconds / new.nodes.len().max(1) as f32;
             for node in new.nodes.iter().filter(|node| !(before.contains(*node) && holders.contains(*node))) {
-                moves.push(Move { kind: MoveKind::Hold, key, bytes: new.bytes, node, value_seconds });
+                let kind = if holders.contains(node) { MoveKind::Await } else { MoveKind::Hold };
+                moves.push(Move { kind, key, bytes: new.bytes, node, value_seconds });
             }
         }
         let per_byte = |it: &Move| it.value_seconds / it.bytes.max(1) as f32;
@@ -292,13 +316,30 @@ impl Strategy {
             let order = a.kind.cmp(&b.kind).then(per_byte(b).total_cmp(&per_byte(a)));
             order.then(a.key.cmp(&b.key)).then(a.node.cmp(&b.node))
         });
+        if let Some(budget) = &mut self.budget {
+            for step in moves[first..].iter_mut().filter(|step| step.kind == MoveKind::Hold) {
+                let requests = plan.row(step.key).map_or(&[][..], |row| demand.requests(row));
+                if !budget.spend(step.bytes, expected_at(self.placer.sites(), requests, step.node), step.value_seconds)
+                {
+                    step.kind = MoveKind::Await;
+                }
+            }
+        }
         self.plan = plan;
     }
 
-    /// Drops keys that nobody asked for in long, and beyond the bound those longest not asked for.
-    fn forget_silent(&mut self, now: Timestamp) {
-        let active_for = self.config.active_for;
-        self.keys.retain(|_, active| now.since(active.last) <= active_for);
+    /// Drops keys that nobody has asked for in a day and that are not expected to earn their room, and beyond the bound
+    /// those not asked for the longest. With its next request a key is back.
+    fn forget_idle(&mut self, now: Timestamp, demand: &DemandTable) {
+        if let Placer::Replicas(planner) = &self.placer {
+            for row in 0..demand.len() {
+                let key = demand.key(row).key;
+                let is_silent = |active: &Active| now.since(active.last) > IDLE_AFTER;
+                if planner.is_idle(demand, row) && self.keys.get(&key).is_some_and(is_silent) {
+                    self.keys.remove(&key);
+                }
+            }
+        }
         if self.keys.len() > self.config.keys_max {
             let mut last: Vec<Timestamp> = self.keys.values().map(|active| active.last).collect();
             let place = last.len() - self.config.keys_max;
@@ -364,5 +405,17 @@ fn demand_of(
     demand
 }
 
+/// Requests expected of the regions whose clients ask `node`.
+fn expected_at(sites: &Sites, requests: &[f32], node: usize) -> f32 {
+    let here = requests.iter().enumerate().filter(|(region, _)| sites.nearest(*region) == node);
+    here.map(|(_, count)| count).sum()
+}
+
+/// A key is kept in mind for so long whatever is expected of it: it may be for another time of day.
+const IDLE_AFTER: Duration = Duration::from_secs(86_400);
+/// What may be held beyond a node's capacity for replicas until the next plan, as a share of it.
+const BETWEEN_PLANS: f64 = 0.05;
+/// Waste that may be saved up, as a share of all nodes' room.
+const SAVED_UP: f64 = 0.02;
 /// A key this young is looked at with each request.
 const YOUNG: Duration = Duration::from_secs(600);

@@ -44,7 +44,7 @@ impl Volley {
             let fits = |node: usize| plan.load_bytes(node) + key.bytes <= self.sites.capacity(node);
             if let Some((cost, node)) = costs.iter().find(|(_, node)| fits(*node)) {
                 let saved = waiting(NodeSet::EMPTY) - cost;
-                plan.add(key.key, key.bytes, NodeSet::EMPTY.with(*node), key.held, saved);
+                plan.add(row, &key, NodeSet::EMPTY.with(*node), saved);
             }
         }
         plan

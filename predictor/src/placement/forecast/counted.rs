@@ -1,13 +1,21 @@
-//! Decayed counts of keys by region, and each region's volume by the hour of the day.
+//! Decayed counts of keys by region and by the part of the day, and each region's volume by the hour of the day.
+//!
+//! Regions in different time zones ask for the same things at the same local time. Nobody tells their time zones, but
+//! their volumes do: a region's day is taken to begin at the peak of its volume's first harmonic, and parts of the day
+//! are counted from there, so that what one region asks for in its evening is known when another's evening comes.
 
 use std::time::Duration;
 
 use nearcast_datasets::{KeyId, RegionId, Timestamp};
 
-/// Half-lives of the counts, in seconds: a quarter of an hour, an hour, four hours, a day, a week.
-pub const HALF_LIVES_SECONDS: [f64; DECAYS] = [900.0, 3_600.0, 14_400.0, 86_400.0, 604_800.0];
+/// Half-lives of the counts, in seconds: a quarter of an hour, an hour, four hours, a day, a week, six weeks, a year.
+pub const HALF_LIVES_SECONDS: [f64; DECAYS] =
+    [900.0, 3_600.0, 14_400.0, 86_400.0, 604_800.0, 3_628_800.0, 31_536_000.0];
 
-pub(super) const DECAYS: usize = 5;
+pub(super) const DECAYS: usize = 7;
+
+/// Parts of the day, two hours each.
+pub(super) const DAYPARTS: usize = 12;
 
 pub(super) type Counts = [f32; DECAYS];
 
@@ -19,6 +27,7 @@ pub struct Counted {
     keys: Vec<Option<Box<KeyCounts>>>,
     all: Decayed,
     of_region: Vec<Decayed>,
+    of_daypart: [f32; DAYPARTS],
     volumes: Vec<Volume>,
 }
 
@@ -27,6 +36,8 @@ struct KeyCounts {
     first: Timestamp,
     last: Timestamp,
     all: Counts,
+    /// Of all regions together, by the part of the day that each was in.
+    dayparts: [f32; DAYPARTS],
     regions: Box<[Counts]>,
 }
 
@@ -42,6 +53,8 @@ struct Volume {
     by_hour: [Option<f32>; 24],
     hour: i64,
     so_far: f32,
+    /// The hour, UTC, of the peak.
+    peak_hour: f32,
 }
 
 /// A key's counts at an instant.
@@ -49,6 +62,7 @@ struct Volume {
 pub(super) struct KeyView {
     pub(super) age: Duration,
     pub(super) all: Counts,
+    pub(super) dayparts: [f32; DAYPARTS],
     pub(super) regions: Vec<Counts>,
 }
 
@@ -61,6 +75,7 @@ impl Counted {
             keys: Vec::new(),
             all: Decayed::default(),
             of_region: vec![Decayed::default(); regions],
+            of_daypart: [0.0; DAYPARTS],
             volumes: vec![Volume::default(); regions],
         }
     }
@@ -72,16 +87,21 @@ impl Counted {
             return;
         }
         self.first_at.get_or_insert(now);
+        let faded = decay(now, self.all.at)[WEEK];
         self.all.add(now);
         self.of_region[region].add(now);
         self.volumes[region].add(now);
+        let daypart = self.volumes[region].daypart(now);
+        self.of_daypart.iter_mut().for_each(|count| *count *= faded);
+        self.of_daypart[daypart] += 1.0;
         if self.keys.len() <= slot {
             self.keys.resize(slot + 1, None);
         }
         let regions = self.regions;
         let new = || {
             let regions = vec![Counts::default(); regions].into_boxed_slice();
-            Box::new(KeyCounts { first: now, last: now, all: Counts::default(), regions })
+            let dayparts = [0.0; DAYPARTS];
+            Box::new(KeyCounts { first: now, last: now, all: Counts::default(), dayparts, regions })
         };
         let counts = self.keys[slot].get_or_insert_with(new);
         let decay = decay(now, counts.last);
@@ -89,6 +109,8 @@ impl Counted {
         for of in counts.regions.iter_mut().chain([&mut counts.all]) {
             of.iter_mut().zip(&decay).for_each(|(count, factor)| *count *= factor);
         }
+        counts.dayparts.iter_mut().for_each(|count| *count *= decay[WEEK]);
+        counts.dayparts[daypart] += 1.0;
         for of in [&mut counts.all, &mut counts.regions[region]] {
             of.iter_mut().for_each(|count| *count += 1.0);
         }
@@ -106,7 +128,16 @@ impl Counted {
         let decay = decay(now, counts.last);
         let at = |of: &Counts| std::array::from_fn(|place| of[place] * decay[place]);
         let (all, regions) = (at(&counts.all), counts.regions.iter().map(at).collect());
-        Some(KeyView { age: now.since(counts.first), all, regions })
+        let dayparts = counts.dayparts.map(|count| count * decay[WEEK]);
+        Some(KeyView { age: now.since(counts.first), all, dayparts, regions })
+    }
+
+    /// Requests for all keys in the part of the day that a region will be in at `at`, and which part that is; none before
+    /// a day was seen.
+    pub(super) fn daypart(&self, now: Timestamp, at: Timestamp, region: usize) -> Option<(usize, f32)> {
+        let is_known = self.first_at.is_some_and(|first| now.since(first) >= DAY);
+        let daypart = is_known.then(|| self.volumes[region].daypart(at))?;
+        Some((daypart, self.of_daypart[daypart] * decay(now, self.all.at)[WEEK]))
     }
 
     /// Requests for all keys in all regions, and by region.
@@ -168,6 +199,20 @@ impl Volume {
     fn end(&mut self, hour: i64, requests: f32) {
         let slot = &mut self.by_hour[hour.rem_euclid(24) as usize];
         *slot = Some(slot.map_or(requests, |known| 0.5 * (known + requests)));
+        let (mut along, mut across) = (0.0, 0.0);
+        for (hour, requests) in self.by_hour.iter().enumerate() {
+            let angle = std::f32::consts::TAU * (hour as f32 + 0.5) / 24.0;
+            along += requests.unwrap_or(0.0) * angle.cos();
+            across += requests.unwrap_or(0.0) * angle.sin();
+        }
+        self.peak_hour = across.atan2(along) / std::f32::consts::TAU * 24.0;
+    }
+
+    /// The part of the day, counted from the peak.
+    fn daypart(&self, at: Timestamp) -> usize {
+        let hours = (at.micros().rem_euclid(86_400_000_000) as f64 / 3_600e6) as f32;
+        let since_peak = (hours - self.peak_hour).rem_euclid(24.0);
+        ((since_peak * DAYPARTS as f32 / 24.0) as usize).min(DAYPARTS - 1)
     }
 }
 
@@ -184,6 +229,8 @@ fn hour(at: Timestamp) -> i64 {
 }
 
 const HOUR: usize = 1;
+const WEEK: usize = 4;
+const DAY: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]
 mod tests {
@@ -208,6 +255,30 @@ mod tests {
         let later = counted.view(at(600 + 3_600), KeyId(3)).unwrap();
         assert!((later.all[1] / view.all[1] - 0.5).abs() < 1e-3);
         assert!(counted.view(at(0), KeyId(2)).is_none());
+    }
+
+    #[test]
+    fn what_one_evening_brings_is_known_when_another_evening_comes() {
+        // Region 1 lives eight hours after region 0; key 1 is for the evening, key 0 for all other hours.
+        let mut counted = Counted::new(2);
+        for minute in 0..3 * 24 * 60 {
+            for region in 0..2_i64 {
+                let local_hour = (minute / 60 - 8 * region).rem_euclid(24);
+                let is_evening = (18..22).contains(&local_hour);
+                let requests = if is_evening { 6 } else { 2 };
+                (0..requests).for_each(|_| {
+                    counted.record(at(60 * minute), KeyId(u32::from(is_evening)), RegionId(region as u16));
+                });
+            }
+        }
+        let now = at(3 * 86_400);
+        let view = counted.view(now, KeyId(1)).unwrap();
+        let share = |hour: i64, region| {
+            let (daypart, all) = counted.daypart(now, at(3 * 86_400 + 3_600 * hour), region).unwrap();
+            view.dayparts[daypart] / all
+        };
+        assert!(share(20, 0) > 0.9 && share(28, 1) > 0.9, "{} {}", share(20, 0), share(28, 1));
+        assert!(share(10, 0) < 0.1 && share(20, 1) < 0.1, "{} {}", share(10, 0), share(20, 1));
     }
 
     #[test]

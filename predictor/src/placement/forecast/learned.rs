@@ -38,6 +38,8 @@ struct Context {
     all: Counts,
     regions: Vec<Counts>,
     volumes: Vec<f32>,
+    /// By region: the part of the day at half the horizon, and what all keys got in it.
+    dayparts: Vec<Option<(usize, f32)>>,
     per_second: Counts,
 }
 
@@ -102,7 +104,11 @@ impl Learned {
         }
         let (all, regions) = self.counted.totals(now);
         let volumes = (0..regions.len()).map(|region| self.counted.volume(now, region, self.horizon)).collect();
-        self.context = Context { at: Some(now), all, regions, volumes, per_second: self.counted.per_second(now) };
+        let middle = now.after(self.horizon / 2);
+        let daypart = |region| self.counted.daypart(now, middle, region).filter(|_| self.horizon < DAYPART_HORIZON_MAX);
+        let dayparts = (0..regions.len()).map(daypart).collect();
+        let per_second = self.counted.per_second(now);
+        self.context = Context { at: Some(now), all, regions, volumes, dayparts, per_second };
     }
 
     fn features(&self, view: &KeyView, region: usize) -> Features {
@@ -117,6 +123,9 @@ impl Learned {
         }
         for (feature, place) in features[2 * DECAYS..].iter_mut().zip(PLAIN) {
             *feature = here[place] * context.per_second[place] * seconds;
+        }
+        if let Some((daypart, all)) = context.dayparts[region] {
+            features[DAYPART_EXPERT] = volume * view.dayparts[daypart] / all.max(1.0);
         }
         features
     }
@@ -190,7 +199,7 @@ fn class(view: &KeyView, region: usize) -> usize {
         3_600..86_400 => 1,
         _ => 2,
     };
-    let seen = match view.regions[region][3] {
+    let seen = match view.regions[region][SEEN] {
         ..0.4 => 0,
         0.4..3.0 => 1,
         _ => 2,
@@ -199,10 +208,16 @@ fn class(view: &KeyView, region: usize) -> usize {
 }
 
 const CLASSES: usize = 9;
-/// Of the plain rates: four hours, a day.
-const PLAIN: [usize; 2] = [2, 3];
+/// The count that says how well a key is known in a region: that of six weeks.
+const SEEN: usize = 5;
+/// Of the plain rates: four hours, a day, six weeks.
+const PLAIN: [usize; 3] = [2, 3, 5];
+/// A key's share of what is asked for at that time of day, wherever it was evening before.
+const DAYPART_EXPERT: usize = 2 * DECAYS + PLAIN.len();
 /// The last one is an outside expert's.
-const EXPERTS: usize = 2 * DECAYS + PLAIN.len() + 1;
+const EXPERTS: usize = DAYPART_EXPERT + 2;
+/// Beyond it a horizon is in no part of the day.
+const DAYPART_HORIZON_MAX: Duration = Duration::from_secs(4 * 3_600);
 /// What a plan's evidence still weighs at the next.
 const MEMORY: f32 = 0.95;
 /// Requests that the prior of even weights is worth.

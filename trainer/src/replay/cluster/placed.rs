@@ -95,7 +95,7 @@ impl Cluster<'_> {
                         self.nodes[step.node].core.handle_unpin(now, CommandId(0), segment);
                     }
                 }
-                MoveKind::Hold => self.hold(step),
+                MoveKind::Hold | MoveKind::Await => self.hold(step),
                 MoveKind::Push => self.nodes[step.node].moves.push_front(step),
             }
         }
@@ -116,7 +116,7 @@ impl Cluster<'_> {
         for segment in self.segments(step.key, step.bytes) {
             is_whole &= self.hold_landed(step.node, segment);
         }
-        if !is_whole {
+        if !is_whole && step.kind == MoveKind::Hold {
             self.nodes[step.node].moves.push_back(step);
         }
     }

@@ -19,6 +19,7 @@ use super::{LogColumns, PlacementKind, ReplayConfig, ReplayError, Result, networ
 /// | `share` | 0.9 | share of each node's capacity for placed replicas; the rest is pull-through |
 /// | `interval` | 15 min | time between two plans at least; the oracle plans each hour |
 /// | `requests_min` | 500 | requests between two plans at least |
+/// | `waste_share` | 0.3 | bytes that gapa may move in vain, as a share of what misses fetch |
 /// | `half_life` | 4 h | of the reactive strategy's decayed average |
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlacingConfig {
@@ -28,6 +29,8 @@ pub struct PlacingConfig {
     pub interval: Duration,
     /// Requests between two plans at least.
     pub requests_min: u64,
+    /// Bytes that gapa may move in vain, as a share of what misses fetch.
+    pub waste_share: f64,
     /// Half-life of the reactive average.
     pub half_life: Duration,
 }
@@ -38,6 +41,7 @@ impl Default for PlacingConfig {
             share: 0.9,
             interval: Duration::from_secs(900),
             requests_min: 500,
+            waste_share: 0.3,
             half_life: Duration::from_secs(14_400),
         }
     }
@@ -61,6 +65,7 @@ pub(super) fn strategy(
         interval: placing.interval,
         requests_min: placing.requests_min,
         pushes: false,
+        waste_share: None,
         ..StrategyConfig::default()
     };
     let counted_from = config.counted_from(log.len());
@@ -84,7 +89,7 @@ pub(super) fn strategy(
                 None => Box::new(Learned::new(regions)),
             };
             let ghost = planner.clone();
-            let pushing = StrategyConfig { pushes: true, ..settings };
+            let pushing = StrategyConfig { pushes: true, waste_share: Some(placing.waste_share), ..settings };
             Strategy::new(pushing, forecast, Placer::Replicas(Box::new(planner))).guarded(placing.half_life, ghost)
         }
     };
