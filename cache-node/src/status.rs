@@ -128,6 +128,9 @@ struct Link {
     commands: u64,
     commands_rejected: u64,
     peers: usize,
+    /// Keys with explicit holders, and the version of the map that says so.
+    placed_keys: usize,
+    placement_epoch: Option<u64>,
     arm: Option<String>,
     model_version: Option<String>,
 }
@@ -188,6 +191,8 @@ impl NodeStatus {
                 commands: metrics.commands.get(),
                 commands_rejected: metrics.commands_rejected.get(),
                 peers: state.peer_count(),
+                placed_keys: state.placed().0,
+                placement_epoch: state.placed().1.map(|position| position.epoch.0),
                 arm: in_force.arm,
                 model_version: in_force.model_version,
             },
