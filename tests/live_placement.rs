@@ -74,6 +74,14 @@ async fn a_killed_node_costs_no_client_an_error_and_a_new_one_takes_its_share() 
     say(&format!("{:.1} % of the keys have another home, of 5 nodes", 100.0 * share));
     assert!(share <= 1.0 / 5.0 + 0.05, "{moved} of {} keys moved", before.len());
 
+    // Retirement.
+    let drained = nearcast(&["--json", "drain", "n1", "--predictor", cluster.predictor_urls().1, "--wait", "30"]);
+    let output = { drained }.output().expect("it runs");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(output.status.success(), "{report} {}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!((&report["draining"], &report["keys"]), (&true.into(), &0.into()));
+    assert!(homes(&cluster).values().all(|home| home != "n1"));
+
     let (answered, faults) = load.stop().await;
     assert!(faults.is_empty(), "{} of {answered} requests failed: {faults:#?}", faults.len());
     cluster.end();

@@ -95,6 +95,8 @@ struct Bytes {
 struct Held {
     segments: usize,
     bytes: u64,
+    /// Of those, what eviction leaves alone.
+    pinned_bytes: u64,
     capacity_bytes: u64,
     entries_max: usize,
     memory_bytes: usize,
@@ -170,6 +172,7 @@ impl NodeStatus {
             held: Held {
                 segments: held_segments,
                 bytes: held_bytes,
+                pinned_bytes: state.pinned_bytes(),
                 capacity_bytes: config.core.index.capacity_bytes,
                 entries_max: config.core.index.entries_max,
                 memory_capacity_bytes: config.store.memory_bytes,

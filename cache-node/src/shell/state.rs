@@ -200,6 +200,11 @@ impl State {
         (self.core.index().used_bytes(), self.core.index().len())
     }
 
+    /// Bytes that eviction leaves alone.
+    pub(crate) fn pinned_bytes(&self) -> u64 {
+        self.core.index().pinned_bytes()
+    }
+
     /// Prefetches waiting and transfers under way.
     pub(crate) fn under_way(&self) -> (usize, usize) {
         (self.core.queue_len(), self.core.flights_len())

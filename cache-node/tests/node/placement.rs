@@ -78,13 +78,13 @@ async fn pinned_keys_are_released_by_command_and_when_another_map_begins() {
         let ended = predictor.wait_for("n1", "the command's end", |report| result(report, id)).await;
         assert_eq!(ended, (CommandStatus::Done, 0), "{action:?}");
     }
-    let pinned = async || node.metric("index_pinned_bytes").await;
-    assert_eq!(pinned().await, Some(10_000.0));
+    let pinned = async || node.status().await["held"]["pinned_bytes"].as_u64();
+    assert_eq!(pinned().await, Some(10_000));
     predictor.tell("n1", update("m", 0, 2, &[])).await;
     predictor.wait_for("n1", "the same map anew", held(2, false)).await;
-    assert_eq!(pinned().await, Some(10_000.0));
+    assert_eq!(pinned().await, Some(10_000));
     predictor.tell("n1", update("another", 0, 1, &[])).await;
-    node.wait_for_metric("index_pinned_bytes", 0.0).await;
+    node.wait_until("nothing is pinned", |status| status["held"]["pinned_bytes"] == 0).await;
     assert!(node.get("/x").await.cache().starts_with("hit"), "released is not dropped");
 }
 

@@ -122,7 +122,8 @@ impl Predictor {
             capacity_bytes: 1,
             segment_bytes: 4_096,
         };
-        let (sender, _) = mpsc::channel(64);
+        let (sender, mut told) = mpsc::channel(64);
+        tokio::spawn(async move { while told.recv().await.is_some() {} });
         self.shared.streams.lock().expect("no panic").push(Stream { node, sender });
     }
 

@@ -160,8 +160,10 @@ impl PlacementFeed {
         };
         let Some(delta) = delta else { return };
         self.at = Some(posted.map.epoch());
-        let known = self.board.known.lock();
-        self.parts = parts(&self.board.id, &delta, &posted.nodes, &known).into();
+        let nodes = posted.nodes.clone();
+        // Never both locks at a time: others take them in another order.
+        drop(posted);
+        self.parts = parts(&self.board.id, &delta, &nodes, &self.board.known.lock()).into();
     }
 }
 

@@ -103,6 +103,8 @@ impl World {
     /// Ends in order, having written everything down, or as a crash does.
     fn end(self, folder: &Path, in_order: bool) {
         let Self { mut placing, threads, now } = self;
+        // Former versions, which nobody has written.
+        threads.maps.try_iter().for_each(drop);
         if in_order {
             placing.close();
         } else {
