@@ -10,10 +10,7 @@ mod support {
     pub(crate) mod service;
 }
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::StreamExt;
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
@@ -24,7 +21,7 @@ use support::{
     placed::{Load, Placed, Settings, key, percentile},
     service::nearcast,
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// Plans each second; each node has room for a sixth of all objects, for placed ones a half of that.
 const SETTINGS: Settings = Settings {
@@ -290,9 +287,12 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// Figures, for who runs the test with `--no-capture`.
+#[expect(clippy::print_stderr, reason = "a test that fails, or is asked to, shows it")]
 fn say(figures: &str) {
     eprintln!("{figures}");
 }
 
+/// The objects of the bundled log are for other tests.
+const _: &str = support::service::LOG;
 /// What a shared machine adds to a percentile of a few seconds.
 const NOISE: Duration = Duration::from_millis(25);

@@ -1,11 +1,11 @@
 //! Keys with explicit holders: who is asked for them, how a node keeps up with the map, and what a stalled peer costs.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use nearcast_proto::message::{
     Action, CommandStatus, Epoch, NodeName, NodeReport, PlacementPosition, PlacementUpdate, PredictorNotice,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 
 use crate::{
     cluster::{joined, replicate, result},

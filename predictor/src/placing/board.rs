@@ -144,7 +144,7 @@ impl PlacementFeed {
         let present = *self.epoch.borrow_and_update();
         let same = position.filter(|position| position.map == self.board.id && position.epoch <= present);
         let has_nothing = position.is_none() && present == Epoch(0);
-        self.at = same.map(|position| position.epoch).or(has_nothing.then_some(present));
+        self.at = same.map(|position| position.epoch).or_else(|| has_nothing.then_some(present));
         self.parts.clear();
         if self.at != Some(present) {
             self.epoch.mark_changed();

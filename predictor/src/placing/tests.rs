@@ -143,9 +143,8 @@ fn a_plan_is_carried_out_and_the_map_follows_what_nodes_say_they_hold() {
     let nodes = world.join(&["a", "b", "c"]);
     world.plan(&[("/x", &nodes[..2])]);
     assert_eq!(world.holders("/x"), [""; 0], "nobody has it yet");
-    let first = world.obey();
+    let mut sorted = world.obey();
     let expected = ["a", "b"].map(|node| [told(node, Action::Replicate, "/x"), told(node, Action::Pin, "/x")]);
-    let mut sorted = first.clone();
     sorted.sort_by(|x, y| x.0.cmp(&y.0));
     assert_eq!(sorted, expected.concat());
     assert_eq!(world.holders("/x"), ["a", "b"]);

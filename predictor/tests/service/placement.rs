@@ -18,7 +18,7 @@ const PLACEMENT: &str = "arm = \"none\"\n[placement]\nkind = \"gapa\"\ninterval_
 
 /// A node that says that it holds nothing.
 async fn empty(predictor: &TestPredictor, name: &str) -> TestNode {
-    let node = TestNode::join(predictor, name, name).await.unwrap();
+    let node = TestNode::join(predictor, name, name).await.expect("it may join");
     node.say(NodeReport::Inventory { held: Vec::new(), last: true }).await;
     node
 }

@@ -1,6 +1,6 @@
 //! Which version of the placement a node routes by, and which updates lead on from it.
 
-use nearcast_proto::message::{Epoch, PlacementPosition, PlacementUpdate};
+use nearcast_proto::message::{PlacementPosition, PlacementUpdate};
 
 /// The version of a node's copy of the placement. Updates bring it forward whatever happened to them on the way, since
 /// each says between which versions it leads; entries are final, so that an update that ends half-way does no harm.
@@ -39,7 +39,7 @@ impl PlacementCopy {
             _ if update.full && update.part == 0 => Fit::Replace,
             None if update.full && update.part == parts => Fit::Amend,
             Some(at) if !update.full && at.map == to.map && to.epoch <= at.epoch => return Fit::Known,
-            Some(at) if !update.full && self.leads_on(at, update, parts) => Fit::Amend,
+            Some(at) if !update.full && leads_on(at, update, parts) => Fit::Amend,
             Some(_) | None => return Fit::Gap,
         };
         if fit == Fit::Replace {
@@ -52,20 +52,17 @@ impl PlacementCopy {
         }
         fit
     }
+}
 
-    fn leads_on(&self, at: &PlacementPosition, update: &PlacementUpdate, parts: u32) -> bool {
-        at.map == update.map && update.from <= at.epoch && update.part == parts
-    }
-
-    /// The epoch of the copy; zero while it has none.
-    pub fn epoch(&self) -> Epoch {
-        self.position.as_ref().map(|position| position.epoch).unwrap_or_default()
-    }
+fn leads_on(at: &PlacementPosition, update: &PlacementUpdate, parts: u32) -> bool {
+    at.map == update.map && update.from <= at.epoch && update.part == parts
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use nearcast_proto::message::Epoch;
 
     use super::*;
 
@@ -108,7 +105,7 @@ mod tests {
     #[test]
     fn a_copy_is_at_a_version_only_with_its_last_part() {
         let begun = (whole("m", 3, 0, false), Fit::Replace);
-        check(&[begun.clone()], None);
+        check(std::slice::from_ref(&begun), None);
         check(&[begun.clone(), (whole("m", 3, 1, true), Fit::Amend)], Some(3));
         check(&[begun.clone(), (whole("m", 3, 2, true), Fit::Gap)], None);
         check(&[begun, (whole("m", 4, 1, true), Fit::Gap)], None);
