@@ -1,6 +1,9 @@
 //! Placement with real processes: nodes die, stall, come back and join while clients ask, and everything they ask for is
 //! answered as the origin would.
 //!
+//! With `NEARCAST_BARS=1`, times are held against the bars that placement was built to; without it against ten times as
+//! much, since CI's machines are slow and shared.
+//!
 //! `NEARCAST_CHAOS_EVENTS=100 NEARCAST_CHAOS_SEED=7 cargo nextest run -p nearcast --test live_placement` asks for more
 //! events than CI does; what fails says how to repeat it.
 
@@ -49,7 +52,7 @@ async fn a_killed_node_costs_no_client_an_error_and_a_new_one_takes_its_share() 
     let at_once = percentile(load.between(died, died + Duration::from_secs(5)), 0.99);
     let after = percentile(load.between(died + Duration::from_secs(5), died + Duration::from_secs(8)), 0.99);
     say(&format!("p99 {before:.1?} before, {at_once:.1?} in the first 5 s, {after:.1?} from then on"));
-    assert!(after <= before.mul_f64(1.1) + NOISE, "p99 was {before:?} and is {after:?} after 5 s");
+    assert!(after <= bar(before.mul_f64(1.1)) + NOISE, "p99 was {before:?} and is {after:?} after 5 s");
     assert_replicas_restored(&cluster, "n2").await;
 
     // Birth.
@@ -64,7 +67,7 @@ async fn a_killed_node_costs_no_client_an_error_and_a_new_one_takes_its_share() 
         "a new node had its hashed share after {hashed_after:.1?}, its placed one after {:.1?}",
         joined.elapsed()
     ));
-    assert!(joined.elapsed() < Duration::from_secs(10));
+    assert!(joined.elapsed() < bar(Duration::from_secs(10)));
     let after = homes(&cluster);
     let moved = before.iter().filter(|(key, home)| after.get(*key) != Some(*home)).count();
     let share = moved as f64 / before.len() as f64;
@@ -158,7 +161,7 @@ async fn ten_thousand_changes_reach_thirteen_nodes_within_a_second() {
     let slowest = took.iter().copied().fold(0.0, f64::max);
     say(&format!("{changed} changes reached {} nodes in {slowest:.3} s", took.len()));
     assert!(changed >= 9_900 && took.len() == 13, "{placement}");
-    assert!(slowest <= 1.0, "{took:?}");
+    assert!(slowest <= bar(Duration::from_secs(1)).as_secs_f64(), "{took:?}");
     for url in &urls {
         let status = cluster.http.json(&format!("{url}/_nearcast/status")).await;
         assert_eq!(status["link"]["placed_keys"].as_u64(), Some(changed), "{url}");
@@ -276,6 +279,11 @@ async fn planned_bytes(cluster: &Placed, name: &str) -> u64 {
     let placement = cluster.placement().await;
     let nodes = placement["nodes"].as_array().cloned().unwrap_or_default();
     nodes.iter().find(|node| node["name"] == name).and_then(|node| node["planned_bytes"].as_u64()).unwrap_or(0)
+}
+
+/// A bar, or what stands for it where nobody asked for bars.
+fn bar(bar: Duration) -> Duration {
+    if number("NEARCAST_BARS").is_some() { bar } else { 10 * bar }
 }
 
 fn text(value: &Value) -> String {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::StreamExt;
 use nearcast_datasets::{LogWriter, Map, RequestEvent, Timestamp, WriteOptions};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -60,12 +61,12 @@ impl Placed {
         write_log(&log, &settings);
         let origin = Service::start(&["origin", text(&log), "--listen", "127.0.0.1:0"]);
         let http = Http::new();
-        let mut bodies = Map::default();
-        for key in (0..settings.keys).map(key) {
-            let answer = http.get(&format!("{}{key}", origin.ready), "test").await.expect("the origin answers");
-            assert_eq!(answer.body.len() as u64, settings.object_bytes, "{key}");
-            bodies.insert(key, answer.body);
-        }
+        let answers = futures::stream::iter((0..settings.keys).map(key)).map(|key| async {
+            let url = format!("{}{key}", origin.ready);
+            (key, http.get(&url, "test").await.expect("the origin answers").body)
+        });
+        let bodies: Map<String, Bytes> = answers.buffer_unordered(16).collect().await;
+        assert!(bodies.values().all(|body| body.len() as u64 == settings.object_bytes));
         fs::write(folder.join("topology.toml"), TOPOLOGY).expect("writable");
         let predictor = format!(
             "listen = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\ndata_dir = \"predictor\"\narm = \"none\"\n\

@@ -1,7 +1,7 @@
 //! What nodes say: what they hold, what was asked of them, which map they route by. What cannot be is counted and not
 //! believed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use nearcast_datasets::{KeyId, ServedFrom, Timestamp};
 use nearcast_proto::message::{PlacementPosition, Request, SegmentSet};
@@ -117,7 +117,9 @@ impl Placing {
         let theirs = concerned.into_iter().filter(|key| self.wanted[key].nodes.contains(position));
         self.changed.extend(theirs);
         self.commit_due = Some(now);
-        self.hurry_sites(Some(now.after(SETTLE)));
+        // Before the first plan there is nothing to upset.
+        let pause = if self.last_plan.is_none() { Duration::ZERO } else { SETTLE };
+        self.hurry_sites(Some(now.after(pause)));
     }
 
     /// A node says that it holds segments; `None` when that is not believed.
@@ -145,4 +147,4 @@ impl Placing {
 }
 
 /// A node that has just joined is planned for a moment later, with others that join beside it.
-const SETTLE: std::time::Duration = std::time::Duration::from_millis(500);
+const SETTLE: Duration = Duration::from_millis(500);

@@ -70,8 +70,6 @@ async fn what_is_asked_for_is_placed_and_a_restart_goes_on_from_there() {
         nodes.iter().filter(|node| node["inventory_complete"] == true).count() == 2
     })
     .await;
-    // The strategy begins a moment after they have joined.
-    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
     for number in 0..60 {
         let node = if number % 2 == 0 { &mut a } else { &mut b };
         node.request("c", "a", "/popular").await;
