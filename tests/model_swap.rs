@@ -43,7 +43,9 @@ impl TestNode {
             capacity_bytes: 1,
             segment_bytes: 1 << 20,
         };
-        reports.try_send(NodeReport::Hello { node, code_version: "test".to_owned(), purges: None }.into())?;
+        reports.try_send(
+            NodeReport::Hello { node, code_version: "test".to_owned(), purges: None, placement: None }.into(),
+        )?;
         let mut client = PredictorClient::connect(url.to_owned()).await?;
         let notices = timeout(PATIENCE, client.join(outgoing)).await??.into_inner();
         Ok(Self { region: region.to_owned(), reports, notices, reported: 0 })

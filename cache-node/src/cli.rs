@@ -4,6 +4,7 @@ use std::{
     io::{self, IsTerminal, Write},
     path::PathBuf,
     thread::available_parallelism,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -40,7 +41,7 @@ pub fn run(args: &NodeArgs) -> anyhow::Result<()> {
     let mut builder =
         if is_alone { runtime::Builder::new_current_thread() } else { runtime::Builder::new_multi_thread() };
     let runtime = builder.enable_all().thread_name("nearcast-node").build().context("cannot start the runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
         let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
@@ -54,7 +55,10 @@ pub fn run(args: &NodeArgs) -> anyhow::Result<()> {
         };
         run_reloading(listeners, config, reloads, shutdown).await?;
         Ok(())
-    })
+    });
+    // Everything that counts is written out; the payload store's own tasks may wait for each other for ever.
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    ended
 }
 
 /// Sends `tracing` to stderr; `RUST_LOG` overrides the level that `-v` chose.
@@ -78,3 +82,5 @@ pub fn report_error(error: &anyhow::Error) {
         let _ = writeln!(stderr, "  caused by: {cause}");
     }
 }
+
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,6 +1,6 @@
 //! Pulling segments from other nodes, and the form in which a node hands them out.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -79,6 +79,9 @@ pub(crate) enum PeerError {
     /// It failed while fetching from the origin for us.
     #[error("it answered {0}")]
     Failed(StatusCode),
+    /// It did not even say that it is alive.
+    #[error("it does not answer, not even whether it is alive")]
+    Stalled,
     /// It took too long.
     #[error("no whole answer within {} ms", .0.as_millis())]
     Timeout(Duration),
@@ -116,6 +119,8 @@ impl Peers {
 pub(crate) struct PeersClient {
     clients: PerLane<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>>,
     timeout: Duration,
+    probe_after: Duration,
+    probe_timeout: Duration,
 }
 
 impl PeersClient {
@@ -141,7 +146,8 @@ impl PeersClient {
                 .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
                 .build(connector.clone())
         });
-        Ok(Self { clients, timeout: config.timeout })
+        let (probe_after, probe_timeout) = (config.probe_after, config.probe_timeout);
+        Ok(Self { clients, timeout: config.timeout, probe_after, probe_timeout })
     }
 
     async fn pull(&self, peer: &Peer, ask: PeerAsk<'_>, lane: Lane) -> Result<PeerAnswer, PeerError> {
@@ -152,7 +158,44 @@ impl PeersClient {
             }
             self.pull_now(peer, ask, lane).await
         };
-        tokio::time::timeout(limit, pulling).await.map_err(|_| PeerError::Timeout(limit))?
+        let watched = self.watch(peer, lane, pulling);
+        tokio::time::timeout(limit, watched).await.map_err(|_| PeerError::Timeout(limit))?
+    }
+
+    /// Gives a pull up when the peer turns out to be stalled. A peer may have to wait for the origin itself, so that a
+    /// late answer alone says nothing: after `probe_after` it is asked whether it is alive, and again from time to time.
+    async fn watch(
+        &self,
+        peer: &Peer,
+        lane: Lane,
+        pulling: impl Future<Output = Result<PeerAnswer, PeerError>>,
+    ) -> Result<PeerAnswer, PeerError> {
+        tokio::pin!(pulling);
+        let mut pause = peer.emulated_rtt + self.probe_after;
+        loop {
+            tokio::select! {
+                answer = &mut pulling => return answer,
+                () = tokio::time::sleep(pause) => {}
+            }
+            tokio::select! {
+                answer = &mut pulling => return answer,
+                is_alive = self.probe(peer, lane) => {
+                    if !is_alive {
+                        return Err(PeerError::Stalled);
+                    }
+                }
+            }
+            pause = self.probe_after * PROBES_APART;
+        }
+    }
+
+    async fn probe(&self, peer: &Peer, lane: Lane) -> bool {
+        let mut url = Url::clone(&peer.url);
+        url.set_path(LIVE_PATH);
+        let Ok(request) = Request::get(url.as_str()).body(Empty::new()) else { return false };
+        let answer = self.clients.get(lane).request(request);
+        // What it answers does not matter: an overloaded peer is alive too.
+        tokio::time::timeout(self.probe_timeout, answer).await.is_ok_and(|answer| answer.is_ok())
     }
 
     async fn pull_now(&self, peer: &Peer, ask: PeerAsk<'_>, lane: Lane) -> Result<PeerAnswer, PeerError> {
@@ -217,6 +260,9 @@ pub(crate) fn decode(mut body: Bytes, ask: PeerAsk<'_>) -> Result<PeerAnswer, Pe
     Ok(PeerAnswer { object, payload, was_held: head.was_held })
 }
 
+const LIVE_PATH: &str = "/_nearcast/livez";
+/// The second and later probes of a pull come less often.
+const PROBES_APART: u32 = 5;
 const IDLE_CONNECTIONS_MAX: usize = 64;
 /// Room for the object's record before the payload.
 const RECORD_BYTES_MAX: usize = 1 << 20;

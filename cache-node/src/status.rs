@@ -95,6 +95,8 @@ struct Bytes {
 struct Held {
     segments: usize,
     bytes: u64,
+    /// Of those, what eviction leaves alone.
+    pinned_bytes: u64,
     capacity_bytes: u64,
     entries_max: usize,
     memory_bytes: usize,
@@ -128,6 +130,9 @@ struct Link {
     commands: u64,
     commands_rejected: u64,
     peers: usize,
+    /// Keys with explicit holders, and the version of the map that says so.
+    placed_keys: usize,
+    placement_epoch: Option<u64>,
     arm: Option<String>,
     model_version: Option<String>,
 }
@@ -167,6 +172,7 @@ impl NodeStatus {
             held: Held {
                 segments: held_segments,
                 bytes: held_bytes,
+                pinned_bytes: state.pinned_bytes(),
                 capacity_bytes: config.core.index.capacity_bytes,
                 entries_max: config.core.index.entries_max,
                 memory_capacity_bytes: config.store.memory_bytes,
@@ -188,6 +194,8 @@ impl NodeStatus {
                 commands: metrics.commands.get(),
                 commands_rejected: metrics.commands_rejected.get(),
                 peers: state.peer_count(),
+                placed_keys: state.placed().0,
+                placement_epoch: state.placed().1.map(|position| position.epoch.0),
                 arm: in_force.arm,
                 model_version: in_force.model_version,
             },

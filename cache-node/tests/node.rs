@@ -37,6 +37,8 @@ mod metrics;
 mod mutual_tls;
 #[path = "node/operate.rs"]
 mod operate;
+#[path = "node/placement.rs"]
+mod placement;
 #[path = "node/process.rs"]
 mod process;
 #[path = "node/purge.rs"]

@@ -22,6 +22,7 @@ mod events;
 mod generation;
 mod metrics;
 pub mod placement;
+mod placing;
 mod purges;
 mod server;
 
@@ -30,6 +31,7 @@ use tokio::net::TcpListener;
 
 pub use config::{EventSettings, PredictorConfig, PredictorSettings, QueueSettings};
 pub use error::{Error, Result};
+pub use placing::{PlacementKind, PlacementSettings, RawPlacement};
 pub use server::run;
 
 /// Binds the two addresses of a configuration, gRPC, then HTTP, and makes sure that its data folder and registry can

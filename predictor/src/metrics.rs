@@ -21,6 +21,8 @@
 //! | `nearcast_predictor_model_swaps_total` | | versions put into service |
 //! | `nearcast_predictor_model_refusals_total` | | attempts to load a version that failed |
 //! | `nearcast_predictor_account` | quantity | the engine's account, as `/status` names it |
+//! | `nearcast_placement` | quantity | placement's state, as `/status` names it |
+//! | `nearcast_placement_planned_bytes` | node | bytes that the last plan has at a node |
 
 use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicU64};
 
@@ -37,6 +39,8 @@ use prometheus_client::{
     registry::Registry,
 };
 use serde_json::Value;
+
+use crate::placing::PlacementStatus;
 
 /// A node's name as label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -95,6 +99,8 @@ pub(crate) struct Metrics {
     pub(crate) model_swaps: Counter,
     pub(crate) model_refusals: Counter,
     account: Family<QuantityLabel, FloatGauge>,
+    placement: Family<QuantityLabel, FloatGauge>,
+    placement_planned_bytes: Family<NodeLabel, FloatGauge>,
     registry: Arc<Mutex<Registry>>,
 }
 
@@ -121,6 +127,8 @@ impl Metrics {
             model_swaps: Counter::default(),
             model_refusals: Counter::default(),
             account: Family::default(),
+            placement: Family::default(),
+            placement_planned_bytes: Family::default(),
             registry: Arc::new(Mutex::new(Registry::with_prefix("nearcast"))),
         };
         metrics.register();
@@ -135,6 +143,9 @@ impl Metrics {
             "What became of prefetched segments, as nodes reported",
             self.outcomes.clone(),
         );
+        registry.register("placement", "The state of placement", self.placement.clone());
+        let planned = self.placement_planned_bytes.clone();
+        registry.register("placement_planned_bytes", "Bytes that the last plan has at a node", planned);
         let log = registry.sub_registry_with_prefix("log");
         log.register("records", "Request events received", self.log_records.clone());
         log.register("dropped", "Request events that nodes dropped", self.log_dropped.clone());
@@ -166,6 +177,16 @@ impl Metrics {
             if let Some(value) = value.as_f64() {
                 self.account.get_or_create(&quantity.as_str().into()).set(value);
             }
+        }
+    }
+
+    /// Mirrors the numbers of placement's state.
+    pub(crate) fn show_placement(&self, status: &PlacementStatus) {
+        for (quantity, value) in status.quantities() {
+            self.placement.get_or_create(&quantity.into()).set(value);
+        }
+        for (node, bytes) in status.planned_bytes() {
+            self.placement_planned_bytes.get_or_create(&NodeLabel { node: node.to_owned() }).set(bytes as f64);
         }
     }
 
@@ -219,6 +240,8 @@ mod tests {
             drop(family.get_or_create(&node));
         }
         drop(metrics.log_lag_seconds.get_or_create(&node));
+        drop(metrics.placement_planned_bytes.get_or_create(&node));
+        drop(metrics.placement.get_or_create(&"epoch".into()));
         drop(metrics.streams_refused.get_or_create(&"malformed".into()));
         drop(metrics.command_results.get_or_create(&"done".into()));
         drop(metrics.outcomes.get_or_create(&outcome_label(OutcomeKind::Used)));
@@ -228,7 +251,7 @@ mod tests {
         let rendered = metrics.render();
         let documented = include_str!("metrics.rs").lines().filter_map(|line| line.strip_prefix("//! | `"));
         let names: Vec<&str> = documented.filter_map(|rest| rest.split('`').next()).collect();
-        assert_eq!(names.len(), 19);
+        assert_eq!(names.len(), 21);
         for name in names {
             let family = format!("# TYPE {} ", name.trim_end_matches("_total").trim_end_matches("_info"));
             let exact = format!("# TYPE {name} ");

@@ -1,8 +1,12 @@
 //! The domain types of the contract: what a predictor commands and what a node reports.
 
+mod placement;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use nearcast_datasets::{ByteRange, ServedFrom, Timestamp};
+
+pub use self::placement::{PlacementPosition, PlacementUpdate};
 
 /// A command's number, unique within one predictor's life; outcomes refer to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,6 +50,8 @@ pub enum Action {
     Pin,
     /// Pull the segments and store them on probation.
     Replicate,
+    /// Leave pinned segments to eviction again.
+    Unpin,
 }
 
 /// What a node is and where it is.
@@ -85,7 +91,7 @@ pub struct Command {
     pub action: Action,
     /// To which segments.
     pub target: SegmentSet,
-    /// Where from, tried in order; empty for [`Action::Evict`] and [`Action::Pin`].
+    /// Where from, tried in order; empty unless it is [`Action::Replicate`].
     pub sources: Vec<Source>,
     /// When it stops being worth doing.
     pub deadline: Timestamp,
@@ -218,6 +224,8 @@ pub enum NodeReport {
         code_version: String,
         /// How far in the log of purges it is; `None` before it ever joined.
         purges: Option<PurgePosition>,
+        /// The placement that it routes by; `None` while it has none.
+        placement: Option<PlacementPosition>,
     },
     /// Part of what it holds.
     Inventory {
@@ -246,6 +254,15 @@ pub enum NodeReport {
         /// Objects of which it held something.
         objects: u64,
     },
+    /// The placement that it routes by now.
+    Placement {
+        /// `None` when it has none or only a part of one.
+        position: Option<PlacementPosition>,
+        /// Whether an update did not lead on from there.
+        has_gap: bool,
+    },
+    /// It is about to end, and will not be back soon.
+    Leaving,
 }
 
 /// A place in a predictor's log of purges.
@@ -285,19 +302,6 @@ pub struct PurgeUpdate {
     pub has_gap: bool,
     /// The latest purge of the log; more follow while it is above `upto`.
     pub latest: u64,
-}
-
-/// Explicit replicas; keys that are not named fall back to rendezvous hashing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PlacementUpdate {
-    /// The version.
-    pub epoch: Epoch,
-    /// Whether this replaces the whole table rather than amends it.
-    pub full: bool,
-    /// Keys and the nodes that are meant to hold them.
-    pub placed: Vec<(Arc<str>, Vec<NodeName>)>,
-    /// Keys that fall back to hashing again.
-    pub removed: Vec<Arc<str>>,
 }
 
 /// What the predictor says on a node's stream.

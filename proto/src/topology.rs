@@ -85,6 +85,16 @@ impl Topology {
         })
     }
 
+    /// The round trip between two regions if the topology says one; within one region as [`Self::rtt`].
+    pub fn known_rtt(&self, a: &str, b: &str) -> Option<Duration> {
+        if a == b { Some(self.rtt(a, b)) } else { self.link(a, b).map(|link| milliseconds(link.rtt_ms)) }
+    }
+
+    /// Whether it says anything of a pair of regions.
+    pub fn has_links(&self) -> bool {
+        !self.links.is_empty()
+    }
+
     /// The round trip from a region's nodes to the origin.
     pub fn origin_rtt(&self, region: &str) -> Duration {
         milliseconds(self.region(region).and_then(|known| known.origin_rtt_ms).unwrap_or(self.defaults.origin_rtt_ms))

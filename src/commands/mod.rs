@@ -2,9 +2,11 @@
 
 mod compare;
 mod demo;
+mod drain;
 mod evaluate;
 mod import;
 mod load;
+mod map;
 mod models;
 mod node;
 mod origin;
@@ -37,12 +39,16 @@ pub(crate) enum Command {
     Compare(compare::Args),
     /// The first minute: profile, train, evaluate and replay a bundled real log, offline.
     Demo(demo::Args),
+    /// Moves placed keys off a node before it is taken out of service, or takes it back.
+    Drain(drain::Args),
     /// Measures a model version on a log beside baselines.
     Evaluate(evaluate::Args),
     /// Converts access logs of other systems into the request-log schema.
     Import(import::Args),
     /// Plays a log over HTTP against running nodes and reports what clients felt.
     Load(load::Args),
+    /// Shows who holds a key, who is meant to, and why.
+    Map(map::Args),
     /// Lists, shows, verifies, aliases and deletes model versions.
     Models(models::Args),
     /// Runs a cache node.
@@ -79,9 +85,11 @@ impl Command {
         match self {
             Self::Compare(args) => compare::run(args, output),
             Self::Demo(args) => demo::run(args, output),
+            Self::Drain(args) => drain::run(args, output),
             Self::Evaluate(args) => evaluate::run(args, output),
             Self::Import(args) => import::run(args, output),
             Self::Load(args) => load::run(args, output),
+            Self::Map(args) => map::run(args, output),
             Self::Models(args) => models::run(args, output),
             Self::Node(args) => node::run(args, output),
             Self::Origin(args) => origin::run(args, output),

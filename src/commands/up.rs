@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use comfy_table::{Table, presets};
-use nearcast_predictor::engine::Arm;
+use nearcast_predictor::{PlacementKind, engine::Arm};
 
 use crate::{
     output::Output,
@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// Each node's cache: a size, or a share of the log's distinct bytes.
     #[arg(long, value_name = "SIZE|SHARE", default_value = "0.1")]
     cache: CacheSize,
+    /// What decides which nodes hold which keys: `gapa`, `reactive` or `none`.
+    #[arg(long, default_value = "none", value_parser = parse_placement)]
+    placement: PlacementKind,
     /// End by itself after so many seconds.
     #[arg(long, value_name = "SECONDS")]
     exit_after: Option<f64>,
@@ -70,6 +73,7 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         registry: args.registry,
         arm: args.arm,
         cache: args.cache,
+        placement: args.placement,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(keep_up(config, exit_after, output))
@@ -129,6 +133,15 @@ fn table(document: &ClusterDocument) -> String {
 fn shortest(path: &Path) -> PathBuf {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(here).map_or_else(|_| path.to_owned(), Path::to_owned)
+}
+
+fn parse_placement(name: &str) -> Result<PlacementKind, String> {
+    match name {
+        "none" => Ok(PlacementKind::None),
+        "reactive" => Ok(PlacementKind::Reactive),
+        "gapa" => Ok(PlacementKind::Gapa),
+        _ => Err("placements of a running cluster are `gapa`, `reactive` and `none`".to_owned()),
+    }
 }
 
 fn parse_arm(name: &str) -> Result<Arm, String> {

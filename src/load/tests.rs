@@ -112,6 +112,20 @@ impl wire::control_server::Control for FakeControl {
         Err(tonic::Status::unimplemented("not played"))
     }
 
+    async fn explain(
+        &self,
+        _: tonic::Request<wire::ExplainRequest>,
+    ) -> Result<tonic::Response<wire::ExplainReply>, tonic::Status> {
+        Err(tonic::Status::unimplemented("not played"))
+    }
+
+    async fn drain(
+        &self,
+        _: tonic::Request<wire::DrainRequest>,
+    ) -> Result<tonic::Response<wire::DrainReply>, tonic::Status> {
+        Err(tonic::Status::unimplemented("not played"))
+    }
+
     async fn purge(
         &self,
         _: tonic::Request<wire::PurgeRequest>,

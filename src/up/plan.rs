@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use nearcast_datasets::{LogSource, profile};
-use nearcast_predictor::engine::{Arm, EngineConfig, EngineSettings};
+use nearcast_predictor::{
+    PlacementKind, RawPlacement,
+    engine::{Arm, EngineConfig, EngineSettings},
+};
 use nearcast_proto::topology::Topology;
 use serde::Serialize;
 
@@ -25,6 +28,7 @@ pub(crate) struct UpConfig {
     pub(crate) registry: Option<String>,
     pub(crate) arm: Arm,
     pub(crate) cache: CacheSize,
+    pub(crate) placement: PlacementKind,
 }
 
 /// A cluster that can be started.
@@ -37,6 +41,7 @@ pub(super) struct Plan {
     pub(super) speed: f64,
     registry: Option<String>,
     arm: Arm,
+    placement: PlacementKind,
     node_capacity_bytes: u64,
 }
 
@@ -61,6 +66,7 @@ impl Plan {
             speed: config.speed,
             registry: config.registry.as_deref().map(absolute).transpose()?,
             arm: config.arm,
+            placement: config.placement,
             node_capacity_bytes: config.cache.bytes(described.distinct_bytes),
             dir,
         };
@@ -91,6 +97,7 @@ impl Plan {
             arm: self.arm,
             topology: self.topology(),
             engine: engine_at(self.speed)?,
+            placement: placement_at(self.placement, self.speed),
         };
         let path = self.dir.join("predictor.toml");
         write_toml(&path, &file)?;
@@ -134,6 +141,7 @@ struct PredictorFile<'a> {
     arm: Arm,
     topology: PathBuf,
     engine: EngineConfig,
+    placement: RawPlacement,
 }
 
 #[derive(Debug, Serialize)]
@@ -170,6 +178,18 @@ fn engine_at(speed: f64) -> anyhow::Result<EngineConfig> {
     EngineConfig::try_from(settings).context("--speed is too extreme")
 }
 
+/// The default settings of placement in a world that runs `speed` times faster; no time is shorter than what the
+/// predictor takes.
+fn placement_at(kind: PlacementKind, speed: f64) -> RawPlacement {
+    let mut raw = RawPlacement { kind, ..RawPlacement::default() };
+    for seconds in [&mut raw.interval_seconds, &mut raw.half_life_seconds, &mut raw.active_seconds] {
+        *seconds = (*seconds / speed).clamp(1.0, SECONDS_MAX);
+    }
+    raw.bytes_per_second = (raw.bytes_per_second * speed).max(1.0);
+    raw.hot_requests_per_second = (raw.hot_requests_per_second * speed).max(1.0);
+    raw
+}
+
 /// Regions become names of nodes, files and labels.
 fn check_names(regions: &[String]) -> anyhow::Result<()> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -202,6 +222,7 @@ fn write_toml<T: Serialize>(path: &Path, document: &T) -> anyhow::Result<()> {
 
 /// More processes than this do not say anything about a cluster any more, on one machine.
 const NODES_MAX: usize = 64;
+const SECONDS_MAX: f64 = 86_400.0 * 365.0;
 const RESERVED: [&str; 2] = ["origin", "predictor"];
 const SEGMENT_BYTES: u64 = 1 << 20;
 const SEGMENT_BYTES_MIN: u64 = 4 << 10;

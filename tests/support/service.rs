@@ -38,10 +38,15 @@ impl Service {
         assert!(!self.child.wait().expect("it ends").success());
     }
 
+    /// Sends a signal to its id.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().expect("kill is there");
+        assert!(sent.success());
+    }
+
     /// Asks it to end, by SIGTERM to its id, and waits.
     pub(crate) fn terminate(mut self) -> ExitStatus {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill is there");
-        assert!(sent.success());
+        self.signal("-TERM");
         self.child.wait().expect("it ends")
     }
 }

@@ -113,6 +113,8 @@ const KEYS: &[Key] = &[
     fixed!("store.write_queue", store.write_queue_bytes),
     fixed!("store.journal_queue_max", store.journal_queue_max),
     live!("peers.timeout", peers.timeout),
+    live!("peers.probe_after", peers.probe_after),
+    live!("peers.probe_timeout", peers.probe_timeout),
     live!("peers.attempts_max", peers.routing.sources_max),
     live!("peers.hash_homes", peers.routing.hash_homes),
     live!("peers.failure_backoff", peers.routing.failure_backoff),

@@ -79,6 +79,8 @@ pub(super) struct RawStore {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawPeers {
     pub(super) timeout: Option<Span>,
+    pub(super) probe_after: Option<Span>,
+    pub(super) probe_timeout: Option<Span>,
     pub(super) attempts_max: Option<usize>,
     pub(super) hash_homes: Option<bool>,
     pub(super) failure_backoff: Option<Span>,

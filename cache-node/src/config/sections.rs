@@ -114,6 +114,11 @@ impl StoreConfig {
 pub struct PeersConfig {
     /// Time for one peer to answer with a whole segment. Default 5 s.
     pub timeout: Duration,
+    /// Time after which a peer that has not answered is asked whether it is alive. Default 100 ms.
+    pub probe_after: Duration,
+    /// Time that it has to say so, before the next source is tried. Default 80 ms, so that with `probe_after` a stalled
+    /// peer costs less than 200 ms.
+    pub probe_timeout: Duration,
     /// How misses are routed: whether keys have home nodes (`hash_homes`, default true), how many peers are asked
     /// before the origin (`attempts_max`, default 2) and how long a failed one is skipped (`failure_backoff`, 5 s).
     pub routing: RoutingConfig,
@@ -126,6 +131,8 @@ impl From<&RawPeers> for PeersConfig {
         let defaults = RoutingConfig::default();
         Self {
             timeout: span(raw.timeout, Duration::from_secs(5)),
+            probe_after: span(raw.probe_after, Duration::from_millis(100)),
+            probe_timeout: span(raw.probe_timeout, Duration::from_millis(80)),
             routing: RoutingConfig {
                 hash_homes: raw.hash_homes.unwrap_or(defaults.hash_homes),
                 sources_max: raw.attempts_max.unwrap_or(2),

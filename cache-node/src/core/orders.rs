@@ -110,6 +110,11 @@ impl NodeCore {
         self.events.push_back(ended(command, segment, CommandStatus::Done, 0));
     }
 
+    /// Leaves everything that is pinned to eviction again: who ordered it is gone.
+    pub fn release_pinned(&mut self, now: Timestamp) {
+        self.index.unpin_all(now);
+    }
+
     /// Takes the queued prefetch of a segment that demand asks for now out of the queue; returns whether there was one.
     pub(super) fn overtake_queued(&mut self, now: Timestamp, segment: SegmentId) -> bool {
         let Some(order) = self.queue.remove(segment) else { return false };

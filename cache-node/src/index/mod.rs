@@ -213,6 +213,14 @@ impl Index {
         removed.is_some()
     }
 
+    /// Hands every pinned segment back to the policy.
+    pub fn unpin_all(&mut self, now: Timestamp) {
+        let pinned: Vec<SegmentId> = self.pinned.iter().map(|(segment, _)| segment).collect();
+        for segment in pinned {
+            self.unpin(now, segment);
+        }
+    }
+
     /// Whether `segment` is held.
     pub fn contains(&self, segment: SegmentId) -> bool {
         self.bytes(segment).is_some()

@@ -13,6 +13,8 @@ pub(super) struct Batch {
     outcomes: Vec<Outcome>,
     results: Vec<CommandResult>,
     purged: Vec<NodeReport>,
+    /// Of several the last counts: after a gap, every one says so until what was missing has come.
+    placement: Option<NodeReport>,
     /// Per segment the object's size and whether it is held now: of several changes the last counts.
     changes: Changes,
 }
@@ -29,18 +31,22 @@ impl Batch {
             Report::Request(request) => self.requests.push(request),
             Report::Result(result) => self.results.push(result),
             Report::Purged { epoch, objects } => self.purged.push(NodeReport::Purged { epoch, objects }),
+            Report::Placement { position, has_gap } => {
+                self.placement = Some(NodeReport::Placement { position, has_gap });
+            }
         }
     }
 
     /// How many reports there are.
     pub(super) fn len(&self) -> usize {
-        self.requests.len() + self.outcomes.len() + self.results.len() + self.purged.len() + self.changes.len()
+        let reports = self.requests.len() + self.outcomes.len() + self.results.len() + self.purged.len();
+        reports + usize::from(self.placement.is_some()) + self.changes.len()
     }
 
     /// The messages to send, leaving the batch empty. `sequence` is the number of the next batch of requests, and rises
     /// when there is one.
     pub(super) fn take(&mut self, sequence: &mut u64, dropped_count: u64) -> Vec<NodeReport> {
-        let Self { requests, outcomes, results, purged, changes } = std::mem::take(self);
+        let Self { requests, outcomes, results, purged, placement, changes } = std::mem::take(self);
         let mut messages = Vec::new();
         // What is held goes first, so that the predictor judges requests and outcomes knowing it.
         if !changes.is_empty() {
@@ -48,6 +54,7 @@ impl Batch {
             messages.push(NodeReport::Delta { gained: changed(gained), lost: changed(lost) });
         }
         messages.extend(purged);
+        messages.extend(placement);
         if !results.is_empty() {
             messages.push(NodeReport::Results(results));
         }

@@ -4,7 +4,7 @@ mod batch;
 mod report;
 mod session;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -24,11 +24,14 @@ pub(crate) async fn run(shell: Arc<Shell>, own_url: Url, mut reports: mpsc::Rece
         let Some(config) = live.link.as_ref() else { return };
         let mut session = Session::new(&shell, config, &own_url);
         let ended = tokio::select! {
-            ended = session.run(&mut reports) => ended,
+            ended = session.run(&mut reports, &stop) => ended,
             () = shell.relink.notified() => SessionEnd::Reconfigured,
-            () = stop.cancelled() => break,
+            () = long_after(&stop) => break,
         };
         shell.uplink.set_connected(false);
+        if stop.is_cancelled() {
+            break;
+        }
         if session.was_welcomed() {
             tracing::warn!(reason = %ended, "lost the predictor; serving goes on without it");
             pause = config.backoff_min;
@@ -43,3 +46,11 @@ pub(crate) async fn run(shell: Arc<Shell>, own_url: Url, mut reports: mpsc::Rece
     }
     shell.uplink.set_connected(false);
 }
+
+/// Resolves when a session that was to end has not.
+async fn long_after(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(STOP_TIMEOUT).await;
+}
+
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);

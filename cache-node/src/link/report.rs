@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use nearcast_proto::message::{CommandResult, Outcome, Request};
+use nearcast_proto::message::{CommandResult, Outcome, PlacementPosition, Request};
 use tokio::sync::mpsc;
 
 use crate::object::SharedObject;
@@ -25,6 +25,8 @@ pub(crate) enum Report {
     Result(CommandResult),
     /// A purge of the predictor's log is carried out.
     Purged { epoch: u64, objects: u64 },
+    /// The placement that the node routes by now.
+    Placement { position: Option<PlacementPosition>, has_gap: bool },
 }
 
 /// A segment, as the inventory names it.
@@ -51,7 +53,7 @@ pub(crate) struct Uplink {
 #[derive(Debug, Default)]
 struct Shared {
     is_connected: AtomicBool,
-    /// A gain, a loss or a purge was dropped, so the predictor's picture of the inventory is wrong until it gets a new one.
+    /// A gain, a loss, a purge or a placement was dropped, so the predictor's picture of the inventory is wrong until it gets a new one.
     is_out_of_step: AtomicBool,
     dropped: AtomicU64,
     dropped_requests: AtomicU64,
@@ -89,7 +91,8 @@ impl Uplink {
             sender.try_send(report)
         {
             self.count_dropped(&report);
-            if matches!(report, Report::Gained(_) | Report::Lost(_) | Report::Purged { .. }) {
+            if matches!(report, Report::Gained(_) | Report::Lost(_) | Report::Purged { .. } | Report::Placement { .. })
+            {
                 self.shared.is_out_of_step.store(true, Ordering::Relaxed);
             }
         }

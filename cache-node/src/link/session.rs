@@ -10,9 +10,10 @@ use nearcast_proto::{
 use thiserror::Error;
 use tokio::{
     sync::mpsc,
-    time::{Duration, Instant, sleep_until},
+    time::{Duration, Instant, sleep_until, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming, transport::Endpoint};
 use url::Url;
 
@@ -46,6 +47,9 @@ pub(super) enum SessionEnd {
     /// The configuration of the link has changed.
     #[error("its configuration has changed")]
     Reconfigured,
+    /// The node ends, and has said so.
+    #[error("the node ends")]
+    Stopped,
     /// The stream broke.
     #[error("the stream broke: {}", .0.message())]
     Stream(#[from] Box<Status>),
@@ -70,14 +74,18 @@ impl<'a> Session<'a> {
     }
 
     /// Connects, announces the inventory, and talks until the stream ends.
-    pub(super) async fn run(&mut self, reports: &mut mpsc::Receiver<Report>) -> SessionEnd {
-        match self.talk(reports).await {
+    pub(super) async fn run(&mut self, reports: &mut mpsc::Receiver<Report>, stop: &CancellationToken) -> SessionEnd {
+        match self.talk(reports, stop).await {
             Ok(never) => match never {},
             Err(end) => end,
         }
     }
 
-    async fn talk(&mut self, reports: &mut mpsc::Receiver<Report>) -> Result<std::convert::Infallible, SessionEnd> {
+    async fn talk(
+        &mut self,
+        reports: &mut mpsc::Receiver<Report>,
+        stop: &CancellationToken,
+    ) -> Result<std::convert::Infallible, SessionEnd> {
         let mut endpoint = Endpoint::from_shared(self.config.url.to_string())?
             .connect_timeout(self.config.connect_timeout)
             .tcp_nodelay(true)
@@ -95,6 +103,7 @@ impl<'a> Session<'a> {
             node: self.descriptor(),
             code_version: env!("CARGO_PKG_VERSION").to_owned(),
             purges: self.shell.purge_position(),
+            placement: self.shell.placement_position(),
         };
         send(&sender, hello).await?;
         let notices = client.join(ReceiverStream::new(receiver)).await.map_err(Box::new)?.into_inner();
@@ -103,7 +112,8 @@ impl<'a> Session<'a> {
         // Both at once: neither end may wait for the other to read.
         tokio::select! {
             end = self.listen(notices) => end,
-            end = tell(shell, config, sender, reports) => end,
+            end = tell(shell, config, sender.clone(), reports) => end,
+            () = stop.cancelled() => Err(say_goodbye(sender).await),
         }
     }
 
@@ -183,6 +193,16 @@ async fn tell(
     }
 }
 
+/// Tells the predictor that the node ends, so that it need not wait whether it comes back.
+async fn say_goodbye(sender: mpsc::Sender<wire::NodeMessage>) -> SessionEnd {
+    if timeout(GOODBYE, send(&sender, NodeReport::Leaving)).await.is_ok() {
+        // The stream is what takes it out of the queue.
+        let _ = timeout(GOODBYE, sender.reserve_many(MESSAGES_MAX)).await;
+        tokio::time::sleep(GOODBYE / 4).await;
+    }
+    SessionEnd::Stopped
+}
+
 /// What is held, in pages. From here on changes are queued, so that none falls between the inventory and them.
 fn inventory(shell: &Shell, config: &LinkConfig, reports: &mut mpsc::Receiver<Report>) -> Vec<NodeReport> {
     let mut held: Vec<SegmentReport> = {
@@ -207,5 +227,7 @@ async fn send(sender: &mpsc::Sender<wire::NodeMessage>, report: NodeReport) -> R
 
 /// A silent connection is probed after this long and given up after as long again.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// How long a node that ends takes to say so.
+const GOODBYE: Duration = Duration::from_millis(200);
 /// Messages waiting for the stream; the reports behind them wait in the uplink's queue.
 const MESSAGES_MAX: usize = 16;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use nearcast_datasets::{KeyId, SegmentId};
 use nearcast_proto::message::{
-    Action, CacheMap, Command, CommandResult, CommandStatus, Epoch, PlacementUpdate, Source,
+    Action, CacheMap, Command, CommandResult, CommandStatus, Epoch, PlacementPosition, PlacementUpdate, Source,
 };
 use url::Url;
 
@@ -13,7 +13,7 @@ use crate::{
     clock,
     core::{
         PrefetchOrder,
-        routing::{FetchSource, Link, MemberId},
+        routing::{FetchSource, Fit, Link, MemberId},
     },
     key::Key,
     link::Report,
@@ -66,6 +66,7 @@ impl Shell {
             match command.action {
                 Action::Evict => state.core.handle_evict(now, command.id, segment),
                 Action::Pin => state.core.handle_pin(command.id, segment),
+                Action::Unpin => state.core.handle_unpin(now, command.id, segment),
                 Action::Replicate => {
                     let order = PrefetchOrder {
                         command: command.id,
@@ -113,22 +114,32 @@ impl Shell {
         }
     }
 
-    /// Takes over who holds the keys that the update names; the others fall back to hashing, or keep what they have.
+    /// Takes over who holds the keys that the update names; the others fall back to hashing, or keep what they have. The
+    /// version that the node routes by then goes up the link.
     pub(crate) fn handle_placement(&self, update: &PlacementUpdate) {
         let mut state = self.state();
-        if update.epoch < state.map_epoch {
-            return;
+        let before = state.placement.position().map(|position| Arc::clone(&position.map));
+        let fit = state.placement.admit(update);
+        let has_gap = fit == Fit::Gap;
+        if fit == Fit::Replace {
+            state.routing.clear_placements();
+            if before.is_some_and(|map| map != update.map) {
+                // What another map had pinned, this one does not know of.
+                state.core.release_pinned(clock::now());
+            }
         }
-        if update.full {
-            state.forget_placements();
+        if matches!(fit, Fit::Replace | Fit::Amend) {
+            state.place(update);
         }
-        let removed = update.removed.iter().map(|key| (key, &[][..]));
-        for (key, holders) in update.placed.iter().map(|(key, holders)| (key, &holders[..])).chain(removed) {
-            let Ok(key) = Key::parse(key) else { continue };
-            let holders: Vec<MemberId> = holders.iter().filter_map(|name| state.routing.member(name)).collect();
-            let id = state.key_id(&key);
-            state.routing.place(id, &holders);
+        if has_gap || update.last {
+            let position = state.placement.position().cloned();
+            self.uplink.send(Report::Placement { position, has_gap });
         }
+    }
+
+    /// The placement that the node routes by.
+    pub(crate) fn placement_position(&self) -> Option<PlacementPosition> {
+        self.state().placement.position().cloned()
     }
 
     /// Starts counting epochs anew: another predictor may have begun from none.
@@ -138,6 +149,16 @@ impl Shell {
 }
 
 impl State {
+    fn place(&mut self, update: &PlacementUpdate) {
+        let removed = update.removed.iter().map(|key| (key, &[][..]));
+        for (key, holders) in update.placed.iter().map(|(key, holders)| (key, &holders[..])).chain(removed) {
+            let Ok(key) = Key::parse(key) else { continue };
+            let holders: Vec<MemberId> = holders.iter().filter_map(|name| self.routing.enlist(name)).collect();
+            let id = self.key_id(&key);
+            self.routing.place(id, &holders);
+        }
+    }
+
     /// A command's sources, without those that this node does not know.
     fn sources(&self, sources: &[Source]) -> Vec<FetchSource> {
         let known = sources.iter().filter_map(|source| match source {

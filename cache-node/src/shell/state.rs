@@ -5,7 +5,7 @@ use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc};
 use http::HeaderMap;
 use lru::LruCache;
 use nearcast_datasets::{Interner, KeyId, Map, SegmentId, Timestamp};
-use nearcast_proto::message::Epoch;
+use nearcast_proto::message::{Epoch, PlacementPosition};
 use tokio::sync::watch;
 
 use super::{entries::Entries, flight::FlightEnd};
@@ -13,7 +13,7 @@ use crate::{
     config::NodeConfig,
     core::{
         CommandLedger, NodeCore, NodeCounters,
-        routing::{MemberId, RoutingConfig, RoutingTable},
+        routing::{MemberId, PlacementCopy, RoutingConfig, RoutingTable},
     },
     error::{Error, Result},
     key::Key,
@@ -28,6 +28,7 @@ pub(crate) struct State {
     pub(super) core: NodeCore,
     pub(super) routing: RoutingTable,
     pub(super) map_epoch: Epoch,
+    pub(super) placement: PlacementCopy,
     pub(super) peers: Map<MemberId, Peer>,
     pub(super) entries: Entries,
     /// Transfers that requests can wait for.
@@ -67,6 +68,7 @@ impl State {
             core,
             routing: RoutingTable::new(config.peers.routing.clone(), &config.name),
             map_epoch: Epoch::default(),
+            placement: PlacementCopy::default(),
             peers: Map::default(),
             entries: Entries::default(),
             flights: Map::default(),
@@ -163,11 +165,9 @@ impl State {
         self.routing.handle_config(config);
     }
 
-    /// Hands every key back to hashing.
-    pub(super) fn forget_placements(&mut self) {
-        for (number, _) in self.keys.iter() {
-            self.routing.place(KeyId(number), &[]);
-        }
+    /// Keys with explicit holders, and the version of the placement that says so.
+    pub(crate) fn placed(&self) -> (usize, Option<&PlacementPosition>) {
+        (self.routing.placement_count(), self.placement.position())
     }
 
     /// Makes room for so many keys.
@@ -198,6 +198,11 @@ impl State {
     /// Bytes and segments held.
     pub(crate) fn held(&self) -> (u64, usize) {
         (self.core.index().used_bytes(), self.core.index().len())
+    }
+
+    /// Bytes that eviction leaves alone.
+    pub(crate) fn pinned_bytes(&self) -> u64 {
+        self.core.index().pinned_bytes()
     }
 
     /// Prefetches waiting and transfers under way.

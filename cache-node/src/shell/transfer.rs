@@ -301,7 +301,11 @@ impl Shell {
     fn note_peer_failure(&self, peer: &Peer, error: &PeerError) {
         match error {
             PeerError::Absent => {}
-            PeerError::Damaged(_) | PeerError::Failed(_) | PeerError::Timeout(_) | PeerError::Unreachable(_) => {
+            PeerError::Damaged(_)
+            | PeerError::Failed(_)
+            | PeerError::Stalled
+            | PeerError::Timeout(_)
+            | PeerError::Unreachable(_) => {
                 tracing::info!(peer = %peer.name, %error, "a peer failed; the next source is tried");
                 self.metrics.peer_failures.inc();
                 self.state().routing.handle_failure(clock::now(), peer.member);

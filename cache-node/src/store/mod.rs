@@ -8,7 +8,7 @@ mod claimed;
 mod journal;
 mod payload;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use foyer::{
     BlockEngineConfig, DeviceBuilder, FsDeviceBuilder, HybridCache, HybridCachePolicy, LruConfig, PsyncIoEngineConfig,
@@ -114,10 +114,16 @@ impl Store {
         }
     }
 
-    /// Writes out what waits to be written.
+    /// Writes out what waits to be written, as far as that goes within its time.
     pub(crate) async fn close(&self) {
-        if let Err(error) = self.cache.close().await {
-            tracing::warn!(%error, "the payload store could not be closed; what was not written will be fetched again");
+        match tokio::time::timeout(CLOSE_TIMEOUT, self.cache.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the payload store could not be closed; what was not written will be fetched again");
+            }
+            Err(_) => {
+                tracing::warn!("the payload store did not close in time; what was not written will be fetched again")
+            }
         }
     }
 
@@ -152,6 +158,8 @@ async fn build(dir: &Path, config: &StoreConfig, claimed: Claimed) -> foyer::Res
         .await
 }
 
+/// How long a node that ends waits for its payloads to be on disk.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A shard must hold several of the largest segments.
 const SHARD_BYTES_MIN: usize = 64 << 20;
 const SHARDS_MAX: usize = 8;

@@ -30,7 +30,7 @@ pub(crate) fn replicate(id: u64, key: &str, segments: &[u32], sources: Vec<Sourc
     }])
 }
 
-async fn joined(predictor: &Predictor, origin: &Origin, name: &str, dir: &Path) -> Node {
+pub(crate) async fn joined(predictor: &Predictor, origin: &Origin, name: &str, dir: &Path) -> Node {
     let node = Node::start(config(name, &dir.join(name), &origin.url(), &predictor.section())).await;
     predictor.wait_for(name, "the last page of its inventory", last_page).await;
     node.wait_until("the link is up", |status| status["link"]["connects"] != 0).await;

@@ -11,6 +11,7 @@ pub use self::raw::{EventSettings, PredictorSettings, QueueSettings};
 use crate::{
     Error, Result,
     engine::{Arm, EngineConfig},
+    placing::PlacementSettings,
 };
 
 /// Checked configuration: the only thing a predictor can be run with.
@@ -31,6 +32,9 @@ use crate::{
 ///
 /// [engine]
 /// budget_share = 0.25
+///
+/// [placement]
+/// kind = "gapa"                     # "reactive", or "none", the default
 /// ```
 #[derive(Clone, Debug)]
 pub struct PredictorConfig {
@@ -38,7 +42,7 @@ pub struct PredictorConfig {
     pub listen: String,
     /// Where probes, metrics and status are served.
     pub http_listen: String,
-    /// Where the generation, the log of purges and the event log are kept.
+    /// Where the generation, the log of purges, the placement map and the event log are kept.
     pub data_dir: PathBuf,
     /// The model registry, if any.
     pub registry: Option<String>,
@@ -67,6 +71,8 @@ pub struct PredictorConfig {
     pub events: EventSettings,
     /// The engine's.
     pub engine: EngineConfig,
+    /// What decides which nodes hold which keys.
+    pub placement: PlacementSettings,
 }
 
 impl PredictorConfig {
@@ -123,6 +129,7 @@ impl TryFrom<PredictorSettings> for PredictorConfig {
             queues: settings.queues,
             events: settings.events,
             engine: settings.engine,
+            placement: settings.placement.try_into()?,
         })
     }
 }
@@ -163,6 +170,8 @@ mod tests {
             ("data_dir = \"d\"\n[engine]\nbudget = 1", "unknown field `budget`"),
             ("data_dir = \"d\"\n[engine]\nbudget_share = -1.0", "budget_share"),
             ("data_dir = \"d\"\narm = \"lru\"", "unknown variant `lru`"),
+            ("data_dir = \"d\"\n[placement]\nkind = \"static\"", "unknown variant `static`"),
+            ("data_dir = \"d\"\n[placement]\nshare = 2.0", "placement.share"),
             ("data_dir = \"d\"\ndrain_seconds = 0.0", "drain_seconds"),
             ("data_dir = \"d\"\n[queues]\ninputs_max = 0", "queues.inputs_max"),
             ("data_dir = \"d\"\ntopology = \"/nonexistent.toml\"", "/nonexistent.toml"),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, Result,
     engine::{Arm, EngineConfig},
+    placing::RawPlacement,
 };
 
 /// A predictor's file before it is checked; see [`PredictorConfig`](super::PredictorConfig) for an example.
@@ -61,6 +62,9 @@ pub struct PredictorSettings {
     /// The engine's settings.
     #[serde(default)]
     pub engine: EngineConfig,
+    /// What decides which nodes hold which keys.
+    #[serde(default)]
+    pub placement: RawPlacement,
 }
 
 /// Bounds of the queues around the engine.

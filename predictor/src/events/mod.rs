@@ -38,7 +38,10 @@ pub(crate) mod kind {
     pub(crate) const MODEL_INSTALLED: &str = "dev.nearcast.model.installed";
     pub(crate) const MODEL_REFUSED: &str = "dev.nearcast.model.refused";
     pub(crate) const NODE_JOINED: &str = "dev.nearcast.node.joined";
+    pub(crate) const NODE_DRAINING: &str = "dev.nearcast.node.draining";
+    pub(crate) const NODE_LEAVING: &str = "dev.nearcast.node.leaving";
     pub(crate) const NODE_LEFT: &str = "dev.nearcast.node.left";
+    pub(crate) const PLACEMENT_PLANNED: &str = "dev.nearcast.placement.planned";
     pub(crate) const SEGMENTS_EVICTED: &str = "dev.nearcast.segments.evicted";
 }
 

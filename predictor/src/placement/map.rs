@@ -96,6 +96,33 @@ impl GlobalMap {
         self.epoch
     }
 
+    /// Changes after this epoch are remembered one by one.
+    pub fn reach(&self) -> Epoch {
+        self.reach
+    }
+
+    /// Number of placed keys.
+    pub fn len(&self) -> usize {
+        self.placed.len()
+    }
+
+    /// Whether no key is placed.
+    pub fn is_empty(&self) -> bool {
+        self.placed.is_empty()
+    }
+
+    /// All placed keys, in no particular but always the same order.
+    pub fn iter(&self) -> impl Iterator<Item = (KeyId, NodeSet)> {
+        self.placed.iter().map(|(key, nodes)| (*key, *nodes))
+    }
+
+    /// All placed keys for a copy of nothing.
+    pub fn whole(&self) -> Delta {
+        let mut keys: Vec<_> = self.iter().collect();
+        keys.sort_unstable();
+        Delta::Whole { epoch: self.epoch, keys }
+    }
+
     /// Who is meant to hold `key`; nobody in particular when it is left to hashing.
     pub fn holders(&self, key: KeyId) -> NodeSet {
         self.placed.get(&key).copied().unwrap_or_default()
@@ -108,9 +135,7 @@ impl GlobalMap {
             return None;
         }
         if epoch > self.epoch || epoch < self.reach {
-            let mut keys: Vec<_> = self.placed.iter().map(|(key, nodes)| (*key, *nodes)).collect();
-            keys.sort_unstable();
-            return Some(Delta::Whole { epoch: self.epoch, keys });
+            return Some(self.whole());
         }
         let first = self.changes.partition_point(|(began, _)| *began <= epoch);
         let mut keys: Vec<KeyId> = self.changes.range(first..).map(|(_, key)| *key).collect();

@@ -1,7 +1,7 @@
 //! The shard manager: turns a strategy into commands and sees them through.
 //!
 //! It knows what should be held where and what nodes have confirmed, and closes the difference: replicate, then pin what
-//! should be held; evict what should not. A command has a deadline; one that fails or is not heard of by then is given
+//! should be held; release what should not, and leave it to the nodes when that goes. A command has a deadline; one that fails or is not heard of by then is given
 //! again, later each time, a bounded number of times. What the strategy has changed its mind about is cancelled: a result
 //! that still comes for it counts for nothing but what it says is held. Commands are idempotent and results are known by
 //! their command's number, so that duplicates, reordering and late arrival do no harm.
@@ -127,17 +127,19 @@ impl ShardManager {
         }
     }
 
-    /// A new strategy: all keys that should be held, with where. Older epochs than the present are ignored.
+    /// A new strategy: all keys that should be held, with where, the most pressing first. Older epochs than the present
+    /// are ignored.
     pub fn handle_strategy(&mut self, epoch: Epoch, keys: impl IntoIterator<Item = (KeyId, NodeSet)>) {
         if epoch < self.epoch {
             return;
         }
         self.epoch = epoch;
-        self.wanted = keys.into_iter().filter(|(_, nodes)| !nodes.is_empty()).collect();
+        let keys: Vec<_> = keys.into_iter().filter(|(_, nodes)| !nodes.is_empty()).collect();
+        self.wanted = keys.iter().copied().collect();
         self.failures.clear();
         let mut pointless: Vec<CommandId> = Vec::new();
         for (id, ((key, node), action)) in &self.in_flight {
-            if self.wants(*key, *node) != (*action != Action::Evict) {
+            if self.wants(*key, *node) != (*action != Action::Unpin) {
                 pointless.push(*id);
             }
         }
@@ -145,11 +147,11 @@ impl ShardManager {
             self.end(id);
             self.counters.superseded += 1;
         }
-        let known = self.wanted.iter().chain(&self.asked);
-        let mut targets: Vec<Target> =
-            known.flat_map(|(key, nodes)| nodes.iter().map(move |node| (*key, node))).collect();
+        // Room is made before it is needed.
+        let mut targets: Vec<Target> = targets(self.asked.iter().map(|(key, nodes)| (*key, *nodes))).collect();
+        targets.retain(|(key, node)| !self.wants(*key, *node));
         targets.sort_unstable();
-        targets.dedup();
+        targets.extend(self::targets(keys.into_iter()));
         self.todo = targets.into();
     }
 
@@ -192,13 +194,34 @@ impl ShardManager {
         match action {
             Action::Replicate => add(&mut self.held, target),
             Action::Pin => add(&mut self.pinned, target),
-            Action::Evict => {
+            Action::Evict | Action::Unpin => {
                 take(&mut self.held, target);
                 take(&mut self.pinned, target);
                 take(&mut self.asked, target);
             }
         }
         self.todo.push_back(target);
+    }
+
+    /// One key of the strategy should be held elsewhere than it said.
+    pub fn handle_wanted(&mut self, key: KeyId, nodes: NodeSet) {
+        let before = self.wanted.insert(key, nodes).unwrap_or_default();
+        let changed = before.minus(nodes).iter().chain(nodes.minus(before).iter());
+        self.todo.extend(changed.map(|node| (key, node)));
+    }
+
+    /// A node was found to hold a key: it need not be fetched.
+    pub fn handle_held(&mut self, key: KeyId, node: usize) {
+        let is_news = !self.held.get(&key).is_some_and(|nodes| nodes.contains(node));
+        if is_news && self.wants(key, node) {
+            add(&mut self.held, (key, node));
+            self.todo.push_back((key, node));
+        }
+    }
+
+    /// A former manager told these nodes to pin these keys, which they may have done.
+    pub fn handle_asked(&mut self, keys: impl IntoIterator<Item = (KeyId, NodeSet)>) {
+        self.asked.extend(keys);
     }
 
     /// A node dropped a key on its own, or a copy of it was found damaged.
@@ -228,7 +251,7 @@ impl ShardManager {
             take(&mut self.pinned, (key, node));
         }
         keys.into_iter().for_each(|key| add(&mut self.held, (key, node)));
-        // What it was told to pin and need no longer is to be evicted: it may not have heard while it was gone.
+        // What it was told to pin and need no longer is to be released: it may not have heard while it was gone.
         let known = self.wanted.iter().chain(&self.asked);
         let mut theirs: Vec<Target> =
             known.filter(|(_, nodes)| nodes.contains(node)).map(|(key, _)| (*key, node)).collect();
@@ -269,6 +292,16 @@ impl ShardManager {
         self.pinned.get(&key).copied().unwrap_or_default().minus(self.gone)
     }
 
+    /// What a command under way is about.
+    pub fn command(&self, id: CommandId) -> Option<(KeyId, usize, Action)> {
+        self.in_flight.get(&id).map(|((key, node), action)| (*key, *node, *action))
+    }
+
+    /// What may be pinned, wanted or not.
+    pub fn asked(&self) -> impl Iterator<Item = (KeyId, NodeSet)> {
+        self.asked.iter().map(|(key, nodes)| (*key, *nodes))
+    }
+
     /// Commands under way.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
@@ -290,7 +323,7 @@ impl ShardManager {
             return None;
         }
         if !self.wants(key, node) {
-            return has(&self.asked).then_some(Action::Evict);
+            return has(&self.asked).then_some(Action::Unpin);
         }
         match (has(&self.held), has(&self.pinned)) {
             (_, true) => None,
@@ -315,6 +348,10 @@ impl ShardManager {
         self.busy.remove(&target);
         Some((target, action))
     }
+}
+
+fn targets(keys: impl Iterator<Item = (KeyId, NodeSet)>) -> impl Iterator<Item = Target> {
+    keys.flat_map(|(key, nodes)| nodes.iter().map(move |node| (key, node)))
 }
 
 fn add(set: &mut Map<KeyId, NodeSet>, (key, node): Target) {

@@ -30,6 +30,10 @@ impl Nodes {
                 self.pinned.remove(&target);
                 CommandStatus::Done
             }
+            Action::Unpin => {
+                self.pinned.remove(&target);
+                CommandStatus::Done
+            }
             Action::Replicate => CommandStatus::Done,
         }
     }
@@ -152,5 +156,20 @@ fn a_node_that_was_gone_when_the_strategy_changed_is_told_when_it_is_back() {
     manager.handle_strategy(Epoch(2), []);
     assert_eq!(manager.poll_command(second(1)), None, "nothing is asked of a node that is gone");
     manager.handle_inventory(0, [KeyId(0)]);
-    assert_eq!(manager.poll_command(second(2)).map(|command| command.action), Some(Action::Evict));
+    assert_eq!(manager.poll_command(second(2)).map(|command| command.action), Some(Action::Unpin));
+}
+
+#[test]
+fn what_is_there_already_is_only_pinned_and_the_best_comes_first() {
+    let mut manager = ShardManager::new(ShardConfig::default(), CommandId(1));
+    manager.handle_asked([(KeyId(3), nodes(1))]);
+    manager.handle_strategy(Epoch(1), [(KeyId(9), nodes(1)), (KeyId(4), nodes(1))]);
+    manager.handle_held(KeyId(4), 0);
+    let commands: Vec<_> = std::iter::from_fn(|| manager.poll_command(second(0))).collect();
+    let told: Vec<_> = commands.iter().map(|command| (command.key, command.action)).collect();
+    assert_eq!(told, [(KeyId(3), Action::Unpin), (KeyId(9), Action::Replicate), (KeyId(4), Action::Pin)]);
+    let [_, replicate, _] = &commands[..] else { unreachable!() };
+    assert_eq!(manager.command(replicate.id), Some((KeyId(9), 0, Action::Replicate)));
+    manager.handle_wanted(KeyId(9), nodes(3));
+    assert_eq!(manager.poll_command(second(0)).map(|command| (command.key, command.node)), Some((KeyId(9), 1)));
 }

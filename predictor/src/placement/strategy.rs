@@ -1,5 +1,7 @@
 //! Forecast, planner and guard put together: what a placement does all day.
 
+mod sites;
+
 use std::{fmt, time::Duration};
 
 use nearcast_datasets::{KeyId, Map, RegionId, Timestamp};

@@ -18,7 +18,7 @@ pub(super) async fn drive(mut controller: Controller, mut inputs: mpsc::Receiver
         let wait = controller.poll_timeout().map(|due| due.since(now));
         tokio::select! {
             input = inputs.recv() => {
-                let Some(input) = input else { return };
+                let Some(input) = input else { break };
                 let start = clock::now();
                 controller.apply(start, input);
                 metrics.inputs.inc();
@@ -27,6 +27,7 @@ pub(super) async fn drive(mut controller: Controller, mut inputs: mpsc::Receiver
             () = pause(wait) => {}
         }
     }
+    controller.close();
 }
 
 async fn pause(wait: Option<Duration>) {

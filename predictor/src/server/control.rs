@@ -44,6 +44,23 @@ impl wire::control_server::Control for ControlService {
         Ok(Response::new(wire::LocateReply { holders: holders.into_iter().map(Into::into).collect() }))
     }
 
+    async fn explain(&self, request: Request<wire::ExplainRequest>) -> Result<Response<wire::ExplainReply>, Status> {
+        let key = request.into_inner().key;
+        let document = self.inputs.ask(|reply| Input::Explain(key.into(), reply)).await.map_err(unavailable)?;
+        let json = serde_json::to_string(&document).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(wire::ExplainReply { json }))
+    }
+
+    async fn drain(&self, request: Request<wire::DrainRequest>) -> Result<Response<wire::DrainReply>, Status> {
+        self.check_token(&request)?;
+        let wire::DrainRequest { node, undo } = request.into_inner();
+        let name = NodeName::from(node.as_str());
+        let drain = |reply| Input::Drain { node: name, undo, reply };
+        let keys = self.inputs.ask(drain).await.map_err(unavailable)?;
+        let keys = keys.ok_or_else(|| Status::not_found(format!("no node `{node}` has ever joined")))?;
+        Ok(Response::new(wire::DrainReply { keys }))
+    }
+
     async fn set_arm(&self, request: Request<wire::SetArmRequest>) -> Result<Response<wire::SetArmReply>, Status> {
         self.check_token(&request)?;
         let wire::SetArmRequest { arm, reset } = request.into_inner();

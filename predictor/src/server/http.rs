@@ -51,6 +51,9 @@ async fn metrics(State(state): State<HttpState>) -> Response {
         && let Ok(account) = serde_json::to_value(&document.account)
     {
         state.metrics.show_account(&account);
+        if let Some(placement) = &document.placement {
+            state.metrics.show_placement(placement);
+        }
     }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], state.metrics.render()).into_response()

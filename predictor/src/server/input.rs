@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use nearcast_models::Model;
-use nearcast_proto::message::{CacheMap, Command, Epoch, Member, NodeDescriptor, NodeReport};
+use nearcast_proto::message::{CacheMap, Command, Epoch, Member, NodeDescriptor, NodeName, NodeReport};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::status::StatusDocument;
-use crate::engine::Arm;
+use super::{controller::ExplainDocument, status::StatusDocument};
+use crate::{engine::Arm, placing::Planned};
 
 /// One stream of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +32,12 @@ pub(super) enum Input {
     Status(oneshot::Sender<StatusDocument>),
     /// Somebody wants to know which nodes hold a key.
     Locate(Arc<str>, oneshot::Sender<Vec<Member>>),
+    /// A plan has been made.
+    Planned(Planned),
+    /// Somebody wants to know why a key is where it is.
+    Explain(Arc<str>, oneshot::Sender<ExplainDocument>),
+    /// A node is to be drained, or used again; the reply is how many keys are bound to it, `None` when nobody knows it.
+    Drain { node: NodeName, undo: bool, reply: oneshot::Sender<Option<u64>> },
 }
 
 /// A session's ends that its stream works with.

@@ -34,15 +34,16 @@ use tonic::transport::{
 use tonic_health::server::HealthReporter;
 
 use self::{
-    control::ControlService, controller::Controller, http::HttpState, inputs::Inputs, registry_watch::RegistryWatch,
-    streams::NodeStreams,
+    control::ControlService, controller::Controller, http::HttpState, input::Input, inputs::Inputs,
+    registry_watch::RegistryWatch, streams::NodeStreams,
 };
 use crate::{
-    Error, PredictorConfig, Result,
+    Error, PlacementKind, PredictorConfig, Result, clock,
     engine::Engine,
     events::{EventBus, EventFile},
     generation::Generation,
     metrics::Metrics,
+    placing::{Placing, PlacingThreads},
     purges::PurgeLog,
 };
 
@@ -72,6 +73,7 @@ struct Service {
     servers: JoinSet<Result<()>>,
     engine: JoinHandle<()>,
     event_file: JoinHandle<()>,
+    placing: Vec<JoinHandle<()>>,
 }
 
 impl Service {
@@ -87,6 +89,8 @@ impl Service {
         let file = EventFile::open(&config.data_dir, config.events)?;
         let prefix = generation.epoch(0).0.to_string();
         let (events, mut queue) = EventBus::new(prefix, config.events.queue_max, metrics.events_dropped.clone());
+        let (placing, threads) = open_placing(config)?;
+        let board = placing.as_ref().map_or_else(Placing::empty_board, Placing::board);
         let mut engine = Engine::new(config.engine.clone(), config.topology.clone());
         engine.set_arm(config.arm, false);
         let commands_max = config.queues.commands_max;
@@ -98,7 +102,8 @@ impl Service {
             commands_max,
             events,
             metrics.clone(),
-        );
+        )
+        .with_placing(placing);
         let registry = config.registry.as_deref().map(Registry::open).transpose()?;
         let (inputs, receiver) = Inputs::bounded(config.queues.inputs_max);
         let (health, health_server) = tonic_health::server::health_reporter();
@@ -111,6 +116,7 @@ impl Service {
             servers: JoinSet::new(),
             engine: tokio::spawn(actor::drive(controller, receiver, metrics.clone())),
             event_file: spawn_blocking(move || file.write_all(&mut queue)),
+            placing: threads.map(|threads| start_placing(threads, config, &inputs)).unwrap_or_default(),
         };
         service.watch_registry(registry, config, &inputs);
         let http = HttpState { inputs: inputs.clone(), metrics: metrics.clone(), ready: service.ready.subscribe() };
@@ -119,6 +125,7 @@ impl Service {
             inputs: inputs.clone(),
             metrics,
             purges: Arc::clone(&purges),
+            board,
             hello: config.hello,
             shutdown: service.cancel.clone(),
             readers: service.readers.clone(),
@@ -205,7 +212,30 @@ impl Service {
         // Every sender is gone now, so the engine's task ends, and with it the event bus and the event log.
         let _ = self.engine.await;
         let _ = self.event_file.await;
+        for thread in self.placing {
+            let _ = thread.await;
+        }
     }
+}
+
+/// Takes placement up where it is configured.
+fn open_placing(config: &PredictorConfig) -> Result<(Option<Placing>, Option<PlacingThreads>)> {
+    if config.placement.kind == PlacementKind::None {
+        return Ok((None, None));
+    }
+    let (settings, topology) = (config.placement.clone(), config.topology.clone());
+    let (placing, threads) = Placing::open(settings, topology, &config.data_dir, clock::now())?;
+    Ok((Some(placing), Some(threads)))
+}
+
+/// Starts what plans and what writes the map down; both end after the engine's task.
+fn start_placing(threads: PlacingThreads, config: &PredictorConfig, inputs: &Inputs) -> Vec<JoinHandle<()>> {
+    let inputs = inputs.downgrade();
+    let publish = move |planned| {
+        // The engine being gone is how the service ends.
+        let _ = inputs.tell_blocking(Input::Planned(planned));
+    };
+    threads.start(&config.data_dir, publish).into()
 }
 
 /// Resolves when a server fails; one that ends because its work is done does not count.

@@ -18,7 +18,7 @@ use super::{
     inputs::EngineGone,
     streams::unavailable,
 };
-use crate::purges::PurgeFeed;
+use crate::{placing::PlacementFeed, purges::PurgeFeed};
 
 /// The ends that a stream's messages come from. Maps, acknowledgements and what is in force are always the latest, so
 /// they need no queue; commands wait in a bounded one.
@@ -26,7 +26,7 @@ use crate::purges::PurgeFeed;
 pub(super) struct Outgoing {
     epoch: Epoch,
     in_force: watch::Receiver<InForce>,
-    purges: PurgeFeed,
+    feeds: Feeds,
     commands: mpsc::Receiver<Command>,
     map: watch::Receiver<Arc<CacheMap>>,
     taken: watch::Receiver<u64>,
@@ -35,10 +35,17 @@ pub(super) struct Outgoing {
     shutdown: CancellationToken,
 }
 
+/// What a node may have missed while it was away.
+#[derive(Debug)]
+pub(super) struct Feeds {
+    pub(super) purges: PurgeFeed,
+    pub(super) placement: PlacementFeed,
+}
+
 impl Outgoing {
     pub(super) fn new(
         joined: Joined,
-        purges: PurgeFeed,
+        feeds: Feeds,
         ending: oneshot::Receiver<Status>,
         shutdown: CancellationToken,
     ) -> Self {
@@ -46,7 +53,7 @@ impl Outgoing {
         // A stream begins with the welcome and the map, even if nothing changes.
         in_force.mark_changed();
         map.mark_changed();
-        Self { epoch, in_force, purges, commands, map, taken, ending, shutdown }
+        Self { epoch, in_force, feeds, commands, map, taken, ending, shutdown }
     }
 
     /// The stream that tonic sends.
@@ -74,11 +81,13 @@ impl Outgoing {
                 Some(Ok(PredictorNotice::Welcome { epoch: self.epoch, arm: Arc::from(arm_name(arm)), model_version }))
             }
             // Before the map: a node asks no peer for anything while it may hold what is purged.
-            update = self.purges.next() => Some(Ok(PredictorNotice::Purges(update?))),
+            update = self.feeds.purges.next() => Some(Ok(PredictorNotice::Purges(update?))),
             changed = self.map.changed() => {
                 changed.ok()?;
                 Some(Ok(PredictorNotice::Map(CacheMap::clone(&self.map.borrow_and_update()))))
             }
+            // After the map, which says who the nodes are that it names.
+            update = self.feeds.placement.next() => Some(Ok(PredictorNotice::Placement(update?))),
             // Before the acknowledgement, so that what a batch led to has arrived when it is acknowledged.
             count = self.commands.recv_many(&mut batch, BATCH_ENTRIES_MAX) => {
                 (count > 0).then_some(Ok(PredictorNotice::Commands(batch)))

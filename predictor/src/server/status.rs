@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::engine::{Account, Arm};
+use crate::{
+    engine::{Account, Arm},
+    placing::PlacementStatus,
+};
 
 /// What `/status` and the control service say; the schema is `nearcast.status/1`.
 #[derive(Clone, Debug, Serialize)]
@@ -21,6 +24,8 @@ pub(super) struct StatusDocument {
     pub(super) purge_epoch: u64,
     pub(super) nodes: Vec<NodeStatus>,
     pub(super) account: Account,
+    /// `None` without placement.
+    pub(super) placement: Option<PlacementStatus>,
 }
 
 /// The schema's name.
@@ -50,6 +55,8 @@ pub(super) struct NodeStatus {
     pub(super) capacity_bytes: u64,
     pub(super) segment_bytes: u64,
     pub(super) alive: bool,
+    /// Whether nobody is sent there although it is there.
+    pub(super) draining: bool,
     /// The latest purge that it has carried out.
     pub(super) purge_epoch: u64,
     /// Whether its whole inventory has arrived.

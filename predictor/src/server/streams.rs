@@ -4,19 +4,22 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::stream::Stream;
 use nearcast_proto::{
-    message::{NodeDescriptor, NodeName, NodeReport, PurgePosition},
+    message::{NodeDescriptor, NodeName, NodeReport, PlacementPosition, PurgePosition},
     wire,
 };
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     input::{Input, JoinRefused, SessionId},
     inputs::{EngineGone, Inputs},
-    outgoing::Outgoing,
+    outgoing::{Feeds, Outgoing},
 };
-use crate::{metrics::Metrics, purges::PurgeLog};
+use crate::{metrics::Metrics, placing::Board, purges::PurgeLog};
 
 /// Accepts nodes.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ pub(super) struct NodeStreams {
     pub(super) inputs: Inputs,
     pub(super) metrics: Metrics,
     pub(super) purges: Arc<PurgeLog>,
+    /// The map that nodes route on.
+    pub(super) board: Arc<Board>,
     /// How long a stream may take to say hello.
     pub(super) hello: Duration,
     pub(super) shutdown: CancellationToken,
@@ -37,25 +42,34 @@ impl wire::predictor_server::Predictor for NodeStreams {
 
     async fn join(&self, request: Request<Streaming<wire::NodeMessage>>) -> Result<Response<Self::JoinStream>, Status> {
         let mut inbound = request.into_inner();
-        let (node, position) = self.hello(&mut inbound).await?;
+        let Hello { node, purges: position, placement } = self.hello(&mut inbound).await?;
         let name = node.name.clone();
         let joined = self.inputs.ask(|reply| Input::Join(node, reply)).await.map_err(unavailable)?;
         let joined = joined.map_err(|refused| self.refuse_join(&refused))?;
         let (end, ending) = oneshot::channel();
         let feed = self.purges.join(name.clone(), position.as_ref());
-        let reader = Reader { streams: self.clone(), session: joined.session, name, inbound };
+        let (placement_feed, gap) = self.board.join(placement.as_ref());
+        let session = joined.session;
+        let reader = Reader { streams: self.clone(), session, name, inbound, gap };
+        let told = Input::Report(session, NodeReport::Placement { position: placement, has_gap: false });
+        self.inputs.tell(told).await.map_err(unavailable)?;
         // The tracker is what it is awaited with.
         drop(self.readers.spawn(reader.run(end)));
-        Ok(Response::new(Box::pin(Outgoing::new(joined, feed, ending, self.shutdown.clone()).into_stream())))
+        let feeds = Feeds { purges: feed, placement: placement_feed };
+        Ok(Response::new(Box::pin(Outgoing::new(joined, feeds, ending, self.shutdown.clone()).into_stream())))
     }
+}
+
+/// What a stream begins with.
+struct Hello {
+    node: NodeDescriptor,
+    purges: Option<PurgePosition>,
+    placement: Option<PlacementPosition>,
 }
 
 impl NodeStreams {
     /// Waits for the message that every stream begins with.
-    async fn hello(
-        &self,
-        inbound: &mut Streaming<wire::NodeMessage>,
-    ) -> Result<(NodeDescriptor, Option<PurgePosition>), Status> {
+    async fn hello(&self, inbound: &mut Streaming<wire::NodeMessage>) -> Result<Hello, Status> {
         let first = tokio::select! {
             () = self.shutdown.cancelled() => return Err(unavailable(EngineGone)),
             first = timeout(self.hello, inbound.message()) => first,
@@ -66,7 +80,7 @@ impl NodeStreams {
             return Err(self.refuse("no_hello", Status::invalid_argument("the stream ended before the hello")));
         };
         match NodeReport::try_from(first) {
-            Ok(NodeReport::Hello { node, purges, .. }) => Ok((node, purges)),
+            Ok(NodeReport::Hello { node, purges, placement, .. }) => Ok(Hello { node, purges, placement }),
             Ok(_) => Err(self.refuse("no_hello", Status::invalid_argument("the first message must be the hello"))),
             Err(error) => Err(self.refuse("malformed", Status::invalid_argument(error.to_string()))),
         }
@@ -95,6 +109,8 @@ struct Reader {
     session: SessionId,
     name: NodeName,
     inbound: Streaming<wire::NodeMessage>,
+    /// Where the node's copy of the map is, when it could not take over what it was told.
+    gap: mpsc::Sender<Option<PlacementPosition>>,
 }
 
 impl Reader {
@@ -123,6 +139,14 @@ impl Reader {
                     return Some(self.streams.refuse("second_hello", status));
                 }
                 Ok(NodeReport::Purged { epoch, objects }) => self.streams.purges.note(&self.name, epoch, objects),
+                Ok(NodeReport::Placement { position, has_gap }) => {
+                    if has_gap && self.gap.try_send(position.clone()).is_err() {
+                        let status = Status::resource_exhausted("the placement map cannot be brought to the node");
+                        return Some(self.streams.refuse("placement_gaps", status));
+                    }
+                    let told = NodeReport::Placement { position, has_gap };
+                    self.streams.inputs.tell(Input::Report(self.session, told)).await.ok()?;
+                }
                 Ok(report) => self.streams.inputs.tell(Input::Report(self.session, report)).await.ok()?,
                 Err(error) => {
                     let status = Status::invalid_argument(error.to_string());

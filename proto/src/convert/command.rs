@@ -55,6 +55,7 @@ impl From<Action> for wire::Action {
             Action::Evict => Self::Evict,
             Action::Pin => Self::Pin,
             Action::Replicate => Self::Replicate,
+            Action::Unpin => Self::Unpin,
         }
     }
 }
@@ -64,6 +65,7 @@ fn action(value: i32) -> Result<Action> {
         Ok(wire::Action::Evict) => Some(Action::Evict),
         Ok(wire::Action::Pin) => Some(Action::Pin),
         Ok(wire::Action::Replicate) => Some(Action::Replicate),
+        Ok(wire::Action::Unpin) => Some(Action::Unpin),
         Ok(wire::Action::Unspecified) | Err(_) => None,
     };
     known("action", value, meaning)

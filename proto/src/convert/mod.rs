@@ -6,6 +6,7 @@
 mod check;
 mod command;
 mod node_report;
+mod placement;
 mod predictor_notice;
 mod purge;
 

@@ -7,6 +7,7 @@ use nearcast_datasets::{ByteRange, ServedFrom, Timestamp};
 use super::{
     BATCH_ENTRIES_MAX,
     check::{free_text, key, known, list, micros, name, node_name, outward, present},
+    placement,
     purge::position,
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
 impl From<NodeReport> for wire::NodeMessage {
     fn from(report: NodeReport) -> Self {
         let body = match report {
-            NodeReport::Hello { node, code_version, purges } => Body::Hello(wire::Hello {
+            NodeReport::Hello { node, code_version, purges, placement } => Body::Hello(wire::Hello {
                 node: node.name.0.as_ref().to_owned(),
                 region: node.region.as_ref().to_owned(),
                 url: node.url.as_ref().to_owned(),
@@ -26,6 +27,7 @@ impl From<NodeReport> for wire::NodeMessage {
                 segment_bytes: node.segment_bytes,
                 code_version,
                 purges: purges.map(Into::into),
+                placement: placement.map(Into::into),
             }),
             NodeReport::Inventory { held, last } => Body::Inventory(wire::InventoryPage { held: outward(held), last }),
             NodeReport::Delta { gained, lost } => {
@@ -39,6 +41,10 @@ impl From<NodeReport> for wire::NodeMessage {
             NodeReport::Outcomes(outcomes) => Body::Outcomes(wire::OutcomeBatch { outcomes: outward(outcomes) }),
             NodeReport::Results(results) => Body::Results(wire::CommandResultBatch { results: outward(results) }),
             NodeReport::Purged { epoch, objects } => Body::Purged(wire::Purged { epoch, objects }),
+            NodeReport::Placement { position, has_gap } => {
+                Body::Placement(wire::PlacementHeld { position: position.map(Into::into), has_gap })
+            }
+            NodeReport::Leaving => Body::Leaving(wire::Leaving {}),
         };
         Self { body: Some(body) }
     }
@@ -65,6 +71,10 @@ impl TryFrom<wire::NodeMessage> for NodeReport {
             Body::Outcomes(batch) => Self::Outcomes(list("outcomes", batch.outcomes, BATCH_ENTRIES_MAX)?),
             Body::Results(batch) => Self::Results(list("results", batch.results, BATCH_ENTRIES_MAX)?),
             Body::Purged(wire::Purged { epoch, objects }) => Self::Purged { epoch, objects },
+            Body::Placement(wire::PlacementHeld { position, has_gap }) => {
+                Self::Placement { position: position.map(placement::position).transpose()?, has_gap }
+            }
+            Body::Leaving(wire::Leaving {}) => Self::Leaving,
         })
     }
 }
@@ -78,7 +88,8 @@ fn hello_report(hello: wire::Hello) -> Result<NodeReport> {
         segment_bytes: segment_bytes(hello.segment_bytes)?,
     };
     let code_version = free_text("code_version", hello.code_version)?;
-    Ok(NodeReport::Hello { node, code_version, purges: hello.purges.map(position).transpose()? })
+    let placement = hello.placement.map(placement::position).transpose()?;
+    Ok(NodeReport::Hello { node, code_version, purges: hello.purges.map(position).transpose()?, placement })
 }
 
 /// A node cannot cut objects into segments of nothing.

@@ -1,13 +1,13 @@
 //! What the predictor says.
 
 use super::{
-    BATCH_ENTRIES_MAX, MEMBERS_MAX,
-    check::{at_most, free_text, key, list, name, node_name, optional_name, outward, present},
+    MEMBERS_MAX,
+    check::{free_text, list, name, node_name, optional_name, outward, present},
     node_report::segment_bytes,
 };
 use crate::{
     Error, Result,
-    message::{CacheMap, Epoch, Member, NodeDescriptor, NodeName, PlacementUpdate, PredictorNotice},
+    message::{CacheMap, Epoch, Member, NodeDescriptor, PredictorNotice},
     wire::{self, predictor_message::Body},
 };
 
@@ -77,40 +77,5 @@ impl TryFrom<wire::NodeEntry> for Member {
             segment_bytes: segment_bytes(wire.segment_bytes)?,
         };
         Ok(Self { node, alive: wire.alive })
-    }
-}
-
-impl From<PlacementUpdate> for wire::PlacementUpdate {
-    fn from(update: PlacementUpdate) -> Self {
-        let entry = |(key, nodes): (std::sync::Arc<str>, Vec<NodeName>)| wire::PlacementEntry {
-            key: key.as_ref().to_owned(),
-            nodes: nodes.iter().map(|node| node.0.as_ref().to_owned()).collect(),
-        };
-        Self {
-            epoch: update.epoch.0,
-            full: update.full,
-            placed: update.placed.into_iter().map(entry).collect(),
-            removed: update.removed.iter().map(|key| key.as_ref().to_owned()).collect(),
-        }
-    }
-}
-
-impl TryFrom<wire::PlacementUpdate> for PlacementUpdate {
-    type Error = Error;
-
-    fn try_from(wire: wire::PlacementUpdate) -> Result<Self> {
-        at_most("placed", wire.placed.len(), BATCH_ENTRIES_MAX)?;
-        at_most("removed", wire.removed.len(), BATCH_ENTRIES_MAX)?;
-        let entry = |entry: wire::PlacementEntry| {
-            at_most("nodes", entry.nodes.len(), MEMBERS_MAX)?;
-            let nodes = entry.nodes.into_iter().map(node_name).collect::<Result<_>>()?;
-            Ok((key(entry.key)?, nodes))
-        };
-        Ok(Self {
-            epoch: Epoch(wire.epoch),
-            full: wire.full,
-            placed: wire.placed.into_iter().map(entry).collect::<Result<_>>()?,
-            removed: wire.removed.into_iter().map(key).collect::<Result<_>>()?,
-        })
     }
 }

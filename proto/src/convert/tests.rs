@@ -11,8 +11,8 @@ use crate::{
     Error,
     message::{
         Action, CacheMap, Command, CommandId, CommandResult, CommandStatus, Epoch, Member, NodeDescriptor, NodeName,
-        NodeReport, Outcome, OutcomeKind, PlacementUpdate, PredictorNotice, Purge, PurgePosition, PurgeUpdate, Request,
-        RequestBatch, SegmentSet, Source,
+        NodeReport, Outcome, OutcomeKind, PlacementPosition, PlacementUpdate, PredictorNotice, Purge, PurgePosition,
+        PurgeUpdate, Request, RequestBatch, SegmentSet, Source,
     },
     wire,
 };
@@ -91,7 +91,7 @@ fn result() -> impl Strategy<Value = CommandResult> {
 
 fn command() -> impl Strategy<Value = Command> {
     let source = prop_oneof![Just(Source::Origin), name().prop_map(|node| Source::Peer(NodeName(node)))];
-    let actions = select(vec![Action::Evict, Action::Pin, Action::Replicate]);
+    let actions = select(vec![Action::Evict, Action::Pin, Action::Replicate, Action::Unpin]);
     let names = (name(), "[v0-9]{0,5}");
     (any::<[u64; 2]>(), actions, segment_set(), vec(source, 0..3), instant(), 0.0..=1.0_f32, -9.0..9.0_f64, names)
         .prop_map(|([id, epoch], action, target, sources, deadline, probability, value, (arm, version))| Command {
@@ -112,6 +112,10 @@ fn position() -> impl Strategy<Value = PurgePosition> {
     (name(), any::<u64>()).prop_map(|(log, epoch)| PurgePosition { log, epoch })
 }
 
+fn placement() -> impl Strategy<Value = PlacementPosition> {
+    (name(), any::<u64>()).prop_map(|(map, epoch)| PlacementPosition { map, epoch: Epoch(epoch) })
+}
+
 fn purge() -> impl Strategy<Value = Arc<Purge>> {
     let texts = || vec("[a-z/]{1,9}", 1..3);
     (any::<u64>(), texts(), texts(), texts(), any::<bool>())
@@ -121,8 +125,12 @@ fn purge() -> impl Strategy<Value = Arc<Purge>> {
 fn report() -> impl Strategy<Value = NodeReport> {
     let sets = || vec(segment_set(), 0..4);
     prop_oneof![
-        (descriptor(), "[0-9.]{0,8}", option::of(position()))
-            .prop_map(|(node, code_version, purges)| NodeReport::Hello { node, code_version, purges }),
+        (descriptor(), "[0-9.]{0,8}", option::of(position()), option::of(placement())).prop_map(
+            |(node, code_version, purges, placement)| NodeReport::Hello { node, code_version, purges, placement }
+        ),
+        (option::of(placement()), any::<bool>())
+            .prop_map(|(position, has_gap)| NodeReport::Placement { position, has_gap }),
+        Just(NodeReport::Leaving),
         any::<[u64; 2]>().prop_map(|[epoch, objects]| NodeReport::Purged { epoch, objects }),
         (sets(), any::<bool>()).prop_map(|(held, last)| NodeReport::Inventory { held, last }),
         (sets(), sets()).prop_map(|(gained, lost)| NodeReport::Delta { gained, lost }),
@@ -144,9 +152,12 @@ fn notice() -> impl Strategy<Value = PredictorNotice> {
             model_version
         }),
         vec(command(), 0..3).prop_map(PredictorNotice::Commands),
-        (any::<u64>(), any::<bool>(), placed, vec(key(), 0..3)).prop_map(|(epoch, full, placed, removed)| {
-            PredictorNotice::Placement(PlacementUpdate { epoch: Epoch(epoch), full, placed, removed })
-        }),
+        (placement(), any::<(u64, bool, u32, bool)>(), placed, vec(key(), 0..3)).prop_map(
+            |(PlacementPosition { map, epoch }, (from, full, part, last), placed, removed)| {
+                let from = Epoch(from);
+                PredictorNotice::Placement(PlacementUpdate { map, from, epoch, full, part, last, placed, removed })
+            }
+        ),
         (any::<u64>(), vec(member, 0..3))
             .prop_map(|(epoch, members)| PredictorNotice::Map(CacheMap { epoch: Epoch(epoch), members })),
         any::<u64>().prop_map(|sequence| PredictorNotice::Ack { sequence }),

@@ -2,7 +2,7 @@
 /// What a node says.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeMessage {
-    #[prost(oneof = "node_message::Body", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "node_message::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub body: ::core::option::Option<node_message::Body>,
 }
 /// Nested message and enum types in `NodeMessage`.
@@ -23,6 +23,10 @@ pub mod node_message {
         Delta(super::InventoryDelta),
         #[prost(message, tag = "7")]
         Purged(super::Purged),
+        #[prost(message, tag = "8")]
+        Placement(super::PlacementHeld),
+        #[prost(message, tag = "9")]
+        Leaving(super::Leaving),
     }
 }
 /// What the predictor says.
@@ -68,7 +72,33 @@ pub struct Hello {
     /// How far in the log of purges the node is; absent before it ever joined.
     #[prost(message, optional, tag = "7")]
     pub purges: ::core::option::Option<PurgePosition>,
+    /// The placement that the node routes by; absent while it has none.
+    #[prost(message, optional, tag = "8")]
+    pub placement: ::core::option::Option<PlacementPosition>,
 }
+/// A version of a predictor's placement.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlacementPosition {
+    /// Which one: a predictor that lost its data folder begins another one.
+    #[prost(string, tag = "1")]
+    pub map: ::prost::alloc::string::String,
+    /// The version.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+}
+/// The placement that a node routes by now, said whenever that changes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlacementHeld {
+    /// Absent when the node has none, or only a part of one: it asks for the whole.
+    #[prost(message, optional, tag = "1")]
+    pub position: ::core::option::Option<PlacementPosition>,
+    /// Whether an update did not lead on from there: the node asks for what does.
+    #[prost(bool, tag = "2")]
+    pub has_gap: bool,
+}
+/// The node is about to end, and will not be back soon.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Leaving {}
 /// A place in a predictor's log of purges.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PurgePosition {
@@ -327,9 +357,10 @@ pub struct PlacementEntry {
     #[prost(string, repeated, tag = "2")]
     pub nodes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// Explicit replicas; keys that are not named fall back to rendezvous hashing.
+/// Explicit replicas; keys that are not named fall back to rendezvous hashing. Long updates come in parts.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PlacementUpdate {
+    /// The version that the last part leads to.
     #[prost(uint64, tag = "1")]
     pub epoch: u64,
     /// Whether this replaces the whole table rather than amends it.
@@ -339,6 +370,17 @@ pub struct PlacementUpdate {
     pub placed: ::prost::alloc::vec::Vec<PlacementEntry>,
     #[prost(string, repeated, tag = "4")]
     pub removed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Which placement; see PlacementPosition.
+    #[prost(string, tag = "5")]
+    pub map: ::prost::alloc::string::String,
+    /// The version that it leads on from; nothing to a full one.
+    #[prost(uint64, tag = "6")]
+    pub from: u64,
+    /// This part's number, from zero on.
+    #[prost(uint32, tag = "7")]
+    pub part: u32,
+    #[prost(bool, tag = "8")]
+    pub last: bool,
 }
 /// Asks for nothing in particular.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -413,6 +455,35 @@ pub struct NodePurge {
     #[prost(uint64, optional, tag = "2")]
     pub objects: ::core::option::Option<u64>,
 }
+/// Asks why a key is where it is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainRequest {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+}
+/// Why a key is where it is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainReply {
+    /// One JSON document, schema "nearcast.map/1".
+    #[prost(string, tag = "1")]
+    pub json: ::prost::alloc::string::String,
+}
+/// Orders that a node be drained.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrainRequest {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// Whether it is to be used again instead.
+    #[prost(bool, tag = "2")]
+    pub undo: bool,
+}
+/// How far the draining is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrainReply {
+    /// Keys that are meant to be held there, or are still exempt from eviction there.
+    #[prost(uint64, tag = "1")]
+    pub keys: u64,
+}
 /// Who answered a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -463,6 +534,8 @@ pub enum Action {
     Replicate = 1,
     Evict = 2,
     Pin = 3,
+    /// Leave pinned segments to eviction again.
+    Unpin = 4,
 }
 impl Action {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -475,6 +548,7 @@ impl Action {
             Self::Replicate => "ACTION_REPLICATE",
             Self::Evict => "ACTION_EVICT",
             Self::Pin => "ACTION_PIN",
+            Self::Unpin => "ACTION_UNPIN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -484,6 +558,7 @@ impl Action {
             "ACTION_REPLICATE" => Some(Self::Replicate),
             "ACTION_EVICT" => Some(Self::Evict),
             "ACTION_PIN" => Some(Self::Pin),
+            "ACTION_UNPIN" => Some(Self::Unpin),
             _ => None,
         }
     }
@@ -656,8 +731,8 @@ pub mod predictor_client {
             self
         }
         /// The first message a node sends is `hello`; the inventory follows in pages, the last one marked.
-        /// The predictor answers `welcome`, then the purges that the node missed, then a full `map_update`, then commands as
-        /// they come.
+        /// The predictor answers `welcome`, then the purges that the node missed, then a full `map_update`, then what the node
+        /// misses of the placement, then commands as they come.
         pub async fn join(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::NodeMessage>,
@@ -704,8 +779,8 @@ pub mod predictor_server {
             + std::marker::Send
             + 'static;
         /// The first message a node sends is `hello`; the inventory follows in pages, the last one marked.
-        /// The predictor answers `welcome`, then the purges that the node missed, then a full `map_update`, then commands as
-        /// they come.
+        /// The predictor answers `welcome`, then the purges that the node missed, then a full `map_update`, then what the node
+        /// misses of the placement, then commands as they come.
         async fn join(
             &self,
             request: tonic::Request<tonic::Streaming<super::NodeMessage>>,
@@ -1053,6 +1128,49 @@ pub mod control_client {
             req.extensions_mut().insert(GrpcMethod::new("nearcast.v1.Control", "Purge"));
             self.inner.unary(req, path, codec).await
         }
+        /// Who holds a key, who is meant to and why, and what that earned.
+        pub async fn explain(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExplainReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/nearcast.v1.Control/Explain",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("nearcast.v1.Control", "Explain"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Moves placed keys off a node, and no longer routes to it; or takes it back.
+        pub async fn drain(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DrainRequest>,
+        ) -> std::result::Result<tonic::Response<super::DrainReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/nearcast.v1.Control/Drain",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("nearcast.v1.Control", "Drain"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1088,6 +1206,16 @@ pub mod control_server {
             &self,
             request: tonic::Request<super::PurgeRequest>,
         ) -> std::result::Result<tonic::Response<super::PurgeReply>, tonic::Status>;
+        /// Who holds a key, who is meant to and why, and what that earned.
+        async fn explain(
+            &self,
+            request: tonic::Request<super::ExplainRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExplainReply>, tonic::Status>;
+        /// Moves placed keys off a node, and no longer routes to it; or takes it back.
+        async fn drain(
+            &self,
+            request: tonic::Request<super::DrainRequest>,
+        ) -> std::result::Result<tonic::Response<super::DrainReply>, tonic::Status>;
     }
     /// What operators' tools ask the predictor.
     #[derive(Debug)]
@@ -1323,6 +1451,92 @@ pub mod control_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PurgeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/nearcast.v1.Control/Explain" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainSvc<T: Control>(pub Arc<T>);
+                    impl<T: Control> tonic::server::UnaryService<super::ExplainRequest>
+                    for ExplainSvc<T> {
+                        type Response = super::ExplainReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Control>::explain(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/nearcast.v1.Control/Drain" => {
+                    #[allow(non_camel_case_types)]
+                    struct DrainSvc<T: Control>(pub Arc<T>);
+                    impl<T: Control> tonic::server::UnaryService<super::DrainRequest>
+                    for DrainSvc<T> {
+                        type Response = super::DrainReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DrainRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Control>::drain(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DrainSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

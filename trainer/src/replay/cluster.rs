@@ -257,6 +257,9 @@ impl<'a> Cluster<'a> {
                 self.each_segment(node, key, order, |core, segment| core.handle_evict(now, order.id, segment));
             }
             Action::Pin => self.each_segment(node, key, order, |core, segment| core.handle_pin(order.id, segment)),
+            Action::Unpin => {
+                self.each_segment(node, key, order, |core, segment| core.handle_unpin(now, order.id, segment));
+            }
         }
         self.report(now, node);
         self.start_prefetches(now, node);

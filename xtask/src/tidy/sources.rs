@@ -98,6 +98,8 @@ fn may_use_wire(path: &str) -> bool {
         "predictor/tests/",
         "cache-node/src/link/",
         "cache-node/tests/",
+        "src/commands/drain.rs",
+        "src/commands/map.rs",
         "src/commands/purge.rs",
         "src/load/arms.rs",
     ];

@@ -139,6 +139,24 @@ impl RoutingTable {
         }
     }
 
+    /// Hands every key back to hashing.
+    pub fn clear_placements(&mut self) {
+        self.placements.clear();
+    }
+
+    /// Keys with explicit holders.
+    pub fn placement_count(&self) -> usize {
+        self.placements.len()
+    }
+
+    /// The number of a holder, given out now when the map has not named it yet: it is asked once the map says that it is
+    /// alive. `None` beyond the bound.
+    pub fn enlist(&mut self, name: &NodeName) -> Option<MemberId> {
+        let number = self.number(name);
+        self.ignored += u64::from(number.is_none());
+        number
+    }
+
     /// Routes by other bounds from now on. What is known above them stays.
     pub fn handle_config(&mut self, config: RoutingConfig) {
         self.config = config;

@@ -1,13 +1,14 @@
 //! Turns messages into calls of the engine and its orders into commands. Synchronous: it never waits.
 
 mod orders;
+mod placement;
 mod reports;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use nearcast_datasets::{SegmentId, Timestamp};
+use nearcast_datasets::{SegmentId, Set, Timestamp};
 use nearcast_models::Model;
-use nearcast_proto::message::{Command, Member, NodeDescriptor};
+use nearcast_proto::message::{Command, Member, NodeDescriptor, NodeName};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -21,8 +22,11 @@ use crate::{
     events::{EventBus, kind, rfc3339},
     generation::Generation,
     metrics::{Metrics, ModelLabel, NodeLabel},
+    placing::Placing,
     purges::PurgeLog,
 };
+
+pub(super) use self::placement::ExplainDocument;
 
 /// Owns the engine and everything that belongs to connected nodes.
 #[derive(Debug)]
@@ -41,6 +45,9 @@ pub(super) struct Controller {
     in_force: watch::Sender<InForce>,
     events: EventBus,
     metrics: Metrics,
+    placing: Option<Placing>,
+    /// Nodes that nobody is sent to although they are there.
+    draining: Set<NodeName>,
 }
 
 /// A connected node.
@@ -50,6 +57,8 @@ struct Session {
     descriptor: NodeDescriptor,
     label: NodeLabel,
     commands: mpsc::Sender<Command>,
+    /// Its position in placement, if it has one.
+    position: Option<usize>,
     taken: watch::Sender<u64>,
     /// Whether the last page of the inventory has come.
     inventory_complete: bool,
@@ -82,7 +91,16 @@ impl Controller {
             in_force,
             events,
             metrics,
+            placing: None,
+            draining: Set::default(),
         }
+    }
+
+    /// The same, placing keys.
+    pub(super) fn with_placing(mut self, placing: Option<Placing>) -> Self {
+        self.draining = placing.iter().flat_map(Placing::draining).collect();
+        self.placing = placing;
+        self
     }
 
     /// Takes a message and sends the commands that follow from it.
@@ -102,19 +120,33 @@ impl Controller {
             }
             Input::Status(reply) => drop(reply.send(self.status())),
             Input::Locate(key, reply) => drop(reply.send(self.locate(&key))),
+            Input::Planned(planned) => self.planned(now, &planned),
+            Input::Explain(key, reply) => drop(reply.send(self.explain(&key))),
+            Input::Drain { node, undo, reply } => drop(reply.send(self.drain(now, &node, undo))),
         }
         self.send_orders(now);
+        self.send_placement(now);
     }
 
     /// When [`Controller::handle_timeout`] should be called next. Ask again after every call of another function.
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
-        self.engine.poll_timeout()
+        let placing = self.placing.as_ref().and_then(Placing::poll_timeout);
+        [self.engine.poll_timeout(), placing].into_iter().flatten().min()
     }
 
     /// Time has passed.
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         self.engine.handle_timeout(now);
+        if let Some(placing) = &mut self.placing {
+            placing.handle_timeout(now);
+        }
         self.send_orders(now);
+        self.send_placement(now);
+    }
+
+    /// Nothing more will come: what must be known after a restart is written down.
+    pub(super) fn close(&self) {
+        self.placing.iter().for_each(Placing::close);
     }
 
     fn join_and_reply(
@@ -131,11 +163,11 @@ impl Controller {
     }
 
     fn join(&mut self, now: Timestamp, node: NodeDescriptor) -> Result<Joined, JoinRefused> {
+        if let Some(session) = self.sessions.values().find(|session| session.descriptor.name == node.name) {
+            let region = Arc::clone(&session.descriptor.region);
+            return Err(JoinRefused::NameTaken { name: node.name.0, region });
+        }
         match self.members.find(&node.name) {
-            Some(member) if member.alive => {
-                let region = Arc::clone(&member.node.region);
-                return Err(JoinRefused::NameTaken { name: node.name.0, region });
-            }
             Some(_) => {}
             None => {
                 let nodes_max = self.engine.config().settings().nodes_max;
@@ -156,10 +188,19 @@ impl Controller {
         let (taken, taken_out) = watch::channel(0);
         self.events.publish(now, kind::NODE_JOINED, &node.name.0, json!({ "region": node.region, "url": node.url }));
         tracing::info!(node = %node.name, region = %node.region, "node joined");
-        self.members.set(node.clone(), true);
+        self.members.set(node.clone(), !self.draining.contains(&node.name));
+        let position = self.placing.as_mut().and_then(|placing| placing.handle_join(&node));
         let label = NodeLabel { node: node.name.0.as_ref().to_owned() };
-        let session =
-            Session { node: index, descriptor: node, label, commands, taken, inventory_complete: true, sequence: None };
+        let session = Session {
+            node: index,
+            descriptor: node,
+            label,
+            commands,
+            position,
+            taken,
+            inventory_complete: true,
+            sequence: None,
+        };
         self.sessions.insert(id, session);
         self.by_node.insert(index, id);
         self.metrics.sessions.set(i64::try_from(self.sessions.len()).unwrap_or(i64::MAX));
@@ -180,10 +221,16 @@ impl Controller {
         self.events.publish(now, kind::NODE_LEFT, &session.descriptor.name.0, json!({}));
         tracing::info!(node = %session.descriptor.name, "node left");
         self.members.set(session.descriptor, false);
+        if let (Some(placing), Some(position)) = (&mut self.placing, session.position) {
+            placing.handle_leave(now, position);
+        }
         self.metrics.sessions.set(i64::try_from(self.sessions.len()).unwrap_or(i64::MAX));
     }
 
     fn install_model(&mut self, now: Timestamp, version: Arc<str>, model: Arc<Model>) {
+        if let Some(placing) = &mut self.placing {
+            placing.handle_model(Arc::clone(&model));
+        }
         self.engine.install_model(now, Arc::clone(&version), model);
         self.events.publish(now, kind::MODEL_INSTALLED, &version, json!({ "alias": self.alias }));
         tracing::info!(%version, "model in service");
@@ -225,6 +272,7 @@ impl Controller {
             capacity_bytes: member.node.capacity_bytes,
             segment_bytes: member.node.segment_bytes,
             alive: member.alive,
+            draining: self.draining.contains(&member.node.name),
             purge_epoch: self.purges.progress(&member.node.name).unwrap_or(0),
             inventory_complete: member.alive && !incomplete(&member.node.name.0),
         };
@@ -238,6 +286,7 @@ impl Controller {
             purge_epoch: self.purges.latest(),
             nodes: map.members.iter().map(node).collect(),
             account: self.engine.account().clone(),
+            placement: self.placing.as_ref().map(Placing::status),
         }
     }
 

@@ -67,10 +67,11 @@ impl Controller {
     }
 }
 
-fn action_name(action: Action) -> &'static str {
+pub(super) fn action_name(action: Action) -> &'static str {
     match action {
         Action::Evict => "evict",
         Action::Pin => "pin",
         Action::Replicate => "replicate",
+        Action::Unpin => "unpin",
     }
 }

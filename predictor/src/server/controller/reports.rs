@@ -11,6 +11,7 @@ use crate::{
     engine::{Engine, NodeIndex, Observation},
     events::kind,
     metrics::{outcome_label, status_word},
+    placing::Placing,
     server::input::SessionId,
 };
 
@@ -21,6 +22,8 @@ impl Controller {
             NodeReport::Hello { .. } | NodeReport::Purged { .. } => {}
             NodeReport::Inventory { held, last } => self.inventory(now, id, held, *last),
             NodeReport::Delta { gained, lost } => self.delta(now, id, gained, lost),
+            NodeReport::Placement { position, .. } => self.position(now, id, position.as_ref()),
+            NodeReport::Leaving => self.leaving(now, id),
             NodeReport::Requests(batch) => self.requests(now, id, batch),
             NodeReport::Outcomes(outcomes) => outcomes.iter().for_each(|outcome| self.outcome(now, outcome)),
             NodeReport::Results(results) => results.iter().for_each(|result| self.result(now, id, result)),
@@ -31,22 +34,28 @@ impl Controller {
     fn inventory(&mut self, now: Timestamp, id: SessionId, held: &[SegmentSet], last: bool) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let begins = std::mem::replace(&mut session.inventory_complete, last);
-        let (node, descriptor) = (session.node, session.descriptor.clone());
+        let (node, descriptor, position) = (session.node, session.descriptor.clone(), session.position);
         if begins {
             self.engine.handle_join(now, descriptor.clone());
         }
         held.iter().for_each(|set| self.gained(now, node, &descriptor, set, Engine::handle_inventory));
+        if let (Some(placing), Some(position)) = (&mut self.placing, position) {
+            placing.handle_inventory(now, position, held, begins, last);
+        }
     }
 
     fn delta(&mut self, now: Timestamp, id: SessionId, gained: &[SegmentSet], lost: &[SegmentSet]) {
         let Some(session) = self.sessions.get(&id) else { return };
-        let (node, descriptor) = (session.node, session.descriptor.clone());
+        let (node, descriptor, position) = (session.node, session.descriptor.clone(), session.position);
         gained.iter().for_each(|set| self.gained(now, node, &descriptor, set, Engine::handle_gained));
         for set in lost {
             let key = self.engine.intern_key(&set.key);
             set.segments.iter().for_each(|index| self.engine.handle_lost(now, node, SegmentId { key, index: *index }));
             let data = json!({ "node": descriptor.name.0, "segments": set.segments });
             self.events.publish(now, kind::SEGMENTS_EVICTED, &set.key, data);
+        }
+        if let (Some(placing), Some(position)) = (&mut self.placing, position) {
+            placing.handle_delta(now, position, gained, lost);
         }
     }
 
@@ -78,8 +87,11 @@ impl Controller {
             let lag = now.since(newest.timestamp).as_secs_f64();
             self.metrics.log_lag_seconds.get_or_create(&session.label).set(lag);
         }
-        let node = session.node;
+        let (node, position) = (session.node, session.position);
         batch.requests.iter().for_each(|request| self.request(now, node, request));
+        if let (Some(placing), Some(position)) = (&mut self.placing, position) {
+            batch.requests.iter().for_each(|request| placing.handle_request(now, position, request));
+        }
         if let Some(session) = self.sessions.get(&id) {
             session.taken.send_replace(batch.sequence);
         }
@@ -103,6 +115,8 @@ impl Controller {
     fn outcome(&mut self, now: Timestamp, outcome: &Outcome) {
         self.metrics.outcomes.get_or_create(&outcome_label(outcome.kind)).inc();
         match self.generation.engine_command(outcome.command) {
+            // What becomes of a placed copy is no label for the gate.
+            Some(command) if Placing::is_own(command) => {}
             Some(command) => self.engine.handle_outcome(now, command, outcome.kind, outcome.residence),
             None => drop(self.metrics.foreign_commands.inc()),
         }
@@ -115,7 +129,10 @@ impl Controller {
             self.metrics.foreign_commands.inc();
             return;
         };
-        self.engine.handle_result(now, command, result.status, result.bytes);
+        match &mut self.placing {
+            Some(placing) if Placing::is_own(command) => placing.handle_result(now, command, result.status),
+            _ => self.engine.handle_result(now, command, result.status, result.bytes),
+        }
         let node = self.sessions.get(&id).map(|session| &session.descriptor.name.0);
         let data = json!({
             "command": result.id.0, "status": status, "bytes": result.bytes, "detail": result.detail,

@@ -1,0 +1,88 @@
+//! Why a key is where it is.
+
+use std::sync::Arc;
+
+use nearcast_datasets::KeyId;
+use nearcast_proto::message::NodeName;
+use serde::Serialize;
+
+use super::{Placing, nodes::Slot};
+use crate::placement::NodeSet;
+
+/// What placement knows of one key.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Explained {
+    /// The version of the map.
+    epoch: u64,
+    size_bytes: u64,
+    nodes: Vec<ExplainedNode>,
+    /// Seconds of waiting that the key's replicas are expected to save until the next plan.
+    expected_saved_seconds: f32,
+    /// Requests that its replicas have answered since it was placed.
+    uses: u64,
+    /// Seconds that those would have waited for the next best source. At most: what a node had pulled through by itself
+    /// is counted as well.
+    earned_seconds_at_most: f64,
+}
+
+/// One node's part in it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ExplainedNode {
+    name: Arc<str>,
+    connected: bool,
+    /// Whether it says that it holds all of the key.
+    holds: bool,
+    /// Whether it has confirmed that it keeps it.
+    pinned: bool,
+    /// Whether other nodes are told to ask it.
+    on_map: bool,
+    /// Why it is meant to hold it: `plan` or `hot`; `None` when it is not, and holds it of its own.
+    reason: Option<&'static str>,
+    expected_saved_seconds: f32,
+}
+
+impl Explained {
+    /// Whether the key has explicit holders, or is meant to.
+    pub(crate) fn is_placed(&self) -> bool {
+        self.nodes.iter().any(|node| node.reason.is_some() || node.on_map)
+    }
+}
+
+impl Placing {
+    /// What is known of a key.
+    pub(crate) fn explain(&self, key: &str) -> Explained {
+        let epoch = self.board.epoch().0;
+        let known = self.known.lock();
+        let Some(id) = known.find(key) else { return Explained { epoch, ..Explained::default() } };
+        let (size_bytes, held) = (known.bytes(id), known.holders(id));
+        drop(known);
+        let wanted = self.wanted.get(&id).copied().unwrap_or_default();
+        let share = wanted.saved_seconds / wanted.nodes.minus(wanted.hot).len().max(1) as f32;
+        let on_map = self.board.holders(id);
+        let concerned: NodeSet = held.iter().chain(wanted.nodes.iter()).chain(on_map.iter()).collect();
+        let node = |position: usize| Some(self.explain_node(id, position, self.nodes.get(position)?, held, share));
+        Explained {
+            epoch,
+            size_bytes,
+            nodes: concerned.iter().filter_map(node).collect(),
+            expected_saved_seconds: wanted.saved_seconds,
+            uses: wanted.uses,
+            earned_seconds_at_most: wanted.earned_seconds,
+        }
+    }
+
+    fn explain_node(&self, key: KeyId, position: usize, slot: &Slot, held: NodeSet, share: f32) -> ExplainedNode {
+        let wanted = self.wanted.get(&key).copied().unwrap_or_default();
+        let (is_hot, is_wanted) = (wanted.hot.contains(position), wanted.nodes.contains(position));
+        let NodeName(name) = &slot.name;
+        ExplainedNode {
+            name: Arc::clone(name),
+            connected: slot.is_connected,
+            holds: held.contains(position),
+            pinned: self.shards.pinned(key).contains(position),
+            on_map: self.board.holders(key).contains(position),
+            reason: is_wanted.then_some(if is_hot { "hot" } else { "plan" }),
+            expected_saved_seconds: if is_wanted && !is_hot { share } else { 0.0 },
+        }
+    }
+}

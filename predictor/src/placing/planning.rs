@@ -1,0 +1,207 @@
+//! The planning thread: a strategy that is told of requests and makes plans, however long that takes.
+//!
+//! A plan for many keys takes seconds, during which the event task must go on. So the strategy lives on a thread of its
+//! own; it is told things through a bounded queue, reads who holds what from [`SharedKnown`], and sends whole plans back.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::Duration,
+};
+
+use nearcast_datasets::{KeyId, RegionId, Timestamp};
+use nearcast_models::Model;
+
+use super::{
+    known::SharedKnown,
+    settings::{PlacementKind, PlacementSettings},
+};
+use crate::{
+    clock,
+    placement::{
+        DecayedAverage, Forecast, GuardChoice, Learned, Placer, PlannedKey, Planner, PlannerConfig, Sites, Strategy,
+        StrategyConfig, Trained,
+    },
+};
+
+/// What the thread is told.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// Somebody asked a node of a region for a key.
+    Request { at: Timestamp, key: KeyId, name: Arc<str>, region: RegionId, bytes: u64 },
+    /// Nodes came, went or changed; with the names of regions by number.
+    Sites(Sites, Vec<Arc<str>>),
+    /// A version is in service.
+    Model(Arc<Model>),
+}
+
+/// A plan.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    /// What should be held where, best per byte first.
+    pub(super) keys: Vec<(KeyId, PlannedKey)>,
+    /// Which plan the guard chose, and how often it fell back so far; `None` without a guard.
+    pub(super) guard: Option<(GuardChoice, u64)>,
+    /// Bytes planned, by node.
+    pub(super) load_bytes: Vec<u64>,
+    pub(super) transfer_bytes: u64,
+    pub(super) saved_seconds: f64,
+    pub(super) took: Duration,
+}
+
+/// What the thread begins with. A strategy never leaves the thread that it is made on.
+#[derive(Debug)]
+pub(super) struct Planning {
+    pub(super) settings: PlacementSettings,
+    pub(super) known: SharedKnown,
+    /// Whether a former life's plan is in force, which the first of this one is not to overthrow before it knows as much.
+    pub(super) is_restored: bool,
+}
+
+/// The thread's state.
+#[derive(Debug)]
+struct Work {
+    settings: PlacementSettings,
+    known: SharedKnown,
+    regions: Vec<Arc<str>>,
+    is_restored: bool,
+    started: Timestamp,
+    requests: u64,
+    has_planned: bool,
+    model: Option<Arc<Model>>,
+    sites: Option<Sites>,
+    strategy: Option<Strategy>,
+}
+
+impl Planning {
+    /// Works until nobody can tell it anything any more. Blocks its thread.
+    pub(super) fn run(self, told: &Receiver<Told>, publish: impl FnMut(Planned)) {
+        let Self { settings, known, is_restored } = self;
+        let work = Work {
+            settings,
+            known,
+            regions: Vec::new(),
+            is_restored,
+            started: clock::now(),
+            requests: 0,
+            has_planned: false,
+            model: None,
+            sites: None,
+            strategy: None,
+        };
+        work.run(told, publish);
+    }
+}
+
+impl Work {
+    fn run(mut self, told: &Receiver<Told>, mut publish: impl FnMut(Planned)) {
+        loop {
+            match told.recv_timeout(self.wait(clock::now())) {
+                Ok(first) => {
+                    self.take(first);
+                    // Many at a time between two looks at the clock.
+                    told.try_iter().take(BATCH_MAX).for_each(|next| self.take(next));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = clock::now();
+            if self.is_due(now)
+                && let Some(planned) = self.plan(now)
+            {
+                publish(planned);
+            }
+        }
+    }
+
+    fn take(&mut self, told: Told) {
+        match told {
+            Told::Request { at, key, name, region, bytes } => {
+                self.requests += 1;
+                let Some(strategy) = &mut self.strategy else { return };
+                // Without pushes there is nothing to move at once.
+                strategy.handle_request(at, (key, &name), region, bytes, &self.known, &mut Vec::new());
+            }
+            Told::Sites(sites, regions) => {
+                self.regions = regions;
+                match &mut self.strategy {
+                    Some(strategy) => strategy.handle_sites(clock::now(), &sites),
+                    None => self.strategy = Some(self.begin(sites.clone())),
+                }
+                self.sites = Some(sites);
+            }
+            Told::Model(model) => {
+                self.model = Some(model);
+                // What a strategy has learnt since is worth more than a head that it would have to learn to trust.
+                if !self.has_planned {
+                    self.strategy = self.sites.clone().map(|sites| self.begin(sites));
+                }
+            }
+        }
+    }
+
+    fn begin(&self, sites: Sites) -> Strategy {
+        let settings = &self.settings;
+        let config = StrategyConfig {
+            interval: settings.interval,
+            requests_min: settings.requests_min,
+            active_for: settings.active_for,
+            keys_max: settings.keys_max,
+            pushes: false,
+            replicas_min: settings.replicas_min,
+        };
+        let planner = Planner::new(PlannerConfig::default(), sites);
+        let regions = self.regions.len();
+        if settings.kind == PlacementKind::Reactive {
+            let forecast = Box::new(DecayedAverage::new(regions, settings.half_life));
+            return Strategy::new(config, forecast, Placer::Replicas(Box::new(planner)));
+        }
+        let forecast: Box<dyn Forecast> = match &self.model {
+            Some(model) => Box::new(Trained::new(Arc::clone(model), &self.regions)),
+            None => Box::new(Learned::new(regions)),
+        };
+        let ghost = planner.clone();
+        Strategy::new(config, forecast, Placer::Replicas(Box::new(planner))).guarded(settings.half_life, ghost)
+    }
+
+    /// The first plan waits until enough was asked for, and until a plan of a former life has had its time.
+    fn is_due(&self, now: Timestamp) -> bool {
+        let Some(strategy) = &self.strategy else { return false };
+        if self.has_planned {
+            return strategy.poll_timeout() <= now;
+        }
+        let is_rested = !self.is_restored || now.since(self.started) >= self.settings.interval;
+        is_rested && self.requests >= self.settings.requests_min
+    }
+
+    fn wait(&self, now: Timestamp) -> Duration {
+        let due = self.strategy.as_ref().filter(|_| self.has_planned).map(Strategy::poll_timeout);
+        due.map_or(LOOK_AGAIN, |due| due.since(now)).min(LOOK_AGAIN)
+    }
+
+    fn plan(&mut self, now: Timestamp) -> Option<Planned> {
+        let strategy = self.strategy.as_mut()?;
+        // What to move follows from what nodes say they hold, which the shard manager compares the plan with.
+        strategy.handle_timeout(now, &self.known, &mut Vec::new());
+        self.has_planned = true;
+        let plan = strategy.plan();
+        let mut keys: Vec<(KeyId, PlannedKey)> = plan.iter().map(|(key, planned)| (key, *planned)).collect();
+        let per_byte = |planned: &PlannedKey| planned.saved_seconds / planned.bytes.max(1) as f32;
+        keys.sort_by(|a, b| per_byte(&b.1).total_cmp(&per_byte(&a.1)).then(a.0.cmp(&b.0)));
+        let nodes = keys.iter().flat_map(|(_, planned)| planned.nodes.iter()).max().map_or(0, |last| last + 1);
+        Some(Planned {
+            guard: strategy.guard().map(|guard| (guard.choice(), guard.fallbacks())),
+            load_bytes: (0..nodes).map(|node| plan.load_bytes(node)).collect(),
+            transfer_bytes: plan.transfer_bytes,
+            saved_seconds: plan.saved_seconds,
+            keys,
+            took: clock::now().since(now),
+        })
+    }
+}
+
+const BATCH_MAX: usize = 4_096;
+/// The first plan comes due by requests, not by time.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);

@@ -1,0 +1,196 @@
+//! Plans taken over, the map that follows from them, and what is written down of both.
+
+use std::{sync::Arc, time::Duration};
+
+use nearcast_datasets::{KeyId, Map, Timestamp};
+use nearcast_proto::message::Epoch;
+
+use super::{
+    Placing,
+    file::{Saved, SavedKey},
+    planning::Planned,
+};
+use crate::placement::{GuardChoice, NodeSet};
+
+/// Where a key is meant to be held, and why.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) nodes: NodeSet,
+    /// Of those, the ones that the key got for being hot.
+    pub(super) hot: NodeSet,
+    pub(super) bytes: u64,
+    /// Seconds of waiting that its replicas are expected to save until the next plan.
+    pub(super) saved_seconds: f32,
+    /// Requests that replicas have answered since the key was placed.
+    pub(super) uses: u64,
+    /// Seconds that those would have waited for the next best source, had the replica not been there.
+    pub(super) earned_seconds: f64,
+}
+
+impl Wanted {
+    pub(super) fn restored(nodes: NodeSet, bytes: u64, saved_seconds: f32) -> Self {
+        Self { nodes, bytes, saved_seconds, ..Self::default() }
+    }
+}
+
+/// What is remembered of the last plan.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastPlan {
+    pub(super) at: Timestamp,
+    pub(super) took: Duration,
+    pub(super) keys: usize,
+    pub(super) transfer_bytes: u64,
+    pub(super) saved_seconds: f64,
+    pub(super) guard: Option<(GuardChoice, u64)>,
+}
+
+impl Placing {
+    /// Goes over to a plan.
+    pub(crate) fn handle_planned(&mut self, now: Timestamp, planned: &Planned) {
+        self.plans += 1;
+        self.last_plan = Some(LastPlan {
+            at: now,
+            took: planned.took,
+            keys: planned.keys.len(),
+            transfer_bytes: planned.transfer_bytes,
+            saved_seconds: planned.saved_seconds,
+            guard: planned.guard,
+        });
+        self.hot.handle_plan();
+        let mut before = std::mem::take(&mut self.wanted);
+        self.changed.extend(before.keys().copied());
+        for (key, planned) in &planned.keys {
+            let earned = before.remove(key).unwrap_or_default();
+            let (nodes, bytes, saved_seconds) = (planned.nodes, planned.bytes, planned.saved_seconds);
+            self.wanted.insert(*key, Wanted { nodes, bytes, saved_seconds, hot: NodeSet::EMPTY, ..earned });
+            self.changed.insert(*key);
+        }
+        let loads = planned.load_bytes.iter().copied().chain(std::iter::repeat(0));
+        self.nodes.iter_mut().zip(loads).for_each(|(slot, bytes)| slot.planned_bytes = bytes);
+        let strategy = planned.keys.iter().map(|(key, planned)| (*key, planned.nodes));
+        self.shards.handle_strategy(Epoch(self.plans), strategy);
+        let connected = self.nodes.connected();
+        let known = self.known.lock();
+        for (key, planned) in &planned.keys {
+            let there = known.holders(*key);
+            let held = planned.nodes.iter().filter(|node| there.contains(*node) && connected.contains(*node));
+            held.for_each(|node| self.shards.handle_held(*key, node));
+        }
+        drop(known);
+        // What a restart would otherwise undo.
+        self.save_due = Some(now);
+        self.commit_due = Some(now);
+    }
+
+    /// Gives hot keys another holder each, without waiting for the next plan.
+    pub(super) fn spread_hot_keys(&mut self, now: Timestamp) {
+        let board = Arc::clone(&self.board);
+        for hot in self.hot.poll_hot(now, |key| board.holders(key)) {
+            let Some(slot) = self.nodes.get(hot.node).filter(|slot| slot.is_connected && !slot.is_draining) else {
+                continue;
+            };
+            let bytes = self.known.lock().bytes(hot.key);
+            let room = (slot.capacity_bytes as f64 * self.settings.share) as u64;
+            if bytes == 0 || slot.planned_bytes + bytes > room {
+                continue;
+            }
+            self.nodes.get_mut(hot.node).into_iter().for_each(|slot| slot.planned_bytes += bytes);
+            let wanted = self.wanted.entry(hot.key).or_default();
+            wanted.bytes = bytes;
+            wanted.nodes = wanted.nodes.with(hot.node);
+            wanted.hot = wanted.hot.with(hot.node);
+            let nodes = wanted.nodes;
+            self.hot.note_added();
+            self.shards.handle_wanted(hot.key, nodes);
+            if self.known.lock().holders(hot.key).contains(hot.node) {
+                self.shards.handle_held(hot.key, hot.node);
+            }
+            self.note_changed(now, hot.key);
+        }
+    }
+
+    /// Who holds a key may have changed on the map.
+    pub(super) fn note_changed(&mut self, now: Timestamp, key: KeyId) {
+        self.changed.insert(key);
+        self.commit_due.get_or_insert_with(|| now.after(COMMIT_PAUSE));
+    }
+
+    /// Brings the map in line with what nodes hold of what they are meant to. While none of the nodes that are meant to
+    /// hold a key does, those that were asked for it before still are.
+    pub(super) fn commit(&mut self, now: Timestamp) {
+        self.commit_due = None;
+        let changed: Vec<KeyId> = std::mem::take(&mut self.changed).into_iter().collect();
+        let known = self.known.lock();
+        let holders = |key: &KeyId| {
+            let Some(wanted) = self.wanted.get(key) else { return NodeSet::EMPTY };
+            let there = known.holders(*key);
+            let both = |nodes: NodeSet| nodes.iter().filter(|node| there.contains(*node)).collect::<NodeSet>();
+            // Who is away for a moment stays on the map: nodes know themselves whom they cannot reach.
+            let away = wanted.nodes.iter().filter(|node| self.nodes.get(*node).is_some_and(|slot| !slot.is_complete));
+            let before = self.board.holders(*key);
+            let kept = away.filter(|node| before.contains(*node));
+            let meant: NodeSet = both(wanted.nodes).iter().chain(kept).collect();
+            if meant.is_empty() { both(before) } else { meant }
+        };
+        let mut keys: Vec<(KeyId, NodeSet)> = changed.iter().map(|key| (*key, holders(key))).collect();
+        drop(known);
+        keys.retain(|(key, nodes)| self.board.holders(*key) != *nodes);
+        if !keys.is_empty() {
+            keys.sort_unstable();
+            self.board.commit(&keys);
+            self.committed = (now, keys.len());
+            self.save_soon(now);
+        }
+    }
+
+    pub(super) fn save_soon(&mut self, now: Timestamp) {
+        self.save_due.get_or_insert_with(|| now.after(SAVE_PAUSE));
+    }
+
+    pub(super) fn save(&mut self, now: Timestamp) {
+        self.save_due = None;
+        if self.maps.try_send(self.saved()).is_err() {
+            self.save_due = Some(now.after(SAVE_PAUSE));
+        }
+    }
+
+    /// All that a restart needs.
+    pub(super) fn saved(&self) -> Saved {
+        let mut keys: Map<KeyId, SavedKey> = Map::default();
+        let known = self.known.lock();
+        let mut add = |key: KeyId, change: &dyn Fn(&mut SavedKey)| {
+            let Some(name) = known.name(key) else { return };
+            let new = || SavedKey {
+                key: Arc::clone(name),
+                bytes: known.bytes(key),
+                wanted: NodeSet::EMPTY,
+                holders: NodeSet::EMPTY,
+                asked: NodeSet::EMPTY,
+                saved_seconds: 0.0,
+            };
+            change(keys.entry(key).or_insert_with(new));
+        };
+        for (key, wanted) in &self.wanted {
+            add(*key, &|line| (line.wanted, line.saved_seconds) = (wanted.nodes, wanted.saved_seconds));
+        }
+        self.board.entries().into_iter().for_each(|(key, nodes)| add(key, &|line| line.holders = nodes));
+        self.shards.asked().for_each(|(key, nodes)| add(key, &|line| line.asked = nodes));
+        let draining = self.draining().collect();
+        let mut keys: Vec<SavedKey> = keys.into_values().collect();
+        keys.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        Saved {
+            map: self.board.id(),
+            epoch: self.board.epoch(),
+            is_final: false,
+            plans: self.plans,
+            nodes: self.nodes.names(),
+            draining,
+            keys,
+        }
+    }
+}
+
+/// Changes are gathered for so long before nodes hear of them.
+const COMMIT_PAUSE: Duration = Duration::from_millis(100);
+/// What nodes confirm is written down no more often than this; a plan is at once.
+const SAVE_PAUSE: Duration = Duration::from_secs(2);

@@ -1,0 +1,142 @@
+//! Placement's part of the controller: its commands, draining, and why keys are where they are.
+
+use std::sync::Arc;
+
+use nearcast_cache_node::core::routing::{Link, RoutingConfig, RoutingTable, key_hash};
+use nearcast_datasets::Timestamp;
+use nearcast_proto::message::{Action, Command, CommandStatus, NodeName, PlacementPosition};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{Controller, arm_name, orders::action_name};
+use crate::{
+    events::kind,
+    placing::{Explained, PlacementOrder, Planned},
+    server::input::SessionId,
+};
+
+/// The document of `Explain`; its schema is `nearcast.map/1`.
+#[derive(Clone, Debug, Serialize)]
+pub(in crate::server) struct ExplainDocument {
+    schema: &'static str,
+    key: Arc<str>,
+    /// `placed` for a key with explicit holders, `hashed` for one that has a home.
+    how: &'static str,
+    /// The node that fetches it from the origin for everybody while it is hashed.
+    home: Option<Arc<str>>,
+    /// Nodes that hold its first segment, as far as the predictor knows.
+    holders: Vec<Arc<str>>,
+    /// `None` without placement.
+    placement: Option<Explained>,
+}
+
+impl Controller {
+    /// Sends whatever placement has to say to nodes.
+    pub(super) fn send_placement(&mut self, now: Timestamp) {
+        while let Some(order) = self.placing.as_mut().and_then(|placing| placing.poll_order(now)) {
+            let id = order.id;
+            if !self.send_placement_order(now, order)
+                && let Some(placing) = &mut self.placing
+            {
+                placing.handle_result(now, id, CommandStatus::Rejected);
+            }
+        }
+    }
+
+    fn send_placement_order(&mut self, now: Timestamp, order: PlacementOrder) -> bool {
+        let Some(session) = self.sessions.values().find(|session| session.descriptor.name == order.node) else {
+            return false;
+        };
+        let key = Arc::clone(&order.target.key);
+        let command = Command {
+            id: self.generation.command(order.id),
+            epoch: self.members.map().epoch,
+            action: order.action,
+            target: order.target,
+            sources: order.sources,
+            deadline: order.deadline,
+            probability: if order.action == Action::Replicate { 1.0 } else { 0.0 },
+            expected_value_seconds: order.value_seconds,
+            arm: Arc::from(arm_name(self.engine.arm())),
+            model_version: self.model_version(),
+        };
+        let data = json!({
+            "command": command.id.0, "node": order.node.0, "action": action_name(command.action),
+            "segments": command.target.segments.len(), "epoch": command.epoch.0,
+            "deadline_us": command.deadline.micros(), "by": "placement",
+            "expected_value_seconds": command.expected_value_seconds,
+        });
+        if session.commands.try_send(command).is_err() {
+            self.metrics.commands_dropped.get_or_create(&session.label).inc();
+            return false;
+        }
+        self.metrics.commands_sent.get_or_create(&session.label).inc();
+        self.events.publish(now, kind::COMMAND_ISSUED, &key, data);
+        true
+    }
+
+    /// A plan has been made.
+    pub(super) fn planned(&mut self, now: Timestamp, planned: &Planned) {
+        let Some(placing) = &mut self.placing else { return };
+        placing.handle_planned(now, planned);
+        let data = serde_json::to_value(placing.status()).unwrap_or_default();
+        let subject = data["map"].as_str().unwrap_or_default().to_owned();
+        self.events.publish(now, kind::PLACEMENT_PLANNED, &subject, json!({ "last_plan": data["last_plan"] }));
+    }
+
+    /// A node says by which map it routes.
+    pub(super) fn position(&mut self, now: Timestamp, id: SessionId, held: Option<&PlacementPosition>) {
+        let position = self.sessions.get(&id).and_then(|session| session.position);
+        if let (Some(placing), Some(position)) = (&mut self.placing, position) {
+            placing.handle_position(now, position, held);
+        }
+    }
+
+    /// A node is about to end: nobody is sent there any more.
+    pub(super) fn leaving(&mut self, now: Timestamp, id: SessionId) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let (descriptor, position) = (session.descriptor.clone(), session.position);
+        self.events.publish(now, kind::NODE_LEAVING, &descriptor.name.0, json!({}));
+        self.members.set(descriptor, false);
+        if let (Some(placing), Some(position)) = (&mut self.placing, position) {
+            placing.handle_leaving(position);
+        }
+    }
+
+    /// Drains a node, or takes it back; says how many keys are still bound to it, or that nobody knows it.
+    pub(super) fn drain(&mut self, now: Timestamp, node: &NodeName, undo: bool) -> Option<u64> {
+        let member = self.members.find(node)?.clone();
+        let has_changed = if undo { self.draining.remove(node) } else { self.draining.insert(node.clone()) };
+        if has_changed {
+            let is_connected = self.sessions.values().any(|session| session.descriptor.name == *node);
+            self.members.set(member.node, is_connected && undo);
+            self.events.publish(now, kind::NODE_DRAINING, &node.0, json!({ "undo": undo }));
+            tracing::info!(%node, undo, "drain");
+        }
+        let bound = self.placing.as_mut().and_then(|placing| placing.handle_drain(now, node, undo));
+        Some(bound.unwrap_or(0) as u64)
+    }
+
+    /// Why a key is where it is.
+    pub(super) fn explain(&mut self, key: &Arc<str>) -> ExplainDocument {
+        let placement = self.placing.as_ref().map(|placing| placing.explain(key));
+        let is_placed = placement.as_ref().is_some_and(Explained::is_placed);
+        let holders = self.locate(key).into_iter().map(|member| member.node.name.0).collect();
+        ExplainDocument {
+            schema: "nearcast.map/1",
+            key: Arc::clone(key),
+            how: if is_placed { "placed" } else { "hashed" },
+            home: self.home(key),
+            holders,
+            placement,
+        }
+    }
+
+    /// As nodes find it, by the same code.
+    fn home(&self, key: &str) -> Option<Arc<str>> {
+        let mut table = RoutingTable::new(RoutingConfig::default(), &NodeName::from(""));
+        let anywhere = Link { round_trip: std::time::Duration::ZERO, bandwidth: f64::INFINITY };
+        table.install(&self.members.map(), |_| anywhere);
+        table.home(key_hash(key)).and_then(|home| table.name(home)).map(|name| name.0)
+    }
+}
