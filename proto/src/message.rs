@@ -246,6 +246,15 @@ pub enum NodeReport {
         /// Objects of which it held something.
         objects: u64,
     },
+    /// It serves the arm that it was told.
+    Assigned {
+        /// The number that [`PredictorNotice::Welcome`] gave.
+        assignment: u64,
+        /// The arm.
+        arm: Arc<str>,
+        /// What its clock said.
+        clock: Timestamp,
+    },
 }
 
 /// A place in a predictor's log of purges.
@@ -311,6 +320,8 @@ pub enum PredictorNotice {
         arm: Arc<str>,
         /// The model version in force; empty before the first.
         model_version: Arc<str>,
+        /// Rises with every assignment of a stream; the node confirms it.
+        assignment: u64,
     },
     /// Orders, best value per byte first.
     Commands(Vec<Command>),

@@ -39,6 +39,9 @@ impl From<NodeReport> for wire::NodeMessage {
             NodeReport::Outcomes(outcomes) => Body::Outcomes(wire::OutcomeBatch { outcomes: outward(outcomes) }),
             NodeReport::Results(results) => Body::Results(wire::CommandResultBatch { results: outward(results) }),
             NodeReport::Purged { epoch, objects } => Body::Purged(wire::Purged { epoch, objects }),
+            NodeReport::Assigned { assignment, arm, clock } => {
+                Body::Assigned(wire::Assigned { assignment, arm: arm.as_ref().to_owned(), clock_us: clock.micros() })
+            }
         };
         Self { body: Some(body) }
     }
@@ -65,6 +68,11 @@ impl TryFrom<wire::NodeMessage> for NodeReport {
             Body::Outcomes(batch) => Self::Outcomes(list("outcomes", batch.outcomes, BATCH_ENTRIES_MAX)?),
             Body::Results(batch) => Self::Results(list("results", batch.results, BATCH_ENTRIES_MAX)?),
             Body::Purged(wire::Purged { epoch, objects }) => Self::Purged { epoch, objects },
+            Body::Assigned(assigned) => Self::Assigned {
+                assignment: assigned.assignment,
+                arm: name("arm", assigned.arm)?,
+                clock: Timestamp::from_micros(assigned.clock_us),
+            },
         })
     }
 }
