@@ -14,6 +14,7 @@
 //! # }
 //! ```
 
+pub mod arms;
 mod clock;
 mod config;
 pub mod engine;

@@ -10,6 +10,7 @@ use nearcast_proto::{AdminToken, config_file, topology::Topology};
 pub use self::raw::{EventSettings, PredictorSettings, QueueSettings};
 use crate::{
     Error, Result,
+    arms::ShadowSettings,
     engine::{Arm, EngineConfig},
 };
 
@@ -28,6 +29,9 @@ use crate::{
 /// certificate = "predictor.crt"
 /// key = "predictor.key"
 /// client_ca = "peers-ca.crt"        # who signs what nodes and operators show
+///
+/// [shadow]                          # what every arm would do, beside the one in force
+/// sample_share = 0.1                # of the keys
 ///
 /// [engine]
 /// budget_share = 0.25
@@ -65,6 +69,8 @@ pub struct PredictorConfig {
     pub queues: QueueSettings,
     /// Bounds of the event log.
     pub events: EventSettings,
+    /// The arms beside the one in force.
+    pub shadow: ShadowSettings,
     /// The engine's.
     pub engine: EngineConfig,
 }
@@ -122,6 +128,7 @@ impl TryFrom<PredictorSettings> for PredictorConfig {
             keepalive: seconds("keepalive_seconds", settings.keepalive_seconds)?,
             queues: settings.queues,
             events: settings.events,
+            shadow: settings.shadow.checked()?,
             engine: settings.engine,
         })
     }
@@ -164,6 +171,8 @@ mod tests {
             ("data_dir = \"d\"\n[engine]\nbudget_share = -1.0", "budget_share"),
             ("data_dir = \"d\"\narm = \"lru\"", "unknown variant `lru`"),
             ("data_dir = \"d\"\ndrain_seconds = 0.0", "drain_seconds"),
+            ("data_dir = \"d\"\n[shadow]\nsample_share = 0.0", "shadow.sample_share"),
+            ("data_dir = \"d\"\n[shadow]\narms_max = 99", "shadow.arms_max"),
             ("data_dir = \"d\"\n[queues]\ninputs_max = 0", "queues.inputs_max"),
             ("data_dir = \"d\"\ntopology = \"/nonexistent.toml\"", "/nonexistent.toml"),
             ("", "data_dir"),

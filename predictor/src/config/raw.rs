@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
+    arms::ShadowSettings,
     engine::{Arm, EngineConfig},
 };
 
@@ -58,6 +59,9 @@ pub struct PredictorSettings {
     /// Bounds of the event log.
     #[serde(default)]
     pub events: EventSettings,
+    /// The arms beside the one in force.
+    #[serde(default)]
+    pub shadow: ShadowSettings,
     /// The engine's settings.
     #[serde(default)]
     pub engine: EngineConfig,

@@ -52,6 +52,13 @@ impl wire::control_server::Control for ControlService {
         Ok(Response::new(wire::SetArmReply { arm: arm_name(arm).to_owned() }))
     }
 
+    async fn experiment(
+        &self,
+        _request: Request<wire::ExperimentRequest>,
+    ) -> Result<Response<wire::ExperimentReply>, Status> {
+        Err(Status::unimplemented("this predictor runs no experiments"))
+    }
+
     async fn purge(&self, request: Request<wire::PurgeRequest>) -> Result<Response<wire::PurgeReply>, Status> {
         self.check_token(&request)?;
         let wire::PurgeRequest { purge, wait_ms } = request.into_inner();

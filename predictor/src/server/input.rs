@@ -52,9 +52,11 @@ pub(super) struct Joined {
 /// What nodes write beside every request they log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InForce {
-    pub(super) arm: Arm,
+    pub(super) arm: Arc<str>,
     /// Empty while there is no model.
     pub(super) model_version: Arc<str>,
+    /// Rises with every change.
+    pub(super) assignment: u64,
 }
 
 /// Why a node may not join.

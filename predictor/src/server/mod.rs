@@ -92,6 +92,7 @@ impl Service {
         let commands_max = config.queues.commands_max;
         let controller = Controller::new(
             engine,
+            config.shadow,
             generation,
             Arc::clone(&purges),
             config.alias.clone(),

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::engine::{Account, Arm};
+use crate::{
+    arms::ArmsStatus,
+    engine::{Account, Arm},
+};
 
 /// What `/status` and the control service say; the schema is `nearcast.status/1`.
 #[derive(Clone, Debug, Serialize)]
@@ -14,6 +17,8 @@ pub(super) struct StatusDocument {
     /// Starts of the predictor on its data folder show in the upper half.
     pub(super) epoch: u64,
     pub(super) arm: Arm,
+    /// Every arm: who is in force where, and what miniatures of all of them count.
+    pub(super) arms: ArmsStatus,
     pub(super) model: Option<ModelStatus>,
     /// The version that could not be loaded, if that was the last thing to happen.
     pub(super) model_refused: Option<ModelRefused>,
@@ -54,4 +59,6 @@ pub(super) struct NodeStatus {
     pub(super) purge_epoch: u64,
     /// Whether its whole inventory has arrived.
     pub(super) inventory_complete: bool,
+    /// Whether it says that it serves the arm that is in force there.
+    pub(super) is_confirmed: bool,
 }

@@ -17,6 +17,7 @@ use super::{
     status::{ModelRefused, ModelStatus, NodeStatus, SCHEMA, StatusDocument},
 };
 use crate::{
+    arms::{Arms, ShadowSettings},
     engine::{Arm, Engine, NodeIndex},
     events::{EventBus, kind, rfc3339},
     generation::Generation,
@@ -27,7 +28,10 @@ use crate::{
 /// Owns the engine and everything that belongs to connected nodes.
 #[derive(Debug)]
 pub(super) struct Controller {
+    /// The champion's.
     engine: Engine,
+    /// Who is in force where, and every other engine.
+    arms: Arms,
     generation: Generation,
     purges: Arc<PurgeLog>,
     alias: String,
@@ -38,7 +42,6 @@ pub(super) struct Controller {
     sessions_started: u64,
     model: Option<ModelStatus>,
     model_refused: Option<ModelRefused>,
-    in_force: watch::Sender<InForce>,
     events: EventBus,
     metrics: Metrics,
 }
@@ -51,6 +54,10 @@ struct Session {
     label: NodeLabel,
     commands: mpsc::Sender<Command>,
     taken: watch::Sender<u64>,
+    /// What is in force at the node.
+    in_force: watch::Sender<InForce>,
+    /// Whether the node says that it serves that.
+    is_confirmed: bool,
     /// Whether the last page of the inventory has come.
     inventory_complete: bool,
     sequence: Option<u64>,
@@ -59,6 +66,7 @@ struct Session {
 impl Controller {
     pub(super) fn new(
         engine: Engine,
+        shadow: ShadowSettings,
         generation: Generation,
         purges: Arc<PurgeLog>,
         alias: String,
@@ -66,9 +74,9 @@ impl Controller {
         events: EventBus,
         metrics: Metrics,
     ) -> Self {
-        let (in_force, _) = watch::channel(InForce { arm: engine.arm(), model_version: Arc::from("") });
         Self {
             engine,
+            arms: Arms::new(shadow),
             generation,
             purges,
             alias,
@@ -79,7 +87,6 @@ impl Controller {
             sessions_started: 0,
             model: None,
             model_refused: None,
-            in_force,
             events,
             metrics,
         }
@@ -95,6 +102,9 @@ impl Controller {
             Input::RefuseModel { version, reason } => self.refuse_model(now, version, reason),
             Input::SetArm { arm, reset, done } => {
                 self.engine.set_arm(arm, reset);
+                if reset {
+                    self.arms.reset(now, &self.engine);
+                }
                 self.announce();
                 self.events.publish(now, kind::ARM_SET, arm_name(arm), json!({ "reset": reset }));
                 // The caller may have given up waiting; the arm is set all the same.
@@ -108,12 +118,12 @@ impl Controller {
 
     /// When [`Controller::handle_timeout`] should be called next. Ask again after every call of another function.
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
-        self.engine.poll_timeout()
+        self.arms.poll_timeout(&self.engine)
     }
 
     /// Time has passed.
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
-        self.engine.handle_timeout(now);
+        self.arms.handle_timeout(now, &mut self.engine);
         self.send_orders(now);
     }
 
@@ -149,24 +159,34 @@ impl Controller {
     }
 
     fn admit(&mut self, now: Timestamp, node: NodeDescriptor) -> Joined {
-        let index = self.engine.handle_join(now, node.clone());
+        let index = self.arms.handle_join(now, &node, &mut self.engine);
         self.sessions_started += 1;
         let id = SessionId(self.sessions_started);
         let (commands, commands_out) = mpsc::channel(self.commands_max);
         let (taken, taken_out) = watch::channel(0);
+        let (in_force, in_force_out) = watch::channel(self.in_force(index, 1));
         self.events.publish(now, kind::NODE_JOINED, &node.name.0, json!({ "region": node.region, "url": node.url }));
         tracing::info!(node = %node.name, region = %node.region, "node joined");
         self.members.set(node.clone(), true);
         let label = NodeLabel { node: node.name.0.as_ref().to_owned() };
-        let session =
-            Session { node: index, descriptor: node, label, commands, taken, inventory_complete: true, sequence: None };
+        let session = Session {
+            node: index,
+            descriptor: node,
+            label,
+            commands,
+            taken,
+            in_force,
+            is_confirmed: false,
+            inventory_complete: true,
+            sequence: None,
+        };
         self.sessions.insert(id, session);
         self.by_node.insert(index, id);
         self.metrics.sessions.set(i64::try_from(self.sessions.len()).unwrap_or(i64::MAX));
         Joined {
             session: id,
             epoch: self.members.map().epoch,
-            in_force: self.in_force.subscribe(),
+            in_force: in_force_out,
             commands: commands_out,
             map: self.members.watch(),
             taken: taken_out,
@@ -176,7 +196,7 @@ impl Controller {
     fn leave(&mut self, now: Timestamp, id: SessionId) {
         let Some(session) = self.sessions.remove(&id) else { return };
         self.by_node.remove(&session.node);
-        self.engine.handle_leave(now, session.node);
+        self.arms.handle_leave(now, session.node, &mut self.engine);
         self.events.publish(now, kind::NODE_LEFT, &session.descriptor.name.0, json!({}));
         tracing::info!(node = %session.descriptor.name, "node left");
         self.members.set(session.descriptor, false);
@@ -196,10 +216,32 @@ impl Controller {
         self.announce();
     }
 
-    /// Tells every node which arm and model version are in force, so that what it logs from now on says so.
-    fn announce(&self) {
-        let now = InForce { arm: self.engine.arm(), model_version: self.model_version() };
-        self.in_force.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
+    /// Tells every node which arm and model version are in force there, so that what it logs from now on says so.
+    fn announce(&mut self) {
+        let mut sessions = std::mem::take(&mut self.sessions);
+        for session in sessions.values_mut() {
+            let assignment = session.in_force.borrow().assignment;
+            let now = self.in_force(session.node, assignment);
+            if *session.in_force.borrow() != now {
+                session.is_confirmed = false;
+                session.in_force.send_replace(InForce { assignment: assignment + 1, ..now });
+            }
+        }
+        self.sessions = sessions;
+    }
+
+    /// What is in force at a node.
+    fn in_force(&self, node: NodeIndex, assignment: u64) -> InForce {
+        match self.arms.at(node) {
+            (Some(arm), version) => {
+                let model_version = version.cloned().unwrap_or_else(|| Arc::from(""));
+                InForce { arm: Arc::clone(arm), model_version, assignment }
+            }
+            (None, _) => {
+                let arm = Arc::from(arm_name(self.engine.arm()));
+                InForce { arm, model_version: self.model_version(), assignment }
+            }
+        }
     }
 
     fn refuse_model(&mut self, now: Timestamp, version: Arc<str>, reason: String) {
@@ -218,6 +260,9 @@ impl Controller {
         let incomplete = |name: &Arc<str>| {
             self.sessions.values().any(|session| session.descriptor.name.0 == *name && !session.inventory_complete)
         };
+        let confirmed = |name: &Arc<str>| {
+            self.sessions.values().any(|session| session.descriptor.name.0 == *name && session.is_confirmed)
+        };
         let node = |member: &Member| NodeStatus {
             name: Arc::clone(&member.node.name.0),
             region: Arc::clone(&member.node.region),
@@ -227,12 +272,14 @@ impl Controller {
             alive: member.alive,
             purge_epoch: self.purges.progress(&member.node.name).unwrap_or(0),
             inventory_complete: member.alive && !incomplete(&member.node.name.0),
+            is_confirmed: confirmed(&member.node.name.0),
         };
         StatusDocument {
             schema: SCHEMA,
             code_version: env!("CARGO_PKG_VERSION"),
             epoch: map.epoch.0,
             arm: self.engine.arm(),
+            arms: self.arms.status(&self.engine),
             model: self.model.clone(),
             model_refused: self.model_refused.clone(),
             purge_epoch: self.purges.latest(),
@@ -243,11 +290,11 @@ impl Controller {
 
     /// The live nodes that hold some segment of a key.
     fn locate(&mut self, key: &str) -> Vec<Member> {
-        let key = self.engine.intern_key(key);
         let mut holders: Vec<Member> = Vec::new();
         for session in self.sessions.values() {
-            let first = SegmentId { key, index: 0 };
-            if self.engine.cache_map().holds(session.node, first) {
+            let engine = self.arms.in_force(session.node, &mut self.engine);
+            let first = SegmentId { key: engine.intern_key(key), index: 0 };
+            if engine.cache_map().holds(session.node, first) {
                 holders.push(Member { node: session.descriptor.clone(), alive: true });
             }
         }

@@ -2,13 +2,13 @@
 
 use std::hash::BuildHasher;
 
-use nearcast_datasets::{Map, SegmentId, Timestamp};
+use nearcast_datasets::{Map, Timestamp};
 use nearcast_proto::message::{CommandResult, NodeDescriptor, NodeReport, Outcome, Request, RequestBatch, SegmentSet};
 use serde_json::json;
 
 use super::Controller;
 use crate::{
-    engine::{Engine, NodeIndex, Observation},
+    engine::NodeIndex,
     events::kind,
     metrics::{outcome_label, status_word},
     server::input::SessionId,
@@ -19,6 +19,7 @@ impl Controller {
         match report {
             // The stream refuses the one and handles the other before they get here.
             NodeReport::Hello { .. } | NodeReport::Purged { .. } => {}
+            NodeReport::Assigned { assignment, .. } => self.assigned(id, *assignment),
             NodeReport::Inventory { held, last } => self.inventory(now, id, held, *last),
             NodeReport::Delta { gained, lost } => self.delta(now, id, gained, lost),
             NodeReport::Requests(batch) => self.requests(now, id, batch),
@@ -33,18 +34,19 @@ impl Controller {
         let begins = std::mem::replace(&mut session.inventory_complete, last);
         let (node, descriptor) = (session.node, session.descriptor.clone());
         if begins {
-            self.engine.handle_join(now, descriptor.clone());
+            self.arms.handle_join(now, &descriptor, &mut self.engine);
         }
-        held.iter().for_each(|set| self.gained(now, node, &descriptor, set, Engine::handle_inventory));
+        held.iter().for_each(|set| self.gained(now, node, &descriptor, set, true));
     }
 
     fn delta(&mut self, now: Timestamp, id: SessionId, gained: &[SegmentSet], lost: &[SegmentSet]) {
         let Some(session) = self.sessions.get(&id) else { return };
         let (node, descriptor) = (session.node, session.descriptor.clone());
-        gained.iter().for_each(|set| self.gained(now, node, &descriptor, set, Engine::handle_gained));
+        gained.iter().for_each(|set| self.gained(now, node, &descriptor, set, false));
         for set in lost {
-            let key = self.engine.intern_key(&set.key);
-            set.segments.iter().for_each(|index| self.engine.handle_lost(now, node, SegmentId { key, index: *index }));
+            for index in &set.segments {
+                self.arms.handle_lost(now, node, &set.key, *index, &mut self.engine);
+            }
             let data = json!({ "node": descriptor.name.0, "segments": set.segments });
             self.events.publish(now, kind::SEGMENTS_EVICTED, &set.key, data);
         }
@@ -56,13 +58,12 @@ impl Controller {
         node: NodeIndex,
         descriptor: &NodeDescriptor,
         set: &SegmentSet,
-        tell: impl Fn(&mut Engine, Timestamp, NodeIndex, SegmentId, u64),
+        is_inventory: bool,
     ) {
-        let key = self.engine.intern_key(&set.key);
         for index in &set.segments {
             let start = u64::from(*index).saturating_mul(descriptor.segment_bytes);
             let bytes = set.size_bytes.saturating_sub(start).min(descriptor.segment_bytes);
-            tell(&mut self.engine, now, node, SegmentId { key, index: *index }, bytes);
+            self.arms.handle_gained(now, node, &set.key, (*index, bytes), is_inventory, &mut self.engine);
         }
     }
 
@@ -86,36 +87,35 @@ impl Controller {
     }
 
     fn request(&mut self, now: Timestamp, node: NodeIndex, request: &Request) {
-        let observation = Observation {
-            node,
-            client: client_number(&request.client),
-            region: self.engine.intern_region(&request.region),
-            key: self.engine.intern_key(&request.key),
-            size_bytes: request.size_bytes,
-            range: request.range,
-            served: request.served,
-        };
-        self.engine.handle_request(now, &observation);
+        self.arms.handle_request(now, node, client_number(&request.client), request, &mut self.engine);
         // The engine's order queue is bounded; what one batch leads to must not overflow it.
         self.send_orders(now);
     }
 
+    /// A node serves what it was told; an older confirmation than the last assignment's says nothing.
+    fn assigned(&mut self, id: SessionId, assignment: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.is_confirmed = session.in_force.borrow().assignment == assignment;
+    }
+
     fn outcome(&mut self, now: Timestamp, outcome: &Outcome) {
         self.metrics.outcomes.get_or_create(&outcome_label(outcome.kind)).inc();
-        match self.generation.engine_command(outcome.command) {
-            Some(command) => self.engine.handle_outcome(now, command, outcome.kind, outcome.residence),
-            None => drop(self.metrics.foreign_commands.inc()),
+        let command = self.generation.engine_command(outcome.command);
+        let (kind, residence) = (outcome.kind, outcome.residence);
+        if !command.is_some_and(|id| self.arms.handle_outcome(now, id, kind, residence, &mut self.engine)) {
+            self.metrics.foreign_commands.inc();
         }
     }
 
     fn result(&mut self, now: Timestamp, id: SessionId, result: &CommandResult) {
         let status = status_word(result.status);
         self.metrics.command_results.get_or_create(&status.into()).inc();
-        let Some(command) = self.generation.engine_command(result.id) else {
+        let command = self.generation.engine_command(result.id);
+        let (ended, bytes) = (result.status, result.bytes);
+        if !command.is_some_and(|id| self.arms.handle_result(now, id, ended, bytes, &mut self.engine)) {
             self.metrics.foreign_commands.inc();
             return;
-        };
-        self.engine.handle_result(now, command, result.status, result.bytes);
+        }
         let node = self.sessions.get(&id).map(|session| &session.descriptor.name.0);
         let data = json!({
             "command": result.id.0, "status": status, "bytes": result.bytes, "detail": result.detail,
