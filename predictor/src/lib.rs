@@ -20,6 +20,7 @@ mod config;
 pub mod engine;
 mod error;
 mod events;
+pub mod experiments;
 mod generation;
 mod metrics;
 pub mod placement;

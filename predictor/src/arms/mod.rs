@@ -332,6 +332,13 @@ impl Arms {
         engine.handle_lost(now, node, segment);
     }
 
+    /// The bytes of one segment of an order that has not ended, on average.
+    pub fn segment_bytes_of(&self, order: CommandId, champion: &Engine) -> Option<u64> {
+        let slot = order.0 >> SLOT_BITS;
+        let rival = self.rivals.iter().find(|rival| rival.seat.slot == slot).map(|rival| &rival.engine);
+        rival.or((slot == self.champion.slot).then_some(champion))?.segment_bytes_of(order)
+    }
+
     fn ghost_in_force(&mut self, node: NodeIndex) -> Option<&mut ghost_node::GhostNode> {
         let slot = self.worlds.get(usize::from(node.0))?.in_force;
         let rival = self.rivals.iter_mut().map(|rival| &mut rival.seat).find(|seat| seat.slot == slot);

@@ -1,6 +1,6 @@
 //! Another arm comes into force at a node; arms come and go. No stream notices but by its next welcome.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use nearcast_datasets::{KeyId, SegmentId, Timestamp};
 use nearcast_models::Model;
@@ -98,6 +98,14 @@ impl Arms {
         }
         self.rivals.remove(place);
         Ok(())
+    }
+
+    /// Drops every arm that is none of these and in force nowhere.
+    pub fn retain(&mut self, needed: &BTreeSet<Arc<str>>) {
+        let in_force: BTreeSet<u64> = self.worlds.iter().map(|world| world.in_force).collect();
+        self.rivals.retain(|rival| {
+            in_force.contains(&rival.seat.slot) || rival.seat.name.as_ref().is_some_and(|name| needed.contains(name))
+        });
     }
 
     /// Puts an arm in force at a node: `None` for the champion. Whether another one was before.

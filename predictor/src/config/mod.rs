@@ -71,6 +71,8 @@ pub struct PredictorConfig {
     pub events: EventSettings,
     /// The arms beside the one in force.
     pub shadow: ShadowSettings,
+    /// The slots of time that what nodes measured is kept in, as the history of the next experiment.
+    pub slot: Duration,
     /// The engine's.
     pub engine: EngineConfig,
 }
@@ -129,6 +131,7 @@ impl TryFrom<PredictorSettings> for PredictorConfig {
             queues: settings.queues,
             events: settings.events,
             shadow: settings.shadow.checked()?,
+            slot: seconds("history_slot_seconds", settings.history_slot_seconds)?,
             engine: settings.engine,
         })
     }

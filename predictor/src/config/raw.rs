@@ -59,6 +59,9 @@ pub struct PredictorSettings {
     /// Bounds of the event log.
     #[serde(default)]
     pub events: EventSettings,
+    /// The slots of time that what nodes measured is kept in.
+    #[serde(default = "default_slot")]
+    pub history_slot_seconds: f64,
     /// The arms beside the one in force.
     #[serde(default)]
     pub shadow: ShadowSettings,
@@ -140,6 +143,10 @@ fn default_alias() -> String {
 
 fn default_registry_poll() -> f64 {
     2.0
+}
+
+fn default_slot() -> f64 {
+    10.0
 }
 
 fn default_patience() -> f64 {

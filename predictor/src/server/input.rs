@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use nearcast_experiment::stage::Action;
 use nearcast_models::Model;
 use nearcast_proto::message::{CacheMap, Command, Epoch, Member, NodeDescriptor, NodeReport};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::status::StatusDocument;
-use crate::engine::Arm;
+use crate::{
+    engine::Arm,
+    experiments::{Deed, Problem},
+};
 
 /// One stream of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,8 +34,31 @@ pub(super) enum Input {
     SetArm { arm: Arm, reset: bool, done: oneshot::Sender<()> },
     /// Somebody wants to know how things are.
     Status(oneshot::Sender<StatusDocument>),
+    /// An operator wants something of, or about, experiments.
+    Experiment {
+        action: ExperimentAction,
+        deed: Box<Deed>,
+        /// The challenger's, for a start.
+        model: Option<Arc<Model>>,
+        reply: oneshot::Sender<Result<String, Problem>>,
+    },
     /// Somebody wants to know which nodes hold a key.
     Locate(Arc<str>, oneshot::Sender<Vec<Member>>),
+}
+
+/// What an operator wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ExperimentAction {
+    /// Where all experiments are.
+    Status,
+    /// What a question would come to.
+    Plan,
+    /// To begin one.
+    Start,
+    /// One with all that led to where it is.
+    Report,
+    /// Something that goes on its record.
+    Change(Action),
 }
 
 /// A session's ends that its stream works with.

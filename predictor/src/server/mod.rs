@@ -7,6 +7,7 @@
 mod actor;
 mod control;
 mod controller;
+mod experiment_control;
 mod http;
 mod input;
 mod inputs;
@@ -34,13 +35,20 @@ use tonic::transport::{
 use tonic_health::server::HealthReporter;
 
 use self::{
-    control::ControlService, controller::Controller, http::HttpState, inputs::Inputs, registry_watch::RegistryWatch,
+    control::{ControlService, Versions},
+    controller::{Controller, Resumed},
+    http::HttpState,
+    inputs::Inputs,
+    registry_watch::RegistryWatch,
     streams::NodeStreams,
 };
 use crate::{
     Error, PredictorConfig, Result,
+    arms::ArmSpec,
+    clock,
     engine::Engine,
     events::{EventBus, EventFile},
+    experiments::Experiments,
     generation::Generation,
     metrics::Metrics,
     purges::PurgeLog,
@@ -90,9 +98,12 @@ impl Service {
         let mut engine = Engine::new(config.engine.clone(), config.topology.clone());
         engine.set_arm(config.arm, false);
         let commands_max = config.queues.commands_max;
-        let controller = Controller::new(
+        let experiments = Experiments::open(&config.data_dir, config.slot, clock::now())?;
+        let resumed = resumed(config.registry.as_deref(), experiments.challengers());
+        let mut controller = Controller::new(
             engine,
             config.shadow,
+            experiments,
             generation,
             Arc::clone(&purges),
             config.alias.clone(),
@@ -100,7 +111,9 @@ impl Service {
             events,
             metrics.clone(),
         );
+        controller.resume(clock::now(), resumed);
         let registry = config.registry.as_deref().map(Registry::open).transpose()?;
+        let versions = registry_of(config)?;
         let (inputs, receiver) = Inputs::bounded(config.queues.inputs_max);
         let (health, health_server) = tonic_health::server::health_reporter();
         let mut service = Self {
@@ -128,7 +141,7 @@ impl Service {
             .http2_keepalive_interval(Some(config.keepalive))
             .http2_keepalive_timeout(Some(config.keepalive))
             .add_service(PredictorServer::new(streams))
-            .add_service(ControlServer::new(ControlService { inputs, purges, token }))
+            .add_service(ControlServer::new(ControlService { inputs, purges, token, versions }))
             .add_service(health_server)
             .add_service(reflection());
         service.serve_grpc(listener, routes);
@@ -218,6 +231,22 @@ async fn first_failure(servers: &mut JoinSet<Result<()>>) -> Result<()> {
             Some(Err(_)) | None => return Err(Error::EngineStopped),
         }
     }
+}
+
+/// The models of arms that were at work when the predictor ended.
+fn resumed(registry: Option<&str>, challengers: Vec<(String, ArmSpec)>) -> Vec<Resumed> {
+    let load = |spec: &ArmSpec| {
+        let Some(version) = &spec.version else { return Ok(None) };
+        let place = registry.ok_or_else(|| "there is no registry".to_owned())?;
+        let registry = Registry::open(place).map_err(|error| error.to_string())?;
+        registry.load(version).map(|(_, model)| Some(Arc::new(model))).map_err(|error| error.to_string())
+    };
+    challengers.into_iter().map(|(name, spec)| (name, spec.clone(), load(&spec))).collect()
+}
+
+fn registry_of(config: &PredictorConfig) -> Result<Option<Versions>> {
+    let registry = config.registry.as_deref().map(Registry::open).transpose()?;
+    Ok(registry.map(|registry| Versions { registry: Arc::new(registry), alias: config.alias.clone() }))
 }
 
 fn reflection()

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::{
     arms::ArmsStatus,
     engine::{Account, Arm},
+    experiments::TrialReport,
 };
 
 /// What `/status` and the control service say; the schema is `nearcast.status/1`.
@@ -19,6 +20,10 @@ pub(super) struct StatusDocument {
     pub(super) arm: Arm,
     /// Every arm: who is in force where, and what miniatures of all of them count.
     pub(super) arms: ArmsStatus,
+    /// Every experiment, those under way first.
+    pub(super) experiments: Vec<TrialReport>,
+    /// A version behind the alias that waits until no experiment is under way.
+    pub(super) version_held_back: Option<Arc<str>>,
     pub(super) model: Option<ModelStatus>,
     /// The version that could not be loaded, if that was the last thing to happen.
     pub(super) model_refused: Option<ModelRefused>,

@@ -1,7 +1,10 @@
 //! Turns messages into calls of the engine and its orders into commands. Synchronous: it never waits.
 
+mod experiments;
 mod orders;
 mod reports;
+
+pub(super) use self::experiments::Resumed;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,6 +23,7 @@ use crate::{
     arms::{Arms, ShadowSettings},
     engine::{Arm, Engine, NodeIndex},
     events::{EventBus, kind, rfc3339},
+    experiments::Experiments,
     generation::Generation,
     metrics::{Metrics, ModelLabel, NodeLabel},
     purges::PurgeLog,
@@ -32,6 +36,13 @@ pub(super) struct Controller {
     engine: Engine,
     /// Who is in force where, and every other engine.
     arms: Arms,
+    experiments: Experiments,
+    /// When experiments want to be woken.
+    due: Option<Timestamp>,
+    /// A version that waits until no experiment is under way: what is compared must not change.
+    held_back: Option<(Arc<str>, Arc<Model>)>,
+    /// The version that was champion before the last promotion.
+    retired: Option<Arc<str>>,
     generation: Generation,
     purges: Arc<PurgeLog>,
     alias: String,
@@ -67,6 +78,7 @@ impl Controller {
     pub(super) fn new(
         engine: Engine,
         shadow: ShadowSettings,
+        experiments: Experiments,
         generation: Generation,
         purges: Arc<PurgeLog>,
         alias: String,
@@ -77,6 +89,10 @@ impl Controller {
         Self {
             engine,
             arms: Arms::new(shadow),
+            experiments,
+            due: None,
+            held_back: None,
+            retired: None,
             generation,
             purges,
             alias,
@@ -110,7 +126,11 @@ impl Controller {
                 // The caller may have given up waiting; the arm is set all the same.
                 let _ = done.send(());
             }
-            Input::Status(reply) => drop(reply.send(self.status())),
+            Input::Status(reply) => drop(reply.send(self.status(now))),
+            Input::Experiment { action, deed, model, reply } => {
+                // The caller may have given up waiting; what was done is on record.
+                let _ = reply.send(self.experiment(now, action, &deed, model));
+            }
             Input::Locate(key, reply) => drop(reply.send(self.locate(&key))),
         }
         self.send_orders(now);
@@ -118,12 +138,13 @@ impl Controller {
 
     /// When [`Controller::handle_timeout`] should be called next. Ask again after every call of another function.
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
-        self.arms.poll_timeout(&self.engine)
+        self.arms.poll_timeout(&self.engine).into_iter().chain(self.due).min()
     }
 
     /// Time has passed.
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         self.arms.handle_timeout(now, &mut self.engine);
+        self.tick(now);
         self.send_orders(now);
     }
 
@@ -160,6 +181,7 @@ impl Controller {
 
     fn admit(&mut self, now: Timestamp, node: NodeDescriptor) -> Joined {
         let index = self.arms.handle_join(now, &node, &mut self.engine);
+        self.point(now, index, &node.name.0);
         self.sessions_started += 1;
         let id = SessionId(self.sessions_started);
         let (commands, commands_out) = mpsc::channel(self.commands_max);
@@ -204,16 +226,31 @@ impl Controller {
     }
 
     fn install_model(&mut self, now: Timestamp, version: Arc<str>, model: Arc<Model>) {
+        // As after a promotion, when the alias has followed.
+        if self.model.as_ref().is_some_and(|running| running.version == version) {
+            return;
+        }
+        if self.model.is_some() && self.experiments.is_running() {
+            tracing::warn!(%version, "an experiment is under way: the version waits until it has ended");
+            self.held_back = Some((version, model));
+            return;
+        }
         self.engine.install_model(now, Arc::clone(&version), model);
         self.events.publish(now, kind::MODEL_INSTALLED, &version, json!({ "alias": self.alias }));
         tracing::info!(%version, "model in service");
-        self.metrics.model_info.clear();
-        let label = ModelLabel { version: version.as_ref().to_owned(), alias: self.alias.clone() };
-        self.metrics.model_info.get_or_create(&label).set(1);
         self.metrics.model_swaps.inc();
         self.model_refused = None;
         self.model = Some(ModelStatus { version, since: rfc3339(now) });
+        self.show_model();
         self.announce();
+    }
+
+    fn show_model(&self) {
+        self.metrics.model_info.clear();
+        if let Some(model) = &self.model {
+            let label = ModelLabel { version: model.version.as_ref().to_owned(), alias: self.alias.clone() };
+            self.metrics.model_info.get_or_create(&label).set(1);
+        }
     }
 
     /// Tells every node which arm and model version are in force there, so that what it logs from now on says so.
@@ -255,7 +292,7 @@ impl Controller {
         self.model.as_ref().map_or_else(|| Arc::from(""), |model| Arc::clone(&model.version))
     }
 
-    fn status(&self) -> StatusDocument {
+    fn status(&self, now: Timestamp) -> StatusDocument {
         let map = self.members.map();
         let incomplete = |name: &Arc<str>| {
             self.sessions.values().any(|session| session.descriptor.name.0 == *name && !session.inventory_complete)
@@ -280,6 +317,8 @@ impl Controller {
             epoch: map.epoch.0,
             arm: self.engine.arm(),
             arms: self.arms.status(&self.engine),
+            experiments: self.experiments.status(now),
+            version_held_back: self.held_back.as_ref().map(|(version, _)| Arc::clone(version)),
             model: self.model.clone(),
             model_refused: self.model_refused.clone(),
             purge_epoch: self.purges.latest(),

@@ -1,9 +1,11 @@
 //! What nodes say, as calls of the engine.
 
-use std::hash::BuildHasher;
+use std::{hash::BuildHasher, sync::Arc};
 
 use nearcast_datasets::{Map, Timestamp};
-use nearcast_proto::message::{CommandResult, NodeDescriptor, NodeReport, Outcome, Request, RequestBatch, SegmentSet};
+use nearcast_proto::message::{
+    CommandResult, NodeDescriptor, NodeReport, Outcome, OutcomeKind, Request, RequestBatch, SegmentSet,
+};
 use serde_json::json;
 
 use super::Controller;
@@ -19,11 +21,11 @@ impl Controller {
         match report {
             // The stream refuses the one and handles the other before they get here.
             NodeReport::Hello { .. } | NodeReport::Purged { .. } => {}
-            NodeReport::Assigned { assignment, .. } => self.assigned(id, *assignment),
+            NodeReport::Assigned { assignment, arm, clock } => self.assigned(now, id, (*assignment, arm), *clock),
             NodeReport::Inventory { held, last } => self.inventory(now, id, held, *last),
             NodeReport::Delta { gained, lost } => self.delta(now, id, gained, lost),
             NodeReport::Requests(batch) => self.requests(now, id, batch),
-            NodeReport::Outcomes(outcomes) => outcomes.iter().for_each(|outcome| self.outcome(now, outcome)),
+            NodeReport::Outcomes(outcomes) => outcomes.iter().for_each(|outcome| self.outcome(now, id, outcome)),
             NodeReport::Results(results) => results.iter().for_each(|result| self.result(now, id, result)),
         }
     }
@@ -79,7 +81,16 @@ impl Controller {
             let lag = now.since(newest.timestamp).as_secs_f64();
             self.metrics.log_lag_seconds.get_or_create(&session.label).set(lag);
         }
-        let node = session.node;
+        let (node, name) = (session.node, Arc::clone(&session.descriptor.name.0));
+        if batch.dropped_count > 0 {
+            self.experiments.handle_dropped(now, &name, batch.dropped_count);
+        }
+        for request in &batch.requests {
+            let bytes = request.range.map_or(request.size_bytes, |range| {
+                range.end.min(request.size_bytes) - range.start.min(request.size_bytes)
+            });
+            self.experiments.handle_request(now, &name, request.timestamp, request.served, bytes, request.latency);
+        }
         batch.requests.iter().for_each(|request| self.request(now, node, request));
         if let Some(session) = self.sessions.get(&id) {
             session.taken.send_replace(batch.sequence);
@@ -93,15 +104,27 @@ impl Controller {
     }
 
     /// A node serves what it was told; an older confirmation than the last assignment's says nothing.
-    fn assigned(&mut self, id: SessionId, assignment: u64) {
+    fn assigned(&mut self, now: Timestamp, id: SessionId, named: (u64, &str), clock: Timestamp) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        let (assignment, arm) = named;
         session.is_confirmed = session.in_force.borrow().assignment == assignment;
+        if session.is_confirmed {
+            let name = Arc::clone(&session.descriptor.name.0);
+            self.experiments.handle_confirmed(now, &name, arm, clock);
+        }
     }
 
-    fn outcome(&mut self, now: Timestamp, outcome: &Outcome) {
+    fn outcome(&mut self, now: Timestamp, id: SessionId, outcome: &Outcome) {
         self.metrics.outcomes.get_or_create(&outcome_label(outcome.kind)).inc();
         let command = self.generation.engine_command(outcome.command);
         let (kind, residence) = (outcome.kind, outcome.residence);
+        if matches!(kind, OutcomeKind::EvictedUnused | OutcomeKind::Expired)
+            && let Some(bytes) = command.and_then(|id| self.arms.segment_bytes_of(id, &self.engine))
+            && let Some(session) = self.sessions.get(&id)
+        {
+            let node = Arc::clone(&session.descriptor.name.0);
+            self.experiments.handle_wasted(now, &node, bytes);
+        }
         if !command.is_some_and(|id| self.arms.handle_outcome(now, id, kind, residence, &mut self.engine)) {
             self.metrics.foreign_commands.inc();
         }
