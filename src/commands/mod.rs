@@ -3,6 +3,7 @@
 mod compare;
 mod demo;
 mod evaluate;
+mod experiment;
 mod import;
 mod load;
 mod models;
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Demo(demo::Args),
     /// Measures a model version on a log beside baselines.
     Evaluate(evaluate::Args),
+    /// Finds out on live nodes which arm is better; promotes, rolls back, and keeps the record.
+    Experiment(experiment::Args),
     /// Converts access logs of other systems into the request-log schema.
     Import(import::Args),
     /// Plays a log over HTTP against running nodes and reports what clients felt.
@@ -80,6 +83,7 @@ impl Command {
             Self::Compare(args) => compare::run(args, output),
             Self::Demo(args) => demo::run(args, output),
             Self::Evaluate(args) => evaluate::run(args, output),
+            Self::Experiment(args) => experiment::run(args, output),
             Self::Import(args) => import::run(args, output),
             Self::Load(args) => load::run(args, output),
             Self::Models(args) => models::run(args, output),

@@ -49,7 +49,8 @@ impl Slot {
         self.wait_seconds_max = latency.as_secs_f64().max(self.wait_seconds_max);
     }
 
-    fn merge(&mut self, other: &Self) {
+    /// Takes in another slot's counts.
+    pub fn merge(&mut self, other: &Self) {
         self.requests += other.requests;
         self.hits += other.hits;
         self.errors += other.errors;

@@ -1,6 +1,6 @@
 //! Experiments under a clock of the test: four nodes whose hit ratio depends on the arm that they are told.
 
-use nearcast_experiment::{stage::Routing, verdict::Verdict};
+use nearcast_experiment::{design::Assignment, stage::Routing, verdict::Verdict};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -141,7 +141,10 @@ impl Service {
             .http2_keepalive_interval(Some(config.keepalive))
             .http2_keepalive_timeout(Some(config.keepalive))
             .add_service(PredictorServer::new(streams))
-            .add_service(ControlServer::new(ControlService { inputs, purges, token, versions }))
+            .add_service(
+                ControlServer::new(ControlService { inputs, purges, token, versions })
+                    .max_decoding_message_size(REQUEST_BYTES_MAX),
+            )
             .add_service(health_server)
             .add_service(reflection());
         service.serve_grpc(listener, routes);
@@ -257,3 +260,6 @@ fn reflection()
         .build_v1()
         .expect("the generated descriptors are well-formed")
 }
+
+/// What operators may send at once: the history of some hundred nodes.
+const REQUEST_BYTES_MAX: usize = 64 << 20;

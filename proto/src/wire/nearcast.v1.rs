@@ -2,7 +2,7 @@
 /// What a node says.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeMessage {
-    #[prost(oneof = "node_message::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "node_message::Body", tags = "1, 2, 3, 4, 5, 6, 7, 10")]
     pub body: ::core::option::Option<node_message::Body>,
 }
 /// Nested message and enum types in `NodeMessage`.
@@ -23,7 +23,7 @@ pub mod node_message {
         Delta(super::InventoryDelta),
         #[prost(message, tag = "7")]
         Purged(super::Purged),
-        #[prost(message, tag = "8")]
+        #[prost(message, tag = "10")]
         Assigned(super::Assigned),
     }
 }
