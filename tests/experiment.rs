@@ -74,8 +74,8 @@ fn nearcast(arguments: &[&str]) -> Command {
 
 /// What the nodes might have logged in the last quarter of an hour: their hits rise and fall together.
 fn write_history(path: &Path) {
-    let mut writer = LogWriter::create(path, WriteOptions { partition_by_date: false, ..WriteOptions::default() })
-        .expect("writable");
+    let mut writer =
+        LogWriter::create(path, WriteOptions { optional_columns: true, ..WriteOptions::default() }).expect("writable");
     for tenth in 0..9_000_u64 {
         let tide = (tenth / 1_000) % 3;
         for (place, node) in NODES.iter().enumerate() {

@@ -188,9 +188,8 @@ async fn ask(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let word = args.verb.word();
     match args.verb {
         Verb::Plan(_) => output.show(&asked.ask(word, &deed).await?, plan)?,
-        Verb::Start(_) => output.show(&asked.ask(word, &deed).await?, report)?,
         Verb::Status => output.show(&asked.ask(word, &deed).await?, status)?,
-        Verb::Report(_) => output.show(&asked.ask(word, &deed).await?, report)?,
+        Verb::Start(_) | Verb::Report(_) => output.show(&asked.ask(word, &deed).await?, report)?,
         Verb::History(_) => output.show(&asked.ask(word, &deed).await?, changes)?,
         Verb::Promote(Promotion { change, .. })
         | Verb::Abort(change)

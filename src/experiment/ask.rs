@@ -48,7 +48,6 @@ impl Asked {
     }
 
     /// Waits until every node has confirmed what it was told; how long that took, or `None` when some had not in time.
-    #[expect(clippy::disallowed_methods, reason = "a terminal's patience")]
     pub(crate) async fn await_confirmed(
         &mut self,
         deed: &Deed,

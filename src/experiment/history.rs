@@ -81,7 +81,7 @@ mod tests {
     fn rows_become_slots_without_a_gap_and_those_of_no_node_are_left_out() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("log.parquet");
-        let options = WriteOptions { partition_by_date: false, ..WriteOptions::default() };
+        let options = WriteOptions { optional_columns: true, ..WriteOptions::default() };
         let mut writer = LogWriter::create(&path, options).expect("writable");
         for second in [0, 1, 2, 25] {
             writer.push(&event(second, Some("eu-1"))).expect("a row");

@@ -103,7 +103,7 @@ impl Ghosts {
         if !request.served.is_hit() {
             // Waits are told as those of miniatures are, so that they can be compared.
             let (wait, _) = match request.served {
-                ServedFrom::Peer => self.nearest(node, bytes, worlds),
+                ServedFrom::Peer => nearest(node, bytes, world),
                 _ => (world.origin.transfer(bytes), true),
             };
             let is_origin = request.served == ServedFrom::Origin;
@@ -164,14 +164,6 @@ impl Ghosts {
         self.nodes.iter().map(|node| node.turned_away).sum()
     }
 
-    /// How long a fetch from the nearest other node takes.
-    fn nearest(&self, to: NodeIndex, bytes: u64, worlds: &[NodeWorld]) -> (Duration, bool) {
-        let Some(world) = worlds.get(usize::from(to.0)) else { return (Duration::ZERO, true) };
-        let peers = world.peers.iter().enumerate().filter(|(place, _)| *place != usize::from(to.0));
-        let nearest = peers.map(|(_, link)| link.transfer(bytes)).min();
-        nearest.map_or((world.origin.transfer(bytes), true), |wait| (wait, false))
-    }
-
     /// How long a fetch takes, from the nearest miniature that has the segment or the origin; whether it is the origin.
     fn fetch(&self, to: NodeIndex, segment: SegmentId, bytes: u64, worlds: &[NodeWorld]) -> (Duration, bool) {
         let Some(world) = worlds.get(usize::from(to.0)) else { return (Duration::ZERO, true) };
@@ -185,6 +177,13 @@ impl Ghosts {
         let nearest = world.peers.iter().enumerate().filter_map(holds).min();
         nearest.filter(|peer| *peer < origin).map_or((origin, true), |peer| (peer, false))
     }
+}
+
+/// How long a fetch from the nearest other node takes.
+fn nearest(to: NodeIndex, bytes: u64, world: &NodeWorld) -> (Duration, bool) {
+    let peers = world.peers.iter().enumerate().filter(|(place, _)| *place != usize::from(to.0));
+    let nearest = peers.map(|(_, link)| link.transfer(bytes)).min();
+    nearest.map_or_else(|| (world.origin.transfer(bytes), true), |wait| (wait, false))
 }
 
 /// The bytes that a request touched, half-open.

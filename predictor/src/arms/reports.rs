@@ -86,7 +86,7 @@ impl Arms {
     pub fn segment_bytes_of(&self, order: CommandId, champion: &Engine) -> Option<u64> {
         let slot = order.0 >> SLOT_BITS;
         let rival = self.rivals.iter().find(|rival| rival.seat.slot == slot).map(|rival| &rival.engine);
-        rival.or((slot == self.champion.slot).then_some(champion))?.segment_bytes_of(order)
+        rival.or_else(|| (slot == self.champion.slot).then_some(champion))?.segment_bytes_of(order)
     }
 
     fn ghost_in_force(&mut self, node: NodeIndex) -> Option<&mut GhostNode> {

@@ -38,7 +38,7 @@ use nearcast_experiment::{
 use self::{
     files::Files,
     slots::Slots,
-    trial::{Design, Trial, since_epoch},
+    trial::{Trial, since_epoch},
 };
 pub use self::{
     problem::Problem,
@@ -143,6 +143,11 @@ impl Experiments {
             trial.handle_confirmed(now, node, arm, clock);
         }
         self.point(now);
+    }
+
+    /// A node had confirmed an arm before the last experiment began.
+    pub(crate) fn note_serving(&mut self, node: &str, arm: &str) {
+        self.trials.values_mut().for_each(|trial| trial.note_serving(node, arm));
     }
 
     /// Another arm was named to a node.

@@ -29,6 +29,10 @@ impl Experiments {
         let block = seconds("block_seconds", question.block_seconds)?;
         let length = block.unwrap_or(known * 9);
         let histories = nodes.iter().map(|node| self.history(question, node)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(coarse) = histories.iter().find(|history| history.slot_seconds > length.as_secs_f64()) {
+            let (slot_seconds, block_seconds) = (coarse.slot_seconds, length.as_secs_f64());
+            return Err(Problem::Coarse { slot_seconds, block_seconds });
+        }
         let histories = slots::cut(&histories, length, known * 3);
         let no_cells = Vec::new();
         let cells = histories.get(&question.goal).unwrap_or(&no_cells);

@@ -42,6 +42,17 @@ pub enum Problem {
         /// What it was.
         value: f64,
     },
+    /// The history is coarser than the blocks that it is to be cut into.
+    #[error(
+        "the history is in slots of {slot_seconds} s, which cannot be cut into blocks of {block_seconds} s: choose longer \
+         blocks or a finer history (`history_slot_seconds`)"
+    )]
+    Coarse {
+        /// The length of a slot.
+        slot_seconds: f64,
+        /// The length of a block.
+        block_seconds: f64,
+    },
     /// Nothing was asked.
     #[error("no question: say which challenger against which nodes")]
     NoQuestion,

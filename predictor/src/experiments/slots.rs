@@ -175,7 +175,8 @@ pub(super) fn cut(
         for (slot, number) in history.slots.iter().zip(0_i64..) {
             let at = history.first_micros + number * slot_micros(history);
             let place = at.div_euclid(block_micros) - first;
-            let is_past = at.rem_euclid(block_micros) >= burn_micros;
+            // By its middle: a slot may be as long as a block.
+            let is_past = at.rem_euclid(block_micros) + slot_micros(history) / 2 >= burn_micros;
             if let Some(block) = usize::try_from(place).ok().and_then(|place| blocks.get_mut(place)).filter(|_| is_past)
             {
                 block.merge(slot);

@@ -41,22 +41,8 @@ impl World {
         Timestamp::from_micros(self.now)
     }
 
-    fn scene(&self) -> Scene {
-        let connected = NODES.iter().map(|node| Arc::from(*node)).collect();
-        Scene { connected, turnover: Some(Duration::from_secs(20)), champion_version: "v0001".into() }
-    }
-
-    fn question(&self, name: &str) -> Question {
-        let mut question = Question::new(name, ArmSpec::none());
-        question.effect = 0.05;
-        question.span_seconds = 40.0 * 180.0;
-        question.shadow_seconds = 100.0;
-        question.season_blocks = Some(1_000);
-        question
-    }
-
     fn start(&mut self, question: Question) -> Result<String, Problem> {
-        let (now, scene) = (self.at(), self.scene());
+        let (now, scene) = (self.at(), scene());
         self.experiments.start(now, &deed(Some(question)), &scene)
     }
 
@@ -109,6 +95,20 @@ impl World {
     }
 }
 
+fn scene() -> Scene {
+    let connected = NODES.iter().map(|node| Arc::from(*node)).collect();
+    Scene { connected, turnover: Some(Duration::from_secs(20)), champion_version: "v0001".into() }
+}
+
+fn question(name: &str) -> Question {
+    let mut question = Question::new(name, ArmSpec::none());
+    question.effect = 0.05;
+    question.span_seconds = 40.0 * 180.0;
+    question.shadow_seconds = 100.0;
+    question.season_blocks = Some(1_000);
+    question
+}
+
 fn open(folder: &Path, now: i64) -> Experiments {
     Experiments::open(folder, Duration::from_micros(SLOT as u64), Timestamp::from_micros(now)).unwrap()
 }
@@ -120,7 +120,7 @@ fn deed(question: Option<Question>) -> Deed {
 #[test]
 fn a_better_challenger_passes_is_promoted_and_undone() {
     let mut world = World::new(0.2);
-    world.start(world.question("trial")).unwrap();
+    world.start(question("trial")).unwrap();
     assert_eq!((world.report().trial.stage, world.experiments.arm_of("a", world.at())), (Stage::Shadow, None));
     world.pass(12);
     assert_eq!(world.report().trial.stage, Stage::Canary);
@@ -153,7 +153,7 @@ fn a_better_challenger_passes_is_promoted_and_undone() {
 #[test]
 fn no_difference_does_not_pass_and_promote_says_so() {
     let mut world = World::new(0.0);
-    world.start(world.question("trial")).unwrap();
+    world.start(question("trial")).unwrap();
     world.pass(12 + 18 * 30);
     assert_ne!(world.report().trial.verdict, Verdict::Pass);
     let refused = world.act(Action::Promote { full: false }).unwrap_err().to_string();
@@ -165,7 +165,7 @@ fn no_difference_does_not_pass_and_promote_says_so() {
 fn a_breached_guardrail_rolls_back_by_itself() {
     let mut world = World::new(0.2);
     world.slower = 3.0;
-    world.start(world.question("trial")).unwrap();
+    world.start(question("trial")).unwrap();
     world.pass(12 + 18 * 39);
     let report = world.report();
     assert_eq!(report.trial.stage, Stage::RolledBack);
@@ -177,7 +177,7 @@ fn a_breached_guardrail_rolls_back_by_itself() {
 fn a_node_that_stops_logging_in_one_arm_makes_it_invalid() {
     let mut world = World::new(0.2);
     world.silent = Some("b");
-    world.start(world.question("trial")).unwrap();
+    world.start(question("trial")).unwrap();
     world.pass(12 + 18 * 39);
     let report = world.report().trial;
     assert_eq!(report.verdict, Verdict::Invalid);
@@ -188,7 +188,7 @@ fn a_node_that_stops_logging_in_one_arm_makes_it_invalid() {
 fn a_clock_that_is_wrong_makes_it_invalid() {
     let mut world = World::new(0.2);
     world.skew = 40_000_000;
-    world.start(world.question("trial")).unwrap();
+    world.start(question("trial")).unwrap();
     world.pass(12 + 18 * 10);
     let flaws = world.report().trial.flaws;
     assert!(flaws.iter().any(|flaw| flaw.contains("clock of a is wrong by 40s")), "{flaws:?}");
@@ -197,7 +197,7 @@ fn a_clock_that_is_wrong_makes_it_invalid() {
 #[test]
 fn what_was_measured_and_promoted_outlives_a_crash() {
     let mut world = World::new(0.2);
-    world.start(world.question("trial")).unwrap();
+    world.start(question("trial")).unwrap();
     world.pass(12 + 18 * 35);
     let before = world.report();
     world.crash();
@@ -217,7 +217,7 @@ fn what_was_measured_and_promoted_outlives_a_crash() {
 #[test]
 fn a_block_that_nobody_watched_does_not_count() {
     let mut world = World::new(0.2);
-    world.start(world.question("trial")).unwrap();
+    world.start(question("trial")).unwrap();
     world.pass(12 + 18 * 10);
     let counted = world.report().trial.blocks_counted;
     world.now += 9 * SLOT;
@@ -232,9 +232,9 @@ fn a_block_that_nobody_watched_does_not_count() {
 fn questions_that_cannot_be_answered_are_refused_with_the_reason() {
     let mut world = World::new(0.2);
     let check = |world: &World, change: &dyn Fn(&mut Question), expected: &str| {
-        let mut question = world.question("other");
+        let mut question = question("other");
         change(&mut question);
-        let refused = world.experiments.plan(world.at(), &question, &world.scene()).unwrap_err().to_string();
+        let refused = world.experiments.plan(world.at(), &question, &scene()).unwrap_err().to_string();
         assert!(refused.contains(expected), "{expected}: {refused}");
     };
     check(&world, &|question| question.assignment = Assignment::Client, "share every cache");
@@ -246,12 +246,17 @@ fn questions_that_cannot_be_answered_are_refused_with_the_reason() {
     check(&world, &|question| question.name = "a/b".to_owned(), "is no name");
     check(&world, &|question| question.alpha = 2.0, "alpha");
     check(&world, &|question| question.history = Some(Vec::new()), "a has 0 blocks of history");
+    check(
+        &world,
+        &|question| (question.block_seconds, question.turnover_seconds) = (Some(9.0), Some(1.0)),
+        "finer history",
+    );
     check(&world, &|question| question.span_seconds = f64::NAN, "span_seconds");
-    let scene = Scene { turnover: None, ..world.scene() };
-    let refused = world.experiments.plan(world.at(), &world.question("other"), &scene).unwrap_err();
+    let scene = Scene { turnover: None, ..scene() };
+    let refused = world.experiments.plan(world.at(), &question("other"), &scene).unwrap_err();
     assert!(refused.to_string().contains("turnover"), "{refused}");
 
-    world.start(world.question("trial")).unwrap();
+    world.start(question("trial")).unwrap();
     check(&world, &|_| (), "experiment \"trial\" has a, b, c, d until its end");
     check(&world, &|question| question.name = "trial".to_owned(), "already");
     assert!(world.experiments.meant(None).is_ok_and(|name| name == "trial"));

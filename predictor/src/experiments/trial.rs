@@ -216,6 +216,14 @@ impl Trial {
             Cell { confirmed: Some(arm), skew_micros: Some(clock.micros().saturating_sub(now.micros())) };
     }
 
+    /// A node had confirmed an arm before this began; what its clock said then is not known any more.
+    pub(super) fn note_serving(&mut self, node: &str, arm: &str) {
+        if let Some(cell) = self.places.get(node).map(|place| &mut self.cells[*place]) {
+            let arm = if *arm == *self.arm { Arm::Treated } else { Arm::Control };
+            cell.confirmed = cell.confirmed.or(Some(arm));
+        }
+    }
+
     /// Cells that have confirmed what a promote or a rollback told them, and are not written down yet.
     pub(super) fn confirmed(&self) -> Vec<(String, u64)> {
         let is_there =

@@ -97,20 +97,10 @@ impl Service {
         let (events, mut queue) = EventBus::new(prefix, config.events.queue_max, metrics.events_dropped.clone());
         let mut engine = Engine::new(config.engine.clone(), config.topology.clone());
         engine.set_arm(config.arm, false);
-        let commands_max = config.queues.commands_max;
         let experiments = Experiments::open(&config.data_dir, config.slot, clock::now())?;
         let resumed = resumed(config.registry.as_deref(), experiments.challengers());
-        let mut controller = Controller::new(
-            engine,
-            config.shadow,
-            experiments,
-            generation,
-            Arc::clone(&purges),
-            config.alias.clone(),
-            commands_max,
-            events,
-            metrics.clone(),
-        );
+        let mut controller =
+            Controller::new(engine, experiments, generation, Arc::clone(&purges), config, events, metrics.clone());
         controller.resume(clock::now(), resumed);
         let registry = config.registry.as_deref().map(Registry::open).transpose()?;
         let versions = registry_of(config)?;

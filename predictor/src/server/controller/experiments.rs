@@ -41,7 +41,7 @@ impl Controller {
     pub(super) fn experiment(
         &mut self,
         now: Timestamp,
-        action: ExperimentAction,
+        action: &ExperimentAction,
         deed: &Deed,
         model: Option<Arc<Model>>,
     ) -> Result<String, Problem> {
@@ -53,7 +53,7 @@ impl Controller {
                 let name = self.experiments.meant(deed.name.as_deref())?;
                 return document(&self.experiments.report(now, &name)?);
             }
-            ExperimentAction::Change(ref change) => {
+            ExperimentAction::Change(change) => {
                 let name = self.experiments.meant(deed.name.as_deref())?;
                 let before = self.experiments.stage(&name);
                 self.experiments.act(now, &name, change.clone(), deed)?;
@@ -116,7 +116,7 @@ impl Controller {
         }
     }
 
-    fn plan_experiment(&mut self, now: Timestamp, deed: &Deed) -> Result<String, Problem> {
+    fn plan_experiment(&self, now: Timestamp, deed: &Deed) -> Result<String, Problem> {
         let question = deed.question.as_ref().ok_or(Problem::NoQuestion)?;
         let design = self.experiments.plan(now, question, &self.scene())?;
         document(&json!({ "schema": "nearcast.experiment-plan/1", "name": question.name, "design": design }))
@@ -131,6 +131,10 @@ impl Controller {
         self.arms.retain(&needed);
         let arm = self.arms.add(now, question.challenger.clone(), model, &self.engine)?;
         let started = self.experiments.start(now, deed, &scene);
+        for session in self.sessions.values().filter(|session| session.is_confirmed) {
+            let serving = Arc::clone(&session.in_force.borrow().arm);
+            self.experiments.note_serving(&session.descriptor.name.0, &serving);
+        }
         if started.is_err() {
             let _ = self.arms.drop_arm(&arm);
         }

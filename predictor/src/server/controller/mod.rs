@@ -20,7 +20,8 @@ use super::{
     status::{ModelRefused, ModelStatus, NodeStatus, SCHEMA, StatusDocument},
 };
 use crate::{
-    arms::{Arms, ShadowSettings},
+    PredictorConfig,
+    arms::Arms,
     engine::{Arm, Engine, NodeIndex},
     events::{EventBus, kind, rfc3339},
     experiments::Experiments,
@@ -77,26 +78,24 @@ struct Session {
 impl Controller {
     pub(super) fn new(
         engine: Engine,
-        shadow: ShadowSettings,
         experiments: Experiments,
         generation: Generation,
         purges: Arc<PurgeLog>,
-        alias: String,
-        commands_max: usize,
+        config: &PredictorConfig,
         events: EventBus,
         metrics: Metrics,
     ) -> Self {
         Self {
             engine,
-            arms: Arms::new(shadow),
+            arms: Arms::new(config.shadow),
             experiments,
             due: None,
             held_back: None,
             retired: None,
             generation,
             purges,
-            alias,
-            commands_max,
+            alias: config.alias.clone(),
+            commands_max: config.queues.commands_max,
             members: Members::new(generation),
             sessions: BTreeMap::new(),
             by_node: BTreeMap::new(),
@@ -129,7 +128,7 @@ impl Controller {
             Input::Status(reply) => drop(reply.send(self.status(now))),
             Input::Experiment { action, deed, model, reply } => {
                 // The caller may have given up waiting; what was done is on record.
-                let _ = reply.send(self.experiment(now, action, &deed, model));
+                let _ = reply.send(self.experiment(now, &action, &deed, model));
             }
             Input::Locate(key, reply) => drop(reply.send(self.locate(&key))),
         }
