@@ -181,6 +181,9 @@ async fn what_cannot_be_is_refused_with_what_to_try() {
     check("promote", deed(None), Code::NotFound, "no experiment is under way").await;
     check("promte", deed(None), Code::InvalidArgument, "did you mean `promote`?").await;
     check("start", deed(None), Code::InvalidArgument, "no question").await;
+    predictor.set_arm("none").await.unwrap();
+    check("start", deed(Some(question("trial"))), Code::FailedPrecondition, "arm `none` is running already").await;
+    predictor.set_arm("nearcast").await.unwrap();
     predictor.experiment("start", &deed(Some(question("trial")))).await.unwrap();
     check("finish", deed(None), Code::FailedPrecondition, "not possible while").await;
     let anonymous = Deed { who: " ".to_owned(), ..deed(None) };

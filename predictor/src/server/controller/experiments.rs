@@ -8,9 +8,9 @@ use nearcast_models::Model;
 use serde::Serialize;
 use serde_json::json;
 
-use super::Controller;
+use super::{Controller, arm_name};
 use crate::{
-    arms::ArmSpec,
+    arms::{ArmRefused, ArmSpec},
     engine::NodeIndex,
     events::{kind, rfc3339},
     experiments::{Deed, Problem, Scene},
@@ -125,6 +125,11 @@ impl Controller {
     fn start_experiment(&mut self, now: Timestamp, deed: &Deed, model: Option<Arc<Model>>) -> Result<String, Problem> {
         let question = deed.question.as_ref().ok_or(Problem::NoQuestion)?;
         let scene = self.scene();
+        // As when the champion has been told to order nothing: no log could tell both sides apart.
+        let name = question.challenger.name();
+        if *name == *arm_name(self.engine.arm()) {
+            return Err(ArmRefused::Taken(name).into());
+        }
         // Before anything is set up for it.
         self.experiments.plan(now, question, &scene)?;
         let needed: BTreeSet<Arc<str>> = self.experiments.challengers().iter().map(|(_, spec)| spec.name()).collect();
