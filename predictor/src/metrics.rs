@@ -346,11 +346,22 @@ mod tests {
         drop(metrics.outcomes.get_or_create(&outcome_label(OutcomeKind::Used)));
         let model = ModelLabel { version: "v0001".to_owned(), alias: "champion".to_owned() };
         drop(metrics.model_info.get_or_create(&model));
+        let arm = ArmLabel::from("none");
+        let Shadow { hit_ratio, over_none, wait_seconds, origin_ratio, .. } = &metrics.shadow;
+        for family in [hit_ratio, over_none, wait_seconds, origin_ratio] {
+            drop(family.get_or_create(&arm));
+        }
+        drop(metrics.arm_nodes.get_or_create(&arm));
+        let word = || "x".to_owned();
+        let label = ExperimentLabel { experiment: word(), stage: word(), verdict: word() };
+        drop(metrics.experiment_info.get_or_create(&label));
+        let label = EffectLabel { experiment: word(), metric: word(), bound: "low" };
+        drop(metrics.experiment_effect.get_or_create(&label));
         metrics.show_account(&serde_json::json!({ "issued": 3, "not a number": "x" }));
         let rendered = metrics.render();
         let documented = include_str!("metrics.rs").lines().filter_map(|line| line.strip_prefix("//! | `"));
         let names: Vec<&str> = documented.filter_map(|rest| rest.split('`').next()).collect();
-        assert_eq!(names.len(), 19);
+        assert_eq!(names.len(), 27);
         for name in names {
             let family = format!("# TYPE {} ", name.trim_end_matches("_total").trim_end_matches("_info"));
             let exact = format!("# TYPE {name} ");
