@@ -236,8 +236,12 @@ impl wire::predictor_server::Predictor for Orders {
     async fn join(&self, request: Request<Streaming<wire::NodeMessage>>) -> Result<Response<Self::JoinStream>, Status> {
         let mut reports = request.into_inner();
         let (sender, receiver) = mpsc::channel(64);
-        let welcome =
-            PredictorNotice::Welcome { epoch: Epoch(1), arm: Arc::from("nearcast"), model_version: Arc::from("v1") };
+        let welcome = PredictorNotice::Welcome {
+            epoch: Epoch(1),
+            arm: Arc::from("nearcast"),
+            model_version: Arc::from("v1"),
+            assignment: 1,
+        };
         let purges = PurgeUpdate { log: Arc::from("bench"), purges: Vec::new(), upto: 0, has_gap: false, latest: 0 };
         for notice in [welcome, PredictorNotice::Purges(purges)] {
             sender.send(Ok(notice.into())).await.expect("there is room");

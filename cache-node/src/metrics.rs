@@ -80,6 +80,7 @@ pub(crate) struct Metrics {
     pub(crate) payloads_damaged: Counter,
     pub(crate) payloads_gone: Counter,
     pub(crate) commands: Counter,
+    pub(crate) commands_recalled: Counter,
     pub(crate) commands_rejected: Counter,
     pub(crate) bad_requests: Counter,
     pub(crate) purges: Counter,
@@ -129,6 +130,7 @@ impl Default for Metrics {
             payloads_damaged: Counter::default(),
             payloads_gone: Counter::default(),
             commands: Counter::default(),
+            commands_recalled: Counter::default(),
             commands_rejected: Counter::default(),
             bad_requests: Counter::default(),
             purges: Counter::default(),
@@ -216,7 +218,7 @@ impl Metrics {
         }
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 23] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 24] {
         [
             ("origin_bytes", "Payload bytes fetched from the origin, directly or through a peer", &self.origin_bytes),
             ("peer_bytes", "Payload bytes that peers held and gave", &self.peer_bytes),
@@ -227,6 +229,7 @@ impl Metrics {
             ("payloads_damaged", "Held payloads that did not match their digest", &self.payloads_damaged),
             ("payloads_gone", "Held payloads that the store had lost", &self.payloads_gone),
             ("commands", "Commands received", &self.commands),
+            ("commands_recalled", "Prefetches cancelled as another arm came into force", &self.commands_recalled),
             ("commands_rejected", "Commands refused on receipt", &self.commands_rejected),
             ("bad_requests", "Requests refused as malformed", &self.bad_requests),
             ("purges", "Purges carried out", &self.purges),

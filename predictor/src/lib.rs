@@ -14,11 +14,13 @@
 //! # }
 //! ```
 
+pub mod arms;
 mod clock;
 mod config;
 pub mod engine;
 mod error;
 mod events;
+pub mod experiments;
 mod generation;
 mod metrics;
 pub mod placement;

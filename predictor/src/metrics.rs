@@ -20,6 +20,14 @@
 //! | `nearcast_predictor_model_info` | version, alias | 1 for the version in service |
 //! | `nearcast_predictor_model_swaps_total` | | versions put into service |
 //! | `nearcast_predictor_model_refusals_total` | | attempts to load a version that failed |
+//! | `nearcast_shadow_hit_ratio`, `…_hit_ratio_error` | arm | what miniatures say the arm's hit ratio is, and how far off that may be |
+//! | `nearcast_shadow_hit_ratio_over_none`, `…_over_none_error` | arm | the same less that of *none* |
+//! | `nearcast_shadow_wait_seconds` | arm | what a request waits for peers and origin, on average |
+//! | `nearcast_shadow_origin_ratio`, `…_wasted_ratio` | arm | bytes from the origin, and fetched ahead in vain, per byte asked for |
+//! | `nearcast_shadow_sample_ratio` | | share of the keys that miniatures follow |
+//! | `nearcast_arm_nodes` | arm | nodes at which the arm is in force |
+//! | `nearcast_experiment_info` | experiment, stage, verdict | 1 for each experiment |
+//! | `nearcast_experiment_effect` | experiment, metric, bound | treated less control: `estimate`, `low`, `high` |
 //! | `nearcast_predictor_account` | quantity | the engine's account, as `/status` names it |
 //! | `nearcast_placement` | quantity | placement's state, as `/status` names it |
 //! | `nearcast_placement_planned_bytes` | node | bytes that the last plan has at a node |
@@ -40,7 +48,7 @@ use prometheus_client::{
 };
 use serde_json::Value;
 
-use crate::placing::PlacementStatus;
+use crate::{arms::ArmsStatus, experiments::TrialReport, placing::PlacementStatus};
 
 /// A node's name as label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -64,6 +72,7 @@ macro_rules! word_label {
     };
 }
 
+word_label!(ArmLabel, arm);
 word_label!(OutcomeLabel, outcome);
 word_label!(QuantityLabel, quantity);
 word_label!(ReasonLabel, reason);
@@ -74,6 +83,22 @@ word_label!(StatusLabel, status);
 pub(crate) struct ModelLabel {
     pub(crate) version: String,
     pub(crate) alias: String,
+}
+
+/// An experiment as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ExperimentLabel {
+    experiment: String,
+    stage: String,
+    verdict: String,
+}
+
+/// One number of one metric of an experiment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EffectLabel {
+    experiment: String,
+    metric: String,
+    bound: &'static str,
 }
 
 type FloatGauge = Gauge<f64, AtomicU64>;
@@ -101,7 +126,24 @@ pub(crate) struct Metrics {
     account: Family<QuantityLabel, FloatGauge>,
     placement: Family<QuantityLabel, FloatGauge>,
     placement_planned_bytes: Family<NodeLabel, FloatGauge>,
+    shadow: Shadow,
+    arm_nodes: Family<ArmLabel, Gauge>,
+    experiment_info: Family<ExperimentLabel, Gauge>,
+    experiment_effect: Family<EffectLabel, FloatGauge>,
     registry: Arc<Mutex<Registry>>,
+}
+
+/// What miniatures say, by arm.
+#[derive(Clone, Debug, Default)]
+struct Shadow {
+    hit_ratio: Family<ArmLabel, FloatGauge>,
+    hit_ratio_error: Family<ArmLabel, FloatGauge>,
+    over_none: Family<ArmLabel, FloatGauge>,
+    over_none_error: Family<ArmLabel, FloatGauge>,
+    wait_seconds: Family<ArmLabel, FloatGauge>,
+    origin_ratio: Family<ArmLabel, FloatGauge>,
+    wasted_ratio: Family<ArmLabel, FloatGauge>,
+    sample_ratio: FloatGauge,
 }
 
 impl Metrics {
@@ -129,6 +171,10 @@ impl Metrics {
             account: Family::default(),
             placement: Family::default(),
             placement_planned_bytes: Family::default(),
+            shadow: Shadow::default(),
+            arm_nodes: Family::default(),
+            experiment_info: Family::default(),
+            experiment_effect: Family::default(),
             registry: Arc::new(Mutex::new(Registry::with_prefix("nearcast"))),
         };
         metrics.register();
@@ -146,6 +192,7 @@ impl Metrics {
         registry.register("placement", "The state of placement", self.placement.clone());
         let planned = self.placement_planned_bytes.clone();
         registry.register("placement_planned_bytes", "Bytes that the last plan has at a node", planned);
+        self.register_arms(&mut registry);
         let log = registry.sub_registry_with_prefix("log");
         log.register("records", "Request events received", self.log_records.clone());
         log.register("dropped", "Request events that nodes dropped", self.log_dropped.clone());
@@ -169,6 +216,79 @@ impl Metrics {
         service.register("model_swaps", "Versions put into service", self.model_swaps.clone());
         service.register("model_refusals", "Versions that could not be loaded", self.model_refusals.clone());
         service.register("account", "The engine's account", self.account.clone());
+    }
+
+    fn register_arms(&self, registry: &mut Registry) {
+        registry.register("arm_nodes", "Nodes by arm in force", self.arm_nodes.clone());
+        let experiment = registry.sub_registry_with_prefix("experiment");
+        experiment.register("info", "Experiments", self.experiment_info.clone());
+        experiment.register("effect", "Treated less control", self.experiment_effect.clone());
+        let shadow = registry.sub_registry_with_prefix("shadow");
+        for (name, help, family) in [
+            ("hit_ratio", "Hit ratio by miniatures", &self.shadow.hit_ratio),
+            ("hit_ratio_error", "How far off it may be", &self.shadow.hit_ratio_error),
+            ("hit_ratio_over_none", "Hit ratio more than none has", &self.shadow.over_none),
+            ("hit_ratio_over_none_error", "How far off it may be", &self.shadow.over_none_error),
+            ("wait_seconds", "Mean wait for peers and origin", &self.shadow.wait_seconds),
+            ("origin_ratio", "Origin bytes per byte asked for", &self.shadow.origin_ratio),
+            ("wasted_ratio", "Bytes fetched ahead in vain per byte asked for", &self.shadow.wasted_ratio),
+        ] {
+            shadow.register(name, help, family.clone());
+        }
+        shadow.register("sample_ratio", "Share of the keys followed", self.shadow.sample_ratio.clone());
+    }
+
+    /// Shows arms and experiments as they stand; what has gone is no longer shown.
+    pub(crate) fn show_arms(&self, arms: &ArmsStatus, experiments: &[TrialReport]) {
+        let shadow = &self.shadow;
+        let families = [
+            &shadow.hit_ratio,
+            &shadow.hit_ratio_error,
+            &shadow.over_none,
+            &shadow.over_none_error,
+            &shadow.wait_seconds,
+            &shadow.origin_ratio,
+            &shadow.wasted_ratio,
+        ];
+        families.iter().for_each(|family| family.clear());
+        shadow.sample_ratio.set(arms.shadow.sample_share);
+        for arm in &arms.shadow.arms {
+            let values = [
+                arm.account.hit_ratio.estimate,
+                arm.account.hit_ratio.error,
+                arm.hit_ratio_over_none.estimate,
+                arm.hit_ratio_over_none.error,
+                arm.account.wait_ms.estimate / 1e3,
+                arm.account.origin_ratio.estimate,
+                arm.account.wasted_ratio,
+            ];
+            for (family, value) in families.iter().zip(values) {
+                family.get_or_create(&ArmLabel::from(&*arm.arm)).set(value);
+            }
+        }
+        self.arm_nodes.clear();
+        for arm in arms.in_force.values() {
+            self.arm_nodes.get_or_create(&ArmLabel::from(&**arm)).inc();
+        }
+        self.experiment_info.clear();
+        self.experiment_effect.clear();
+        experiments.iter().for_each(|trial| self.show_experiment(trial));
+    }
+
+    fn show_experiment(&self, trial: &TrialReport) {
+        let label = ExperimentLabel {
+            experiment: trial.name.clone(),
+            stage: trial.stage.to_string(),
+            verdict: trial.verdict.to_string(),
+        };
+        self.experiment_info.get_or_create(&label).set(1);
+        for metric in &trial.metrics {
+            let effect = metric.effect;
+            for (bound, value) in [("estimate", effect.estimate), ("high", effect.high), ("low", effect.low)] {
+                let (experiment, metric) = (trial.name.clone(), metric.name.clone());
+                self.experiment_effect.get_or_create(&EffectLabel { experiment, metric, bound }).set(value);
+            }
+        }
     }
 
     /// Mirrors the numbers of the engine's account, whatever they are called.
@@ -247,11 +367,22 @@ mod tests {
         drop(metrics.outcomes.get_or_create(&outcome_label(OutcomeKind::Used)));
         let model = ModelLabel { version: "v0001".to_owned(), alias: "champion".to_owned() };
         drop(metrics.model_info.get_or_create(&model));
+        let arm = ArmLabel::from("none");
+        let Shadow { hit_ratio, over_none, wait_seconds, origin_ratio, .. } = &metrics.shadow;
+        for family in [hit_ratio, over_none, wait_seconds, origin_ratio] {
+            drop(family.get_or_create(&arm));
+        }
+        drop(metrics.arm_nodes.get_or_create(&arm));
+        let word = || "x".to_owned();
+        let label = ExperimentLabel { experiment: word(), stage: word(), verdict: word() };
+        drop(metrics.experiment_info.get_or_create(&label));
+        let label = EffectLabel { experiment: word(), metric: word(), bound: "low" };
+        drop(metrics.experiment_effect.get_or_create(&label));
         metrics.show_account(&serde_json::json!({ "issued": 3, "not a number": "x" }));
         let rendered = metrics.render();
         let documented = include_str!("metrics.rs").lines().filter_map(|line| line.strip_prefix("//! | `"));
         let names: Vec<&str> = documented.filter_map(|rest| rest.split('`').next()).collect();
-        assert_eq!(names.len(), 21);
+        assert_eq!(names.len(), 29);
         for name in names {
             let family = format!("# TYPE {} ", name.trim_end_matches("_total").trim_end_matches("_info"));
             let exact = format!("# TYPE {name} ");

@@ -263,6 +263,15 @@ pub enum NodeReport {
     },
     /// It is about to end, and will not be back soon.
     Leaving,
+    /// It serves the arm that it was told.
+    Assigned {
+        /// The number that [`PredictorNotice::Welcome`] gave.
+        assignment: u64,
+        /// The arm.
+        arm: Arc<str>,
+        /// What its clock said.
+        clock: Timestamp,
+    },
 }
 
 /// A place in a predictor's log of purges.
@@ -315,6 +324,8 @@ pub enum PredictorNotice {
         arm: Arc<str>,
         /// The model version in force; empty before the first.
         model_version: Arc<str>,
+        /// Rises with every assignment of a stream; the node confirms it.
+        assignment: u64,
     },
     /// Orders, best value per byte first.
     Commands(Vec<Command>),

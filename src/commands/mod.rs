@@ -4,6 +4,7 @@ mod compare;
 mod demo;
 mod drain;
 mod evaluate;
+mod experiment;
 mod import;
 mod load;
 mod map;
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     Drain(drain::Args),
     /// Measures a model version on a log beside baselines.
     Evaluate(evaluate::Args),
+    /// Finds out on live nodes which arm is better; promotes, rolls back, and keeps the record.
+    Experiment(experiment::Args),
     /// Converts access logs of other systems into the request-log schema.
     Import(import::Args),
     /// Plays a log over HTTP against running nodes and reports what clients felt.
@@ -87,6 +90,7 @@ impl Command {
             Self::Demo(args) => demo::run(args, output),
             Self::Drain(args) => drain::run(args, output),
             Self::Evaluate(args) => evaluate::run(args, output),
+            Self::Experiment(args) => experiment::run(args, output),
             Self::Import(args) => import::run(args, output),
             Self::Load(args) => load::run(args, output),
             Self::Map(args) => map::run(args, output),

@@ -126,6 +126,13 @@ impl wire::control_server::Control for FakeControl {
         Err(tonic::Status::unimplemented("not played"))
     }
 
+    async fn experiment(
+        &self,
+        _: tonic::Request<wire::ExperimentRequest>,
+    ) -> Result<tonic::Response<wire::ExperimentReply>, tonic::Status> {
+        Err(tonic::Status::unimplemented("not played"))
+    }
+
     async fn purge(
         &self,
         _: tonic::Request<wire::PurgeRequest>,

@@ -60,6 +60,18 @@ impl Flights {
         Some(flight)
     }
 
+    /// Has every prefetch that nobody waits for expire before it can land; how many there are.
+    pub(super) fn recall(&mut self) -> u64 {
+        let mut recalled = 0;
+        for flight in self.flights.values_mut() {
+            if let Flight::Prefetch { deadline, is_demanded: false, .. } = flight {
+                *deadline = Timestamp::MIN;
+                recalled += 1;
+            }
+        }
+        recalled
+    }
+
     pub(super) fn len(&self) -> usize {
         self.flights.len()
     }

@@ -95,6 +95,17 @@ impl NodeCore {
         self.events.push_back(ended(command, segment, CommandStatus::Done, 0));
     }
 
+    /// No prefetch that was ordered so far is wanted any more: those that wait are dropped, those under way when they
+    /// land, unless demand has joined them. How many there were.
+    pub fn handle_recall(&mut self) -> u64 {
+        let mut recalled = self.flights.recall();
+        while let Some(order) = self.queue.pop() {
+            recalled += 1;
+            self.expire(&order);
+        }
+        recalled
+    }
+
     /// A command to hold a segment until it is ordered away. Rejected when it is not held or too much is pinned.
     pub fn handle_pin(&mut self, command: CommandId, segment: SegmentId) {
         let status = match self.index.pin(segment) {

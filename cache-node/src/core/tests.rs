@@ -245,3 +245,22 @@ fn pinned_segments_stay_until_ordered_away() {
     let ends = [(50, CommandStatus::Done), (51, CommandStatus::Rejected), (52, CommandStatus::Done)];
     assert_eq!(results(&mut core), ends);
 }
+
+#[test]
+fn recalled_prefetches_are_dropped_at_once_or_when_they_land_unless_somebody_waits() {
+    let mut core = core(|config| config.prefetch_flights_max = 2);
+    for key in 1..=4 {
+        core.handle_order(at(0), order(key, 1, f64::from(10 - key)));
+    }
+    let started: Vec<u64> = std::iter::from_fn(|| core.poll_prefetch(at(0))).map(|order| order.command.0).collect();
+    assert_eq!(started, [1, 2], "two are under way, two wait");
+    assert!(matches!(core.handle_request(at(1), segment(2), 1), Answer::Join { .. }));
+    assert_eq!(core.handle_recall(), 3);
+    assert_eq!(results(&mut core), [(3, CommandStatus::Expired), (4, CommandStatus::Expired)]);
+    assert_eq!(core.poll_prefetch(at(2)).map(|order| order.command), None);
+    assert!(!core.handle_prefetched(at(3), segment(1), fetched(1, FetchedFrom::Origin)).is_held);
+    assert!(core.handle_prefetched(at(3), segment(2), fetched(1, FetchedFrom::Origin)).is_held);
+    assert_eq!(results(&mut core), [(1, CommandStatus::Expired), (2, CommandStatus::Done)]);
+    core.handle_order(at(4), order(5, 1, 1.0));
+    assert_eq!(core.poll_prefetch(at(4)).map(|order| order.command), Some(CommandId(5)), "later ones go on");
+}

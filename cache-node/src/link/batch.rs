@@ -12,7 +12,8 @@ pub(super) struct Batch {
     requests: Vec<Request>,
     outcomes: Vec<Outcome>,
     results: Vec<CommandResult>,
-    purged: Vec<NodeReport>,
+    /// What is a message of its own.
+    told: Vec<NodeReport>,
     /// Of several the last counts: after a gap, every one says so until what was missing has come.
     placement: Option<NodeReport>,
     /// Per segment the object's size and whether it is held now: of several changes the last counts.
@@ -30,7 +31,10 @@ impl Batch {
             Report::Outcome(outcome) => self.outcomes.push(outcome),
             Report::Request(request) => self.requests.push(request),
             Report::Result(result) => self.results.push(result),
-            Report::Purged { epoch, objects } => self.purged.push(NodeReport::Purged { epoch, objects }),
+            Report::Purged { epoch, objects } => self.told.push(NodeReport::Purged { epoch, objects }),
+            Report::Assigned { assignment, arm, clock } => {
+                self.told.push(NodeReport::Assigned { assignment, arm, clock });
+            }
             Report::Placement { position, has_gap } => {
                 self.placement = Some(NodeReport::Placement { position, has_gap });
             }
@@ -39,21 +43,21 @@ impl Batch {
 
     /// How many reports there are.
     pub(super) fn len(&self) -> usize {
-        let reports = self.requests.len() + self.outcomes.len() + self.results.len() + self.purged.len();
+        let reports = self.requests.len() + self.outcomes.len() + self.results.len() + self.told.len();
         reports + usize::from(self.placement.is_some()) + self.changes.len()
     }
 
     /// The messages to send, leaving the batch empty. `sequence` is the number of the next batch of requests, and rises
     /// when there is one.
     pub(super) fn take(&mut self, sequence: &mut u64, dropped_count: u64) -> Vec<NodeReport> {
-        let Self { requests, outcomes, results, purged, placement, changes } = std::mem::take(self);
+        let Self { requests, outcomes, results, told, placement, changes } = std::mem::take(self);
         let mut messages = Vec::new();
         // What is held goes first, so that the predictor judges requests and outcomes knowing it.
         if !changes.is_empty() {
             let (gained, lost) = changes.into_iter().partition(|(_, (_, is_held))| *is_held);
             messages.push(NodeReport::Delta { gained: changed(gained), lost: changed(lost) });
         }
-        messages.extend(purged);
+        messages.extend(told);
         messages.extend(placement);
         if !results.is_empty() {
             messages.push(NodeReport::Results(results));

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+use nearcast_datasets::Timestamp;
 use nearcast_proto::message::{CommandResult, Outcome, PlacementPosition, Request};
 use tokio::sync::mpsc;
 
@@ -27,6 +28,8 @@ pub(crate) enum Report {
     Purged { epoch: u64, objects: u64 },
     /// The placement that the node routes by now.
     Placement { position: Option<PlacementPosition>, has_gap: bool },
+    /// The arm that the predictor named is in force.
+    Assigned { assignment: u64, arm: Arc<str>, clock: Timestamp },
 }
 
 /// A segment, as the inventory names it.
@@ -108,11 +111,13 @@ impl Uplink {
         self.shared.in_force.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The predictor said what is in force; an empty name stands for none.
-    pub(crate) fn set_in_force(&self, arm: &str, model_version: &str) {
+    /// The predictor said what is in force; an empty name stands for none. Whether another arm was before.
+    pub(crate) fn set_in_force(&self, arm: &str, model_version: &str) -> bool {
         let name = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let in_force = InForce { arm: name(arm), model_version: name(model_version) };
-        *self.shared.in_force.lock().unwrap_or_else(PoisonError::into_inner) = in_force;
+        let mut shared = self.shared.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *shared, in_force);
+        before.arm.is_some_and(|before| before != arm)
     }
 
     /// Whether the predictor listens.

@@ -135,14 +135,14 @@ impl<'a> Session<'a> {
     ) -> Result<std::convert::Infallible, SessionEnd> {
         while let Some(message) = notices.message().await.map_err(Box::new)? {
             match PredictorNotice::try_from(message)? {
-                PredictorNotice::Welcome { epoch, arm, model_version } => {
+                PredictorNotice::Welcome { epoch, arm, model_version, assignment } => {
                     tracing::info!(%arm, %model_version, "the predictor says what is in force");
                     // A later one announces another arm or version, not another predictor.
                     if !std::mem::replace(&mut self.was_welcomed, true) {
                         self.shell.metrics.link_connects.inc();
                         self.shell.handle_welcome(epoch);
                     }
-                    self.shell.uplink.set_in_force(&arm, &model_version);
+                    self.shell.handle_assignment(&arm, &model_version, assignment);
                 }
                 PredictorNotice::Commands(commands) => {
                     commands.iter().for_each(|command| self.shell.handle_command(command));

@@ -32,6 +32,9 @@ impl Shell {
                 Err(format!("epoch {} is older than {}", command.epoch.0, state.map_epoch.0))
             }
             Ok(_) if state.commands.len() >= COMMANDS_MAX => Err("too many open commands".to_owned()),
+            Ok(_) if self.uplink.in_force().arm.is_some_and(|arm| *arm != *command.arm) => {
+                Err(format!("arm {} is not in force here", command.arm))
+            }
             Ok(key) => self.take_on(&mut state, command, &key),
         };
         if let Err(detail) = refused {
@@ -140,6 +143,19 @@ impl Shell {
     /// The placement that the node routes by.
     pub(crate) fn placement_position(&self) -> Option<PlacementPosition> {
         self.state().placement.position().cloned()
+    }
+
+    /// Serves another arm or model version from now on. What another arm has ordered is cancelled: queued prefetches at
+    /// once, those under way when they land, unless somebody waits for them.
+    pub(crate) fn handle_assignment(&self, arm: &Arc<str>, model_version: &str, assignment: u64) {
+        let now = clock::now();
+        if self.uplink.set_in_force(arm, model_version) {
+            let mut state = self.state();
+            let recalled = state.core.handle_recall();
+            self.metrics.commands_recalled.inc_by(recalled);
+            self.drain_events(&mut state);
+        }
+        self.uplink.send(Report::Assigned { assignment, arm: Arc::clone(arm), clock: now });
     }
 
     /// Starts counting epochs anew: another predictor may have begun from none.

@@ -185,6 +185,7 @@ impl wire::predictor_server::Predictor for Service {
                         epoch: Epoch(1),
                         arm: Arc::from("nearcast"),
                         model_version: Arc::from("v0007"),
+                        assignment: 1,
                     };
                     let _ = sender.send(Ok(welcome.into())).await;
                     let epoch = purges.as_ref().map_or(0, |position| position.epoch);

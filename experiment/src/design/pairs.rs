@@ -93,6 +93,13 @@ fn ordered((a, b): (usize, usize)) -> (usize, usize) {
     (a.min(b), a.max(b))
 }
 
+/// What a unit's score varies by on past traffic, on average over pairs: what a metric's interval is tuned by.
+pub(super) fn mean_variance(cells: &[CellHistory], pairs: &[Pair], season_blocks: usize) -> f64 {
+    let errors: Vec<_> = cells.iter().map(|cell| Forecast::with_errors(&cell.blocks, season_blocks).1).collect();
+    let sum: f64 = pairs.iter().map(|pair| score_variance(cells, &errors, pair.a, pair.b)).sum();
+    sum / pairs.len().max(1) as f64
+}
+
 fn score_variance(cells: &[CellHistory], errors: &[Vec<f64>], a: usize, b: usize) -> f64 {
     let blocks = cells[a].blocks.iter().zip(&cells[b].blocks).zip(errors[a].iter().zip(&errors[b]));
     let score = |((a, b), (error_a, error_b)): ((&Measured, &Measured), (&f64, &f64))| {

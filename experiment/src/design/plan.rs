@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{CellHistory, Matching, Reach, Refusal, Schedule, match_pairs};
+use super::{CellHistory, Matching, Reach, Refusal, Schedule, match_pairs, pairs::mean_variance};
 use crate::Alpha;
 
 /// What a coin assigns.
@@ -99,6 +99,14 @@ impl Plan {
         let block = usize::try_from(since.as_nanos() / self.block.as_nanos()).ok()?;
         let within = Duration::from_nanos(u64::try_from(since.as_nanos() % self.block.as_nanos()).ok()?);
         (block < self.schedule.blocks()).then_some((block, within >= self.burn_in))
+    }
+
+    /// The same design for another metric of the same cells, whose history varies otherwise.
+    #[must_use]
+    pub fn of_metric(&self, cells: &[CellHistory], alpha: Alpha) -> Self {
+        let units = (self.schedule.pairs() * self.schedule.blocks()) as f64;
+        let variance = mean_variance(cells, &self.matching.pairs, self.season_blocks).max(f64::MIN_POSITIVE);
+        Self { alpha, variance_planned: variance * units, ..self.clone() }
     }
 
     /// Since the Unix epoch, when the last block ends.

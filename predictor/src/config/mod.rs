@@ -10,6 +10,7 @@ use nearcast_proto::{AdminToken, config_file, topology::Topology};
 pub use self::raw::{EventSettings, PredictorSettings, QueueSettings};
 use crate::{
     Error, Result,
+    arms::ShadowSettings,
     engine::{Arm, EngineConfig},
     placing::PlacementSettings,
 };
@@ -29,6 +30,9 @@ use crate::{
 /// certificate = "predictor.crt"
 /// key = "predictor.key"
 /// client_ca = "peers-ca.crt"        # who signs what nodes and operators show
+///
+/// [shadow]                          # what every arm would do, beside the one in force
+/// sample_share = 0.1                # of the keys
 ///
 /// [engine]
 /// budget_share = 0.25
@@ -69,6 +73,10 @@ pub struct PredictorConfig {
     pub queues: QueueSettings,
     /// Bounds of the event log.
     pub events: EventSettings,
+    /// The arms beside the one in force.
+    pub shadow: ShadowSettings,
+    /// The slots of time that what nodes measured is kept in, as the history of the next experiment.
+    pub slot: Duration,
     /// The engine's.
     pub engine: EngineConfig,
     /// What decides which nodes hold which keys.
@@ -128,6 +136,8 @@ impl TryFrom<PredictorSettings> for PredictorConfig {
             keepalive: seconds("keepalive_seconds", settings.keepalive_seconds)?,
             queues: settings.queues,
             events: settings.events,
+            shadow: settings.shadow.checked()?,
+            slot: seconds("history_slot_seconds", settings.history_slot_seconds)?,
             engine: settings.engine,
             placement: settings.placement.try_into()?,
         })
@@ -173,6 +183,8 @@ mod tests {
             ("data_dir = \"d\"\n[placement]\nkind = \"static\"", "unknown variant `static`"),
             ("data_dir = \"d\"\n[placement]\nshare = 2.0", "placement.share"),
             ("data_dir = \"d\"\ndrain_seconds = 0.0", "drain_seconds"),
+            ("data_dir = \"d\"\n[shadow]\nsample_share = 0.0", "shadow.sample_share"),
+            ("data_dir = \"d\"\n[shadow]\narms_max = 99", "shadow.arms_max"),
             ("data_dir = \"d\"\n[queues]\ninputs_max = 0", "queues.inputs_max"),
             ("data_dir = \"d\"\ntopology = \"/nonexistent.toml\"", "/nonexistent.toml"),
             ("", "data_dir"),

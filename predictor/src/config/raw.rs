@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
+    arms::ShadowSettings,
     engine::{Arm, EngineConfig},
     placing::RawPlacement,
 };
@@ -59,6 +60,12 @@ pub struct PredictorSettings {
     /// Bounds of the event log.
     #[serde(default)]
     pub events: EventSettings,
+    /// The slots of time that what nodes measured is kept in.
+    #[serde(default = "default_slot")]
+    pub history_slot_seconds: f64,
+    /// The arms beside the one in force.
+    #[serde(default)]
+    pub shadow: ShadowSettings,
     /// The engine's settings.
     #[serde(default)]
     pub engine: EngineConfig,
@@ -140,6 +147,10 @@ fn default_alias() -> String {
 
 fn default_registry_poll() -> f64 {
     2.0
+}
+
+fn default_slot() -> f64 {
+    10.0
 }
 
 fn default_patience() -> f64 {

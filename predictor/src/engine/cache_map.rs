@@ -51,6 +51,16 @@ impl CacheMap {
         self.row(segment).and_then(|row| row.get(word)).is_some_and(|word| word & bit != 0)
     }
 
+    /// What one node holds, the first segments of objects first.
+    pub(super) fn held(&self, node: NodeIndex) -> Vec<SegmentId> {
+        let (word, bit) = position(node);
+        let first =
+            self.first.chunks(self.words_per_row).zip(0..).filter(|(row, _)| row[word.min(row.len() - 1)] & bit != 0);
+        let first = first.map(|(_, number)| SegmentId { key: KeyId(number), index: 0 });
+        let further = self.further.keys().copied().filter(|segment| self.holds(node, *segment));
+        if word < self.words_per_row { first.chain(further).collect() } else { Vec::new() }
+    }
+
     /// Segments past the first of an object that are in the map.
     pub fn further_segments(&self) -> usize {
         self.further.len()

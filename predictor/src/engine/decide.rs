@@ -67,7 +67,8 @@ impl Engine {
         let first = SegmentId { key: seen.key, index: 0 };
         let nodes_max = self.config.settings().regional_nodes_max;
         let mut lacking = std::mem::take(&mut self.lacking);
-        let alive = self.nodes.alive().map(|(index, _)| index);
+        let hash = self.keys.hash(seen.key);
+        let alive = self.nodes.alive().filter(|(_, node)| node.follows(hash)).map(|(index, _)| index);
         lacking
             .extend(alive.filter(|index| *index != seen.node && !self.cache_map.holds(*index, first)).take(nodes_max));
         for node in lacking.drain(..) {
@@ -118,6 +119,9 @@ impl Engine {
         let key = candidate.key;
         let refusals = &mut self.account.refusals;
         let node = self.nodes.get(to)?;
+        if !node.follows(self.keys.hash(key)) {
+            return None;
+        }
         let segment_bytes = node.segment_bytes;
         // True of most candidates, and told without looking up what is known of them.
         if self.cache_map.holds(to, SegmentId { key, index: 0 }) && self.keys.fits(key, segment_bytes) {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use nearcast_datasets::{Interner, KeyId, Timestamp};
 
+use super::key_hash;
+
 /// What is known about one key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeyInfo {
@@ -38,6 +40,8 @@ pub(super) struct KeyTable {
     /// By key: the least power of two that is no smaller than the object, or [`UNKNOWN`]. In a list of its own, a byte
     /// each, because it is asked for far more often than the rest.
     exponents: Vec<u8>,
+    /// By key: [`key_hash`] of its name.
+    hashes: Vec<u32>,
     hand: u32,
     max: usize,
     pub forgotten: u64,
@@ -45,7 +49,15 @@ pub(super) struct KeyTable {
 
 impl KeyTable {
     pub(super) fn new(max: usize) -> Self {
-        Self { names: Interner::default(), info: Vec::new(), exponents: Vec::new(), hand: 0, max, forgotten: 0 }
+        Self {
+            names: Interner::default(),
+            info: Vec::new(),
+            exponents: Vec::new(),
+            hashes: Vec::new(),
+            hand: 0,
+            max,
+            forgotten: 0,
+        }
     }
 
     pub(super) fn find(&self, name: &str) -> Option<KeyId> {
@@ -58,8 +70,10 @@ impl KeyTable {
         if number as usize == self.info.len() {
             self.info.push(KeyInfo::unseen(request));
             self.exponents.push(UNKNOWN);
+            self.hashes.push(0);
         }
         self.exponents[number as usize] = UNKNOWN;
+        self.hashes[number as usize] = key_hash(name);
         self.info[number as usize] = KeyInfo::unseen(request);
         KeyId(number)
     }
@@ -85,6 +99,11 @@ impl KeyTable {
 
     pub(super) fn name(&self, key: KeyId) -> Option<&Arc<str>> {
         self.names.name(key.0)
+    }
+
+    /// The number that samples go by.
+    pub(super) fn hash(&self, key: KeyId) -> u32 {
+        self.hashes.get(key.0 as usize).copied().unwrap_or_default()
     }
 
     pub(super) fn info(&self, key: KeyId) -> Option<&KeyInfo> {

@@ -1,9 +1,11 @@
 //! Membership: nodes join and leave, and say what they hold.
 
+use std::sync::Arc;
+
 use nearcast_datasets::{SegmentId, Timestamp};
 use nearcast_proto::message::NodeDescriptor;
 
-use super::{Engine, NodeIndex};
+use super::{Engine, KeySample, NodeIndex, budget::TokenBucket};
 
 impl Engine {
     /// A node joins or comes back. What it holds is unknown until [`Engine::handle_inventory`] tells.
@@ -24,6 +26,27 @@ impl Engine {
         known.alive = false;
         self.epoch.0 += 1;
         self.void_node(node);
+    }
+
+    /// From now on a node is a miniature that follows a sample of the keys, with as much of its bytes per second; or
+    /// again the whole node. Call it right after [`Engine::handle_join`], whose descriptor then has as much of the
+    /// capacity.
+    pub fn handle_miniature(&mut self, now: Timestamp, node: NodeIndex, sample: Option<KeySample>) {
+        let settings = self.config.settings();
+        let rate = settings.node_bytes_per_second * sample.map_or(1.0, KeySample::share);
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.sample = sample;
+            node.bucket = TokenBucket::new(now, rate, settings.node_burst_seconds);
+        }
+    }
+
+    /// What a node holds, as far as it is known: the key's name, the object's size and the segment's position.
+    pub fn held(&self, node: NodeIndex) -> Vec<(Arc<str>, u64, u32)> {
+        let named = |segment: SegmentId| {
+            let (name, info) = (self.keys.name(segment.key)?, self.keys.info(segment.key)?);
+            Some((Arc::clone(name), info.size_bytes, segment.index))
+        };
+        self.cache_map.held(node).into_iter().filter_map(named).collect()
     }
 
     /// A node holds a segment of this many bytes since a moment ago.

@@ -34,6 +34,7 @@ mod nodes;
 mod observe;
 mod orders;
 mod refused;
+mod sample;
 mod selector;
 mod sessions;
 mod settle;
@@ -58,6 +59,7 @@ pub use self::{
     cache_map::CacheMap,
     candidates::CandidateSource,
     config::{EngineConfig, EngineSettings, InvalidSetting},
+    sample::{KeySample, key_hash},
     trust::Trust,
     types::{Arm, NodeIndex, Observation, Order, OrderSource},
 };
@@ -91,6 +93,8 @@ pub struct Engine {
     outstanding: Outstanding,
     unanswered: Unanswered,
     commands: u64,
+    /// Whether the stream and the outcomes teach.
+    is_learning: bool,
     account: Account,
 }
 
@@ -115,6 +119,7 @@ impl Engine {
             outstanding: Outstanding::new(settings.outstanding_max),
             unanswered: Unanswered::default(),
             commands: 0,
+            is_learning: true,
             account: Account::default(),
             config,
         }
@@ -140,6 +145,12 @@ impl Engine {
     /// The key behind a number.
     pub fn key_name(&self, key: KeyId) -> Option<&Arc<str>> {
         self.keys.name(key)
+    }
+
+    /// How often a key was asked for, and how many requests of the whole stream ago the last time was.
+    pub fn last_asked(&self, key: KeyId) -> (u32, u64) {
+        let info = self.keys.info(key);
+        info.map_or((0, 0), |info| (info.requests, self.account.requests.saturating_sub(info.last_request)))
     }
 
     /// The number of a region. Beyond `regions_max` regions, new ones share the last number.
@@ -187,6 +198,17 @@ impl Engine {
                 self.learnt.install(model, &self.keys);
             }
         }
+    }
+
+    /// Chooses whether counts, weights, gate and calibrators follow the stream and the outcomes. What is not learning is
+    /// still told what happens: sessions, the popularity of keys, the cache map and the budget go on.
+    pub fn set_learning(&mut self, is_learning: bool) {
+        self.is_learning = is_learning;
+    }
+
+    /// Numbers orders from here on, so that those of several engines can be told apart.
+    pub fn number_orders_from(&mut self, first: u64) {
+        self.commands = first;
     }
 
     /// Whether orders are issued.

@@ -6,7 +6,8 @@ use nearcast_datasets::{KeyId, RegionId, Timestamp};
 use nearcast_proto::{message::NodeDescriptor, topology::Topology};
 
 use super::{
-    NodeIndex, OrderSource, budget::TokenBucket, config::EngineSettings, ghost::Ghost, harm::Harm, trust::Trust,
+    KeySample, NodeIndex, OrderSource, budget::TokenBucket, config::EngineSettings, ghost::Ghost, harm::Harm,
+    trust::Trust,
 };
 
 /// One node as the engine sees it.
@@ -24,6 +25,8 @@ pub(super) struct Node {
     pub trust: Trust,
     /// What it would hold without prefetching.
     pub ghost: Ghost,
+    /// The keys that it follows when it is a miniature.
+    pub sample: Option<KeySample>,
     stay: Stay,
     /// What part of a stay a prefetched segment that is used has waited by then.
     wait_share: f64,
@@ -36,6 +39,11 @@ impl Node {
     /// capacity until then.
     pub(super) fn stay_requests(&self) -> u64 {
         self.stay.requests as u64
+    }
+
+    /// Whether it follows the key with this hash.
+    pub(super) fn follows(&self, hash: u32) -> bool {
+        self.sample.is_none_or(|sample| sample.holds(hash))
     }
 
     /// A prefetched segment left unused after this many requests.
@@ -142,6 +150,7 @@ impl NodeTable {
             harm: Harm::new(settings.dropped_max),
             trust: Trust::default(),
             ghost: Ghost::new(descriptor.capacity_bytes, settings.policy, settings.ghost_entries_max),
+            sample: None,
             stay: Stay { requests: settings.stay_requests, measured: 0, max: settings.stay_requests_max },
             wait_share: WAIT_SHARE,
             transfer_seconds: None,
@@ -198,7 +207,7 @@ impl NodeTable {
     /// Seconds that a node needs to get bytes from the nearest of these holders that is there, or from the origin.
     pub(super) fn fetch_seconds(&self, to: NodeIndex, bytes: u64, holders: impl Iterator<Item = NodeIndex>) -> f64 {
         let Some(links) = self.links.get(usize::from(to.0)) else { return 0.0 };
-        let from_peers = holders.filter(|peer| *peer != to && self.get(*peer).is_some_and(|node| node.alive));
+        let from_peers = holders.filter(|peer| self.could_deliver(*peer, to));
         let seconds = from_peers.filter_map(|peer| links.get(usize::from(peer.0))).map(|link| link.seconds(bytes));
         let origin = links.last().map_or(0.0, |link| link.seconds(bytes));
         seconds.fold(origin, f64::min)
@@ -214,13 +223,20 @@ impl NodeTable {
         let Some(links) = self.links.get(usize::from(to.0)) else { return vec![OrderSource::Origin] };
         let origin = links.last().map_or(0.0, |link| link.seconds(bytes));
         let mut peers: Vec<(f64, NodeIndex)> = holders
-            .filter(|peer| *peer != to && self.get(*peer).is_some_and(|node| node.alive))
+            .filter(|peer| self.could_deliver(*peer, to))
             .filter_map(|peer| Some((links.get(usize::from(peer.0))?.seconds(bytes), peer)))
             .filter(|(seconds, _)| *seconds < origin)
             .collect();
         peers.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         peers.truncate(SOURCES_MAX - 1);
         peers.into_iter().map(|(_, peer)| OrderSource::Peer(peer)).chain([OrderSource::Origin]).collect()
+    }
+
+    /// Whether one node can get something from another: not from what only its miniature holds, nor the other way round.
+    fn could_deliver(&self, from: NodeIndex, to: NodeIndex) -> bool {
+        let is_miniature = |node: &Node| node.sample.is_some();
+        let (Some(source), Some(target)) = (self.get(from), self.get(to)) else { return false };
+        from != to && source.alive && is_miniature(source) == is_miniature(target)
     }
 
     fn measure_links(&mut self, topology: &Topology) {

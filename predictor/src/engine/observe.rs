@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use nearcast_datasets::{SegmentId, ServedFrom, Timestamp};
+use nearcast_models::BlendLearning;
 
 use super::{
     Engine, NodeIndex, Observation,
@@ -32,8 +33,11 @@ impl Engine {
             self.account.errors += 1;
             return;
         }
+        let is_followed = node.follows(self.keys.hash(seen.key));
         self.learn_labels(now, seen);
-        self.learn_fetch(now, seen);
+        if is_followed {
+            self.learn_fetch(now, seen);
+        }
         self.learn_key(now, seen);
         self.merged.clear();
         let session_length = self.learn_session(now, seen);
@@ -53,6 +57,9 @@ impl Engine {
             self.account.labels += 1;
             self.account.labels_used += u64::from(used);
             self.account.label_calibration.record(watched.claim.corrected, used);
+            if !self.is_learning {
+                continue;
+            }
             if !watched.is_ordered {
                 self.learnt.calibrators[usize::from(is_pushed(&watched.features))].learn(watched.claim.raw, used);
             }
@@ -130,8 +137,10 @@ impl Engine {
     fn learn_session(&mut self, now: Timestamp, seen: &Observation) -> u32 {
         let learnt = &mut self.learnt;
         let session = learnt.sessions.enter(now, seen.client);
-        learnt.coaccess.learn_client(now, session.recent(), seen.key);
-        learnt.coaccess.learn_region(now, usize::from(seen.region.0), seen.key);
+        if self.is_learning {
+            learnt.coaccess.learn_client(now, session.recent(), seen.key);
+            learnt.coaccess.learn_region(now, usize::from(seen.region.0), seen.key);
+        }
         learnt.coaccess.propose(now, Scope::Client, seen.key, 1.0, &mut self.merged);
         for (earlier, weight) in session.recent().zip(EARLIER_WEIGHTS).filter(|(earlier, _)| *earlier != seen.key) {
             learnt.coaccess.propose(now, Scope::Client, earlier, weight, &mut self.merged);
@@ -141,7 +150,8 @@ impl Engine {
         }
         learnt.coaccess.propose(now, Scope::Region, seen.key, 1.0, &mut self.merged);
         if let Some(sequence) = &mut learnt.sequence {
-            sequence.learn(now, seen.region, session, seen.key);
+            let learning = if self.is_learning { BlendLearning::ALL } else { BlendLearning::NONE };
+            sequence.learn(now, seen.region, session, seen.key, learning);
             if let Some(state) = &session.state {
                 sequence.propose(now, seen.region, state, &mut self.merged);
             }

@@ -148,6 +148,10 @@ impl Outstanding {
         None
     }
 
+    pub(super) fn get(&self, id: CommandId) -> Option<&Issued> {
+        self.issued.get(&id)
+    }
+
     pub(super) fn get_mut(&mut self, id: CommandId) -> Option<&mut Issued> {
         self.issued.get_mut(&id)
     }

@@ -36,6 +36,12 @@ impl Engine {
         self.close_if_ended(id);
     }
 
+    /// The bytes of one segment of an order that has not ended, on average.
+    pub fn segment_bytes_of(&self, id: CommandId) -> Option<u64> {
+        let issued = self.outstanding.get(id)?;
+        Some(issued.bytes / u64::from(issued.segments.max(1)))
+    }
+
     /// One prefetched segment met its end or first use, `residence` after it was stored.
     pub fn handle_outcome(&mut self, _now: Timestamp, id: CommandId, kind: OutcomeKind, _residence: Duration) {
         let Some(issued) = self.outstanding.get_mut(id) else {
@@ -117,8 +123,10 @@ impl Engine {
         self.account.unused += u64::from(!used && !late);
         self.account.calibration.record(issued.claimed.corrected, used);
         let is_pushed = issued.sources.contains(CandidateSource::Demand);
-        self.learnt.calibrators[usize::from(is_pushed)].learn(issued.claimed.raw, used);
-        self.learnt.history.learn(issued.node, issued.key, used);
+        if self.is_learning {
+            self.learnt.calibrators[usize::from(is_pushed)].learn(issued.claimed.raw, used);
+            self.learnt.history.learn(issued.node, issued.key, used);
+        }
         if !used {
             self.learnt.labels.handle_gone(issued.node, issued.key);
         }

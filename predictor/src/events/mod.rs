@@ -32,9 +32,11 @@ pub(crate) struct Event {
 
 /// The kinds of events.
 pub(crate) mod kind {
+    pub(crate) const ARM_ASSIGNED: &str = "dev.nearcast.arm.assigned";
     pub(crate) const ARM_SET: &str = "dev.nearcast.arm.set";
     pub(crate) const COMMAND_ENDED: &str = "dev.nearcast.command.ended";
     pub(crate) const COMMAND_ISSUED: &str = "dev.nearcast.command.issued";
+    pub(crate) const EXPERIMENT_CHANGED: &str = "dev.nearcast.experiment.changed";
     pub(crate) const MODEL_INSTALLED: &str = "dev.nearcast.model.installed";
     pub(crate) const MODEL_REFUSED: &str = "dev.nearcast.model.refused";
     pub(crate) const NODE_JOINED: &str = "dev.nearcast.node.joined";

@@ -14,7 +14,7 @@ pub struct PlannedKey {
     /// Seconds of waiting that its replicas are expected to save over the horizon.
     pub saved_seconds: f32,
     /// The key's row in the demand that was planned for.
-    pub(super) row: u32,
+    pub(crate) row: u32,
 }
 
 /// Which nodes should hold which keys; a key that is not in it is left to pull-through or hashing.

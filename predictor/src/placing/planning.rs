@@ -147,7 +147,7 @@ impl Work {
         let config = StrategyConfig {
             interval: settings.interval,
             requests_min: settings.requests_min,
-            active_for: settings.active_for,
+            waste_share: None,
             keys_max: settings.keys_max,
             pushes: false,
             replicas_min: settings.replicas_min,

@@ -50,7 +50,7 @@ impl World {
             let key = self.placing.known.lock().intern(&Arc::from(*key), forgettable).expect("room");
             self.placing.known.lock().note_asked(self.now, key, 100);
             let nodes = nodes.iter().copied().collect();
-            (key, PlannedKey { nodes, bytes: 100, saved_seconds: 1.0 })
+            (key, PlannedKey { nodes, bytes: 100, saved_seconds: 1.0, row: 0 })
         };
         let plan = Planned {
             keys: keys.iter().map(planned).collect(),

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use nearcast_models::Registry;
 use nearcast_proto::{
     AdminToken, config_file,
     message::{NodeName, Purge},
@@ -15,7 +16,8 @@ use tonic::{Request, Response, Status};
 
 use super::{
     controller::arm_name,
-    input::Input,
+    experiment_control::parse_action,
+    input::{ExperimentAction, Input},
     inputs::Inputs,
     status::{NodeStatus, StatusDocument},
     streams::unavailable,
@@ -29,6 +31,7 @@ pub(super) struct ControlService {
     pub(super) purges: Arc<PurgeLog>,
     /// What whoever changes something must know.
     pub(super) token: Option<AdminToken>,
+    pub(super) versions: Option<Versions>,
 }
 
 #[tonic::async_trait]
@@ -69,6 +72,18 @@ impl wire::control_server::Control for ControlService {
         Ok(Response::new(wire::SetArmReply { arm: arm_name(arm).to_owned() }))
     }
 
+    async fn experiment(
+        &self,
+        request: Request<wire::ExperimentRequest>,
+    ) -> Result<Response<wire::ExperimentReply>, Status> {
+        let (action, deed) = parse_action(request.get_ref())?;
+        if !matches!(action, ExperimentAction::Plan | ExperimentAction::Report | ExperimentAction::Status) {
+            self.check_token(&request)?;
+        }
+        let json = self.answer(action, deed).await?;
+        Ok(Response::new(wire::ExperimentReply { json }))
+    }
+
     async fn purge(&self, request: Request<wire::PurgeRequest>) -> Result<Response<wire::PurgeReply>, Status> {
         self.check_token(&request)?;
         let wire::PurgeRequest { purge, wait_ms } = request.into_inner();
@@ -83,6 +98,13 @@ impl wire::control_server::Control for ControlService {
         let nodes = self.await_purge(epoch, Instant::now() + wait).await?;
         Ok(Response::new(wire::PurgeReply { epoch, nodes }))
     }
+}
+
+/// Where versions are, and the alias that says which of them is in service.
+#[derive(Clone, Debug)]
+pub(super) struct Versions {
+    pub(super) registry: Arc<Registry>,
+    pub(super) alias: String,
 }
 
 impl ControlService {

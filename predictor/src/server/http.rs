@@ -47,12 +47,13 @@ async fn ready(State(state): State<HttpState>) -> Response {
 }
 
 async fn metrics(State(state): State<HttpState>) -> Response {
-    if let Ok(document) = state.inputs.ask(Input::Status).await
-        && let Ok(account) = serde_json::to_value(&document.account)
-    {
-        state.metrics.show_account(&account);
+    if let Ok(document) = state.inputs.ask(Input::Status).await {
+        state.metrics.show_arms(&document.arms, &document.experiments);
         if let Some(placement) = &document.placement {
             state.metrics.show_placement(placement);
+        }
+        if let Ok(account) = serde_json::to_value(&document.account) {
+            state.metrics.show_account(&account);
         }
     }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
+use nearcast_experiment::stage::Action;
 use nearcast_models::Model;
 use nearcast_proto::message::{CacheMap, Command, Epoch, Member, NodeDescriptor, NodeName, NodeReport};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{controller::ExplainDocument, status::StatusDocument};
-use crate::{engine::Arm, placing::Planned};
+use crate::{
+    engine::Arm,
+    experiments::{Deed, Problem},
+    placing::Planned,
+};
 
 /// One stream of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +35,14 @@ pub(super) enum Input {
     SetArm { arm: Arm, reset: bool, done: oneshot::Sender<()> },
     /// Somebody wants to know how things are.
     Status(oneshot::Sender<StatusDocument>),
+    /// An operator wants something of, or about, experiments.
+    Experiment {
+        action: ExperimentAction,
+        deed: Box<Deed>,
+        /// The challenger's, for a start.
+        model: Option<Arc<Model>>,
+        reply: oneshot::Sender<Result<String, Problem>>,
+    },
     /// Somebody wants to know which nodes hold a key.
     Locate(Arc<str>, oneshot::Sender<Vec<Member>>),
     /// A plan has been made.
@@ -38,6 +51,21 @@ pub(super) enum Input {
     Explain(Arc<str>, oneshot::Sender<ExplainDocument>),
     /// A node is to be drained, or used again; the reply is how many keys are bound to it, `None` when nobody knows it.
     Drain { node: NodeName, undo: bool, reply: oneshot::Sender<Option<u64>> },
+}
+
+/// What an operator wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ExperimentAction {
+    /// Where all experiments are.
+    Status,
+    /// What a question would come to.
+    Plan,
+    /// To begin one.
+    Start,
+    /// One with all that led to where it is.
+    Report,
+    /// Something that goes on its record.
+    Change(Action),
 }
 
 /// A session's ends that its stream works with.
@@ -58,9 +86,11 @@ pub(super) struct Joined {
 /// What nodes write beside every request they log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InForce {
-    pub(super) arm: Arm,
+    pub(super) arm: Arc<str>,
     /// Empty while there is no model.
     pub(super) model_version: Arc<str>,
+    /// Rises with every change.
+    pub(super) assignment: u64,
 }
 
 /// Why a node may not join.

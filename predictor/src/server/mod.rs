@@ -7,6 +7,7 @@
 mod actor;
 mod control;
 mod controller;
+mod experiment_control;
 mod http;
 mod input;
 mod inputs;
@@ -34,13 +35,21 @@ use tonic::transport::{
 use tonic_health::server::HealthReporter;
 
 use self::{
-    control::ControlService, controller::Controller, http::HttpState, input::Input, inputs::Inputs,
-    registry_watch::RegistryWatch, streams::NodeStreams,
+    control::{ControlService, Versions},
+    controller::{Controller, Resumed},
+    http::HttpState,
+    input::Input,
+    inputs::Inputs,
+    registry_watch::RegistryWatch,
+    streams::NodeStreams,
 };
 use crate::{
-    Error, PlacementKind, PredictorConfig, Result, clock,
+    Error, PlacementKind, PredictorConfig, Result,
+    arms::ArmSpec,
+    clock,
     engine::Engine,
     events::{EventBus, EventFile},
+    experiments::Experiments,
     generation::Generation,
     metrics::Metrics,
     placing::{Placing, PlacingThreads},
@@ -93,18 +102,14 @@ impl Service {
         let board = placing.as_ref().map_or_else(Placing::empty_board, Placing::board);
         let mut engine = Engine::new(config.engine.clone(), config.topology.clone());
         engine.set_arm(config.arm, false);
-        let commands_max = config.queues.commands_max;
-        let controller = Controller::new(
-            engine,
-            generation,
-            Arc::clone(&purges),
-            config.alias.clone(),
-            commands_max,
-            events,
-            metrics.clone(),
-        )
-        .with_placing(placing);
+        let experiments = Experiments::open(&config.data_dir, config.slot, clock::now())?;
+        let resumed = resumed(config.registry.as_deref(), experiments.challengers());
+        let mut controller =
+            Controller::new(engine, experiments, generation, Arc::clone(&purges), config, events, metrics.clone())
+                .with_placing(placing);
+        controller.resume(clock::now(), resumed);
         let registry = config.registry.as_deref().map(Registry::open).transpose()?;
+        let versions = registry_of(config)?;
         let (inputs, receiver) = Inputs::bounded(config.queues.inputs_max);
         let (health, health_server) = tonic_health::server::health_reporter();
         let mut service = Self {
@@ -134,7 +139,10 @@ impl Service {
             .http2_keepalive_interval(Some(config.keepalive))
             .http2_keepalive_timeout(Some(config.keepalive))
             .add_service(PredictorServer::new(streams))
-            .add_service(ControlServer::new(ControlService { inputs, purges, token }))
+            .add_service(
+                ControlServer::new(ControlService { inputs, purges, token, versions })
+                    .max_decoding_message_size(REQUEST_BYTES_MAX),
+            )
             .add_service(health_server)
             .add_service(reflection());
         service.serve_grpc(listener, routes);
@@ -249,6 +257,22 @@ async fn first_failure(servers: &mut JoinSet<Result<()>>) -> Result<()> {
     }
 }
 
+/// The models of arms that were at work when the predictor ended.
+fn resumed(registry: Option<&str>, challengers: Vec<(String, ArmSpec)>) -> Vec<Resumed> {
+    let load = |spec: &ArmSpec| {
+        let Some(version) = &spec.version else { return Ok(None) };
+        let place = registry.ok_or_else(|| "there is no registry".to_owned())?;
+        let registry = Registry::open(place).map_err(|error| error.to_string())?;
+        registry.load(version).map(|(_, model)| Some(Arc::new(model))).map_err(|error| error.to_string())
+    };
+    challengers.into_iter().map(|(name, spec)| (name, spec.clone(), load(&spec))).collect()
+}
+
+fn registry_of(config: &PredictorConfig) -> Result<Option<Versions>> {
+    let registry = config.registry.as_deref().map(Registry::open).transpose()?;
+    Ok(registry.map(|registry| Versions { registry: Arc::new(registry), alias: config.alias.clone() }))
+}
+
 fn reflection()
 -> tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection> {
     tonic_reflection::server::Builder::configure()
@@ -257,3 +281,6 @@ fn reflection()
         .build_v1()
         .expect("the generated descriptors are well-formed")
 }
+
+/// What operators may send at once: the history of some hundred nodes.
+const REQUEST_BYTES_MAX: usize = 64 << 20;

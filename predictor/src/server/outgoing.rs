@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::{
-    controller::arm_name,
     input::{InForce, Joined},
     inputs::EngineGone,
     streams::unavailable,
@@ -77,8 +76,8 @@ impl Outgoing {
             // Before the map and the commands: a node is welcomed first, and logs under the version that commanded.
             changed = self.in_force.changed() => {
                 changed.ok()?;
-                let InForce { arm, model_version } = self.in_force.borrow_and_update().clone();
-                Some(Ok(PredictorNotice::Welcome { epoch: self.epoch, arm: Arc::from(arm_name(arm)), model_version }))
+                let InForce { arm, model_version, assignment } = self.in_force.borrow_and_update().clone();
+                Some(Ok(PredictorNotice::Welcome { epoch: self.epoch, arm, model_version, assignment }))
             }
             // Before the map: a node asks no peer for anything while it may hold what is purged.
             update = self.feeds.purges.next() => Some(Ok(PredictorNotice::Purges(update?))),

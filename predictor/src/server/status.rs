@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::{
+    arms::ArmsStatus,
     engine::{Account, Arm},
+    experiments::TrialReport,
     placing::PlacementStatus,
 };
 
@@ -17,6 +19,12 @@ pub(super) struct StatusDocument {
     /// Starts of the predictor on its data folder show in the upper half.
     pub(super) epoch: u64,
     pub(super) arm: Arm,
+    /// Every arm: who is in force where, and what miniatures of all of them count.
+    pub(super) arms: ArmsStatus,
+    /// Every experiment, those under way first.
+    pub(super) experiments: Vec<TrialReport>,
+    /// A version behind the alias that waits until no experiment is under way.
+    pub(super) version_held_back: Option<Arc<str>>,
     pub(super) model: Option<ModelStatus>,
     /// The version that could not be loaded, if that was the last thing to happen.
     pub(super) model_refused: Option<ModelRefused>,
@@ -61,4 +69,6 @@ pub(super) struct NodeStatus {
     pub(super) purge_epoch: u64,
     /// Whether its whole inventory has arrived.
     pub(super) inventory_complete: bool,
+    /// Whether it says that it serves the arm that is in force there.
+    pub(super) is_confirmed: bool,
 }

@@ -45,6 +45,9 @@ impl From<NodeReport> for wire::NodeMessage {
                 Body::Placement(wire::PlacementHeld { position: position.map(Into::into), has_gap })
             }
             NodeReport::Leaving => Body::Leaving(wire::Leaving {}),
+            NodeReport::Assigned { assignment, arm, clock } => {
+                Body::Assigned(wire::Assigned { assignment, arm: arm.as_ref().to_owned(), clock_us: clock.micros() })
+            }
         };
         Self { body: Some(body) }
     }
@@ -75,6 +78,11 @@ impl TryFrom<wire::NodeMessage> for NodeReport {
                 Self::Placement { position: position.map(placement::position).transpose()?, has_gap }
             }
             Body::Leaving(wire::Leaving {}) => Self::Leaving,
+            Body::Assigned(assigned) => Self::Assigned {
+                assignment: assigned.assignment,
+                arm: name("arm", assigned.arm)?,
+                clock: Timestamp::from_micros(assigned.clock_us),
+            },
         })
     }
 }

@@ -14,10 +14,11 @@ use crate::{
 impl From<PredictorNotice> for wire::PredictorMessage {
     fn from(notice: PredictorNotice) -> Self {
         let body = match notice {
-            PredictorNotice::Welcome { epoch, arm, model_version } => Body::Welcome(wire::Welcome {
+            PredictorNotice::Welcome { epoch, arm, model_version, assignment } => Body::Welcome(wire::Welcome {
                 epoch: epoch.0,
                 arm: arm.as_ref().to_owned(),
                 model_version: model_version.as_ref().to_owned(),
+                assignment,
             }),
             PredictorNotice::Commands(commands) => Body::Commands(wire::CommandBatch { commands: outward(commands) }),
             PredictorNotice::Placement(update) => Body::Placement(update.into()),
@@ -40,6 +41,7 @@ impl TryFrom<wire::PredictorMessage> for PredictorNotice {
                 epoch: Epoch(welcome.epoch),
                 arm: name("arm", welcome.arm)?,
                 model_version: optional_name("model_version", welcome.model_version)?,
+                assignment: welcome.assignment,
             },
             Body::Commands(batch) => Self::Commands(batch.try_into()?),
             Body::Placement(update) => Self::Placement(update.try_into()?),

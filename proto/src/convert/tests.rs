@@ -132,6 +132,11 @@ fn report() -> impl Strategy<Value = NodeReport> {
             .prop_map(|(position, has_gap)| NodeReport::Placement { position, has_gap }),
         Just(NodeReport::Leaving),
         any::<[u64; 2]>().prop_map(|[epoch, objects]| NodeReport::Purged { epoch, objects }),
+        (any::<u64>(), name(), any::<i64>()).prop_map(|(assignment, arm, clock)| NodeReport::Assigned {
+            assignment,
+            arm,
+            clock: Timestamp::from_micros(clock)
+        }),
         (sets(), any::<bool>()).prop_map(|(held, last)| NodeReport::Inventory { held, last }),
         (sets(), sets()).prop_map(|(gained, lost)| NodeReport::Delta { gained, lost }),
         (any::<u64>(), vec(request(), 0..4), any::<u64>()).prop_map(|(sequence, requests, dropped_count)| {
@@ -146,10 +151,8 @@ fn notice() -> impl Strategy<Value = PredictorNotice> {
     let member = (descriptor(), any::<bool>()).prop_map(|(node, alive)| Member { node, alive });
     let placed = vec((key(), vec(name().prop_map(NodeName), 0..3)), 0..3);
     prop_oneof![
-        (any::<u64>(), name(), name()).prop_map(|(epoch, arm, model_version)| PredictorNotice::Welcome {
-            epoch: Epoch(epoch),
-            arm,
-            model_version
+        (any::<[u64; 2]>(), name(), name()).prop_map(|([epoch, assignment], arm, model_version)| {
+            PredictorNotice::Welcome { epoch: Epoch(epoch), arm, model_version, assignment }
         }),
         vec(command(), 0..3).prop_map(PredictorNotice::Commands),
         (placement(), any::<(u64, bool, u32, bool)>(), placed, vec(key(), 0..3)).prop_map(

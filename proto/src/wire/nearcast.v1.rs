@@ -2,7 +2,7 @@
 /// What a node says.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeMessage {
-    #[prost(oneof = "node_message::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "node_message::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub body: ::core::option::Option<node_message::Body>,
 }
 /// Nested message and enum types in `NodeMessage`.
@@ -27,6 +27,8 @@ pub mod node_message {
         Placement(super::PlacementHeld),
         #[prost(message, tag = "9")]
         Leaving(super::Leaving),
+        #[prost(message, tag = "10")]
+        Assigned(super::Assigned),
     }
 }
 /// What the predictor says.
@@ -153,6 +155,18 @@ pub struct Purged {
     /// Objects of which it held something.
     #[prost(uint64, tag = "2")]
     pub objects: u64,
+}
+/// A node serves the arm that the last `welcome` named. Prefetches that another arm had ordered are cancelled.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Assigned {
+    /// The number that the welcome gave.
+    #[prost(uint64, tag = "1")]
+    pub assignment: u64,
+    #[prost(string, tag = "2")]
+    pub arm: ::prost::alloc::string::String,
+    /// The node's clock, by which its skew is known.
+    #[prost(int64, tag = "3")]
+    pub clock_us: i64,
 }
 /// Some segments of one object, ascending.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -323,6 +337,9 @@ pub struct Welcome {
     pub arm: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub model_version: ::prost::alloc::string::String,
+    /// Rises with every assignment of a stream; the node confirms it.
+    #[prost(uint64, tag = "4")]
+    pub assignment: u64,
 }
 /// A member of the cluster.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -483,6 +500,23 @@ pub struct DrainReply {
     /// Keys that are meant to be held there, or are still exempt from eviction there.
     #[prost(uint64, tag = "1")]
     pub keys: u64,
+}
+/// Asks something of, or about, experiments.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExperimentRequest {
+    /// plan, start, status, promote, abort, undo, pause, resume, finish, report or history.
+    #[prost(string, tag = "1")]
+    pub action: ::prost::alloc::string::String,
+    /// One JSON document, schema "nearcast.experiment-request/1".
+    #[prost(string, tag = "2")]
+    pub json: ::prost::alloc::string::String,
+}
+/// What became of it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExperimentReply {
+    /// One JSON document; its `schema` says which.
+    #[prost(string, tag = "1")]
+    pub json: ::prost::alloc::string::String,
 }
 /// Who answered a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1171,6 +1205,31 @@ pub mod control_client {
             req.extensions_mut().insert(GrpcMethod::new("nearcast.v1.Control", "Drain"));
             self.inner.unary(req, path, codec).await
         }
+        /// Plans, starts, shows and ends experiments between arms.
+        pub async fn experiment(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExperimentRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExperimentReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/nearcast.v1.Control/Experiment",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("nearcast.v1.Control", "Experiment"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1216,6 +1275,11 @@ pub mod control_server {
             &self,
             request: tonic::Request<super::DrainRequest>,
         ) -> std::result::Result<tonic::Response<super::DrainReply>, tonic::Status>;
+        /// Plans, starts, shows and ends experiments between arms.
+        async fn experiment(
+            &self,
+            request: tonic::Request<super::ExperimentRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExperimentReply>, tonic::Status>;
     }
     /// What operators' tools ask the predictor.
     #[derive(Debug)]
@@ -1537,6 +1601,51 @@ pub mod control_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DrainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/nearcast.v1.Control/Experiment" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExperimentSvc<T: Control>(pub Arc<T>);
+                    impl<
+                        T: Control,
+                    > tonic::server::UnaryService<super::ExperimentRequest>
+                    for ExperimentSvc<T> {
+                        type Response = super::ExperimentReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExperimentRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Control>::experiment(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExperimentSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -87,6 +87,7 @@ impl SequenceSource {
         region: RegionId,
         session: &mut Session<BlendSession>,
         key: KeyId,
+        learning: BlendLearning,
     ) {
         let begins = session.length() == 0;
         let mut state = session.state.take().unwrap_or_else(|| {
@@ -97,7 +98,7 @@ impl SequenceSource {
         if begins {
             state.pause();
         }
-        self.blend.learn(now, region, &state, key, BlendLearning::ALL);
+        self.blend.learn(now, region, &state, key, learning);
         state.push(key);
         session.state = Some(state);
     }

@@ -1,8 +1,11 @@
 //! Turns messages into calls of the engine and its orders into commands. Synchronous: it never waits.
 
+mod experiments;
 mod orders;
 mod placement;
 mod reports;
+
+pub(super) use self::experiments::Resumed;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,8 +21,11 @@ use super::{
     status::{ModelRefused, ModelStatus, NodeStatus, SCHEMA, StatusDocument},
 };
 use crate::{
+    PredictorConfig,
+    arms::Arms,
     engine::{Arm, Engine, NodeIndex},
     events::{EventBus, kind, rfc3339},
+    experiments::Experiments,
     generation::Generation,
     metrics::{Metrics, ModelLabel, NodeLabel},
     placing::Placing,
@@ -31,7 +37,17 @@ pub(super) use self::placement::ExplainDocument;
 /// Owns the engine and everything that belongs to connected nodes.
 #[derive(Debug)]
 pub(super) struct Controller {
+    /// The champion's.
     engine: Engine,
+    /// Who is in force where, and every other engine.
+    arms: Arms,
+    experiments: Experiments,
+    /// When experiments want to be woken.
+    due: Option<Timestamp>,
+    /// A version that waits until no experiment is under way: what is compared must not change.
+    held_back: Option<(Arc<str>, Arc<Model>)>,
+    /// The version that was champion before the last promotion.
+    retired: Option<Arc<str>>,
     generation: Generation,
     purges: Arc<PurgeLog>,
     alias: String,
@@ -42,7 +58,6 @@ pub(super) struct Controller {
     sessions_started: u64,
     model: Option<ModelStatus>,
     model_refused: Option<ModelRefused>,
-    in_force: watch::Sender<InForce>,
     events: EventBus,
     metrics: Metrics,
     placing: Option<Placing>,
@@ -60,6 +75,10 @@ struct Session {
     /// Its position in placement, if it has one.
     position: Option<usize>,
     taken: watch::Sender<u64>,
+    /// What is in force at the node.
+    in_force: watch::Sender<InForce>,
+    /// Whether the node says that it serves that.
+    is_confirmed: bool,
     /// Whether the last page of the inventory has come.
     inventory_complete: bool,
     sequence: Option<u64>,
@@ -68,27 +87,30 @@ struct Session {
 impl Controller {
     pub(super) fn new(
         engine: Engine,
+        experiments: Experiments,
         generation: Generation,
         purges: Arc<PurgeLog>,
-        alias: String,
-        commands_max: usize,
+        config: &PredictorConfig,
         events: EventBus,
         metrics: Metrics,
     ) -> Self {
-        let (in_force, _) = watch::channel(InForce { arm: engine.arm(), model_version: Arc::from("") });
         Self {
             engine,
+            arms: Arms::new(config.shadow),
+            experiments,
+            due: None,
+            held_back: None,
+            retired: None,
             generation,
             purges,
-            alias,
-            commands_max,
+            alias: config.alias.clone(),
+            commands_max: config.queues.commands_max,
             members: Members::new(generation),
             sessions: BTreeMap::new(),
             by_node: BTreeMap::new(),
             sessions_started: 0,
             model: None,
             model_refused: None,
-            in_force,
             events,
             metrics,
             placing: None,
@@ -113,12 +135,19 @@ impl Controller {
             Input::RefuseModel { version, reason } => self.refuse_model(now, version, reason),
             Input::SetArm { arm, reset, done } => {
                 self.engine.set_arm(arm, reset);
+                if reset {
+                    self.arms.reset(now, &self.engine);
+                }
                 self.announce();
                 self.events.publish(now, kind::ARM_SET, arm_name(arm), json!({ "reset": reset }));
                 // The caller may have given up waiting; the arm is set all the same.
                 let _ = done.send(());
             }
-            Input::Status(reply) => drop(reply.send(self.status())),
+            Input::Status(reply) => drop(reply.send(self.status(now))),
+            Input::Experiment { action, deed, model, reply } => {
+                // The caller may have given up waiting; what was done is on record.
+                let _ = reply.send(self.experiment(now, &action, &deed, model));
+            }
             Input::Locate(key, reply) => drop(reply.send(self.locate(&key))),
             Input::Planned(planned) => self.planned(now, &planned),
             Input::Explain(key, reply) => drop(reply.send(self.explain(&key))),
@@ -131,15 +160,16 @@ impl Controller {
     /// When [`Controller::handle_timeout`] should be called next. Ask again after every call of another function.
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
         let placing = self.placing.as_ref().and_then(Placing::poll_timeout);
-        [self.engine.poll_timeout(), placing].into_iter().flatten().min()
+        [self.arms.poll_timeout(&self.engine), self.due, placing].into_iter().flatten().min()
     }
 
     /// Time has passed.
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
-        self.engine.handle_timeout(now);
+        self.arms.handle_timeout(now, &mut self.engine);
         if let Some(placing) = &mut self.placing {
             placing.handle_timeout(now);
         }
+        self.tick(now);
         self.send_orders(now);
         self.send_placement(now);
     }
@@ -181,11 +211,13 @@ impl Controller {
     }
 
     fn admit(&mut self, now: Timestamp, node: NodeDescriptor) -> Joined {
-        let index = self.engine.handle_join(now, node.clone());
+        let index = self.arms.handle_join(now, &node, &mut self.engine);
+        self.point(now, index, &node.name.0);
         self.sessions_started += 1;
         let id = SessionId(self.sessions_started);
         let (commands, commands_out) = mpsc::channel(self.commands_max);
         let (taken, taken_out) = watch::channel(0);
+        let (in_force, in_force_out) = watch::channel(self.in_force(index, 1));
         self.events.publish(now, kind::NODE_JOINED, &node.name.0, json!({ "region": node.region, "url": node.url }));
         tracing::info!(node = %node.name, region = %node.region, "node joined");
         self.members.set(node.clone(), !self.draining.contains(&node.name));
@@ -198,6 +230,8 @@ impl Controller {
             commands,
             position,
             taken,
+            in_force,
+            is_confirmed: false,
             inventory_complete: true,
             sequence: None,
         };
@@ -207,7 +241,7 @@ impl Controller {
         Joined {
             session: id,
             epoch: self.members.map().epoch,
-            in_force: self.in_force.subscribe(),
+            in_force: in_force_out,
             commands: commands_out,
             map: self.members.watch(),
             taken: taken_out,
@@ -217,7 +251,7 @@ impl Controller {
     fn leave(&mut self, now: Timestamp, id: SessionId) {
         let Some(session) = self.sessions.remove(&id) else { return };
         self.by_node.remove(&session.node);
-        self.engine.handle_leave(now, session.node);
+        self.arms.handle_leave(now, session.node, &mut self.engine);
         self.events.publish(now, kind::NODE_LEFT, &session.descriptor.name.0, json!({}));
         tracing::info!(node = %session.descriptor.name, "node left");
         self.members.set(session.descriptor, false);
@@ -228,25 +262,62 @@ impl Controller {
     }
 
     fn install_model(&mut self, now: Timestamp, version: Arc<str>, model: Arc<Model>) {
+        // As after a promotion, when the alias has followed.
+        if self.model.as_ref().is_some_and(|running| running.version == version) {
+            return;
+        }
+        if self.model.is_some() && self.experiments.is_running() {
+            tracing::warn!(%version, "an experiment is under way: the version waits until it has ended");
+            self.held_back = Some((version, model));
+            return;
+        }
         if let Some(placing) = &mut self.placing {
             placing.handle_model(Arc::clone(&model));
         }
         self.engine.install_model(now, Arc::clone(&version), model);
         self.events.publish(now, kind::MODEL_INSTALLED, &version, json!({ "alias": self.alias }));
         tracing::info!(%version, "model in service");
-        self.metrics.model_info.clear();
-        let label = ModelLabel { version: version.as_ref().to_owned(), alias: self.alias.clone() };
-        self.metrics.model_info.get_or_create(&label).set(1);
         self.metrics.model_swaps.inc();
         self.model_refused = None;
         self.model = Some(ModelStatus { version, since: rfc3339(now) });
+        self.show_model();
         self.announce();
     }
 
-    /// Tells every node which arm and model version are in force, so that what it logs from now on says so.
-    fn announce(&self) {
-        let now = InForce { arm: self.engine.arm(), model_version: self.model_version() };
-        self.in_force.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
+    fn show_model(&self) {
+        self.metrics.model_info.clear();
+        if let Some(model) = &self.model {
+            let label = ModelLabel { version: model.version.as_ref().to_owned(), alias: self.alias.clone() };
+            self.metrics.model_info.get_or_create(&label).set(1);
+        }
+    }
+
+    /// Tells every node which arm and model version are in force there, so that what it logs from now on says so.
+    fn announce(&mut self) {
+        let mut sessions = std::mem::take(&mut self.sessions);
+        for session in sessions.values_mut() {
+            let assignment = session.in_force.borrow().assignment;
+            let now = self.in_force(session.node, assignment);
+            if *session.in_force.borrow() != now {
+                session.is_confirmed = false;
+                session.in_force.send_replace(InForce { assignment: assignment + 1, ..now });
+            }
+        }
+        self.sessions = sessions;
+    }
+
+    /// What is in force at a node.
+    fn in_force(&self, node: NodeIndex, assignment: u64) -> InForce {
+        match self.arms.at(node) {
+            (Some(arm), version) => {
+                let model_version = version.cloned().unwrap_or_else(|| Arc::from(""));
+                InForce { arm: Arc::clone(arm), model_version, assignment }
+            }
+            (None, _) => {
+                let arm = Arc::from(arm_name(self.engine.arm()));
+                InForce { arm, model_version: self.model_version(), assignment }
+            }
+        }
     }
 
     fn refuse_model(&mut self, now: Timestamp, version: Arc<str>, reason: String) {
@@ -260,10 +331,13 @@ impl Controller {
         self.model.as_ref().map_or_else(|| Arc::from(""), |model| Arc::clone(&model.version))
     }
 
-    fn status(&self) -> StatusDocument {
+    fn status(&self, now: Timestamp) -> StatusDocument {
         let map = self.members.map();
         let incomplete = |name: &Arc<str>| {
             self.sessions.values().any(|session| session.descriptor.name.0 == *name && !session.inventory_complete)
+        };
+        let confirmed = |name: &Arc<str>| {
+            self.sessions.values().any(|session| session.descriptor.name.0 == *name && session.is_confirmed)
         };
         let node = |member: &Member| NodeStatus {
             name: Arc::clone(&member.node.name.0),
@@ -275,12 +349,16 @@ impl Controller {
             draining: self.draining.contains(&member.node.name),
             purge_epoch: self.purges.progress(&member.node.name).unwrap_or(0),
             inventory_complete: member.alive && !incomplete(&member.node.name.0),
+            is_confirmed: confirmed(&member.node.name.0),
         };
         StatusDocument {
             schema: SCHEMA,
             code_version: env!("CARGO_PKG_VERSION"),
             epoch: map.epoch.0,
             arm: self.engine.arm(),
+            arms: self.arms.status(&self.engine),
+            experiments: self.experiments.status(now),
+            version_held_back: self.held_back.as_ref().map(|(version, _)| Arc::clone(version)),
             model: self.model.clone(),
             model_refused: self.model_refused.clone(),
             purge_epoch: self.purges.latest(),
@@ -292,11 +370,11 @@ impl Controller {
 
     /// The live nodes that hold some segment of a key.
     fn locate(&mut self, key: &str) -> Vec<Member> {
-        let key = self.engine.intern_key(key);
         let mut holders: Vec<Member> = Vec::new();
         for session in self.sessions.values() {
-            let first = SegmentId { key, index: 0 };
-            if self.engine.cache_map().holds(session.node, first) {
+            let engine = self.arms.in_force(session.node, &mut self.engine);
+            let first = SegmentId { key: engine.intern_key(key), index: 0 };
+            if engine.cache_map().holds(session.node, first) {
                 holders.push(Member { node: session.descriptor.clone(), alive: true });
             }
         }

@@ -7,28 +7,25 @@ use nearcast_proto::message::{Action, Command, CommandStatus, SegmentSet, Source
 use serde_json::json;
 
 use super::{Controller, arm_name};
-use crate::{
-    engine::{Order, OrderSource},
-    events::kind,
-};
+use crate::{arms::ArmOrder, engine::OrderSource, events::kind};
 
 impl Controller {
     /// Sends whatever the engine has decided.
     pub(super) fn send_orders(&mut self, now: Timestamp) {
-        while let Some(order) = self.engine.poll_order(now) {
-            let id = order.id;
+        while let Some(order) = self.arms.poll_order(now, &mut self.engine) {
+            let id = order.order.id;
             if !self.send(now, order) {
-                self.engine.handle_result(now, id, CommandStatus::Rejected, 0);
+                self.arms.handle_result(now, id, CommandStatus::Rejected, 0, &mut self.engine);
             }
         }
     }
 
     /// Whether the node's queue took the command.
-    fn send(&mut self, now: Timestamp, order: Order) -> bool {
+    fn send(&mut self, now: Timestamp, order: ArmOrder) -> bool {
+        let ArmOrder { order, key, arm, version } = order;
         let Some(session) = self.by_node.get(&order.node).and_then(|id| self.sessions.get(id)) else {
             return false;
         };
-        let Some(key) = self.engine.key_name(order.key).cloned() else { return false };
         let sources = order.sources.iter().filter_map(|source| self.source(*source)).collect();
         let (bytes, segments) = (order.size_bytes, order.segments);
         let command = Command {
@@ -40,8 +37,8 @@ impl Controller {
             deadline: order.deadline,
             probability: order.probability,
             expected_value_seconds: order.expected_value_seconds,
-            arm: Arc::from(arm_name(self.engine.arm())),
-            model_version: self.model_version(),
+            model_version: if arm.is_some() { version.unwrap_or_default() } else { self.model_version() },
+            arm: arm.unwrap_or_else(|| Arc::from(arm_name(self.engine.arm()))),
         };
         let data = json!({
             "command": command.id.0, "node": session.descriptor.name.0, "action": action_name(command.action),

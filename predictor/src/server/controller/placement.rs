@@ -8,7 +8,7 @@ use nearcast_proto::message::{Action, Command, CommandStatus, NodeName, Placemen
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Controller, arm_name, orders::action_name};
+use super::{Controller, orders::action_name};
 use crate::{
     events::kind,
     placing::{Explained, PlacementOrder, Planned},
@@ -47,6 +47,7 @@ impl Controller {
         let Some(session) = self.sessions.values().find(|session| session.descriptor.name == order.node) else {
             return false;
         };
+        let in_force = session.in_force.borrow().clone();
         let key = Arc::clone(&order.target.key);
         let command = Command {
             id: self.generation.command(order.id),
@@ -57,8 +58,8 @@ impl Controller {
             deadline: order.deadline,
             probability: if order.action == Action::Replicate { 1.0 } else { 0.0 },
             expected_value_seconds: order.value_seconds,
-            arm: Arc::from(arm_name(self.engine.arm())),
-            model_version: self.model_version(),
+            arm: Arc::clone(&in_force.arm),
+            model_version: Arc::clone(&in_force.model_version),
         };
         let data = json!({
             "command": command.id.0, "node": order.node.0, "action": action_name(command.action),

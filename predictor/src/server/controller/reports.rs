@@ -1,14 +1,16 @@
 //! What nodes say, as calls of the engine.
 
-use std::hash::BuildHasher;
+use std::{hash::BuildHasher, sync::Arc};
 
-use nearcast_datasets::{Map, SegmentId, Timestamp};
-use nearcast_proto::message::{CommandResult, NodeDescriptor, NodeReport, Outcome, Request, RequestBatch, SegmentSet};
+use nearcast_datasets::{Map, Timestamp};
+use nearcast_proto::message::{
+    CommandResult, NodeDescriptor, NodeReport, Outcome, OutcomeKind, Request, RequestBatch, SegmentSet,
+};
 use serde_json::json;
 
 use super::Controller;
 use crate::{
-    engine::{Engine, NodeIndex, Observation},
+    engine::NodeIndex,
     events::kind,
     metrics::{outcome_label, status_word},
     placing::Placing,
@@ -20,12 +22,13 @@ impl Controller {
         match report {
             // The stream refuses the one and handles the other before they get here.
             NodeReport::Hello { .. } | NodeReport::Purged { .. } => {}
+            NodeReport::Assigned { assignment, arm, clock } => self.assigned(now, id, (*assignment, arm), *clock),
             NodeReport::Inventory { held, last } => self.inventory(now, id, held, *last),
             NodeReport::Delta { gained, lost } => self.delta(now, id, gained, lost),
             NodeReport::Placement { position, .. } => self.position(now, id, position.as_ref()),
             NodeReport::Leaving => self.leaving(now, id),
             NodeReport::Requests(batch) => self.requests(now, id, batch),
-            NodeReport::Outcomes(outcomes) => outcomes.iter().for_each(|outcome| self.outcome(now, outcome)),
+            NodeReport::Outcomes(outcomes) => outcomes.iter().for_each(|outcome| self.outcome(now, id, outcome)),
             NodeReport::Results(results) => results.iter().for_each(|result| self.result(now, id, result)),
         }
     }
@@ -36,9 +39,9 @@ impl Controller {
         let begins = std::mem::replace(&mut session.inventory_complete, last);
         let (node, descriptor, position) = (session.node, session.descriptor.clone(), session.position);
         if begins {
-            self.engine.handle_join(now, descriptor.clone());
+            self.arms.handle_join(now, &descriptor, &mut self.engine);
         }
-        held.iter().for_each(|set| self.gained(now, node, &descriptor, set, Engine::handle_inventory));
+        held.iter().for_each(|set| self.gained(now, node, &descriptor, set, true));
         if let (Some(placing), Some(position)) = (&mut self.placing, position) {
             placing.handle_inventory(now, position, held, begins, last);
         }
@@ -47,10 +50,11 @@ impl Controller {
     fn delta(&mut self, now: Timestamp, id: SessionId, gained: &[SegmentSet], lost: &[SegmentSet]) {
         let Some(session) = self.sessions.get(&id) else { return };
         let (node, descriptor, position) = (session.node, session.descriptor.clone(), session.position);
-        gained.iter().for_each(|set| self.gained(now, node, &descriptor, set, Engine::handle_gained));
+        gained.iter().for_each(|set| self.gained(now, node, &descriptor, set, false));
         for set in lost {
-            let key = self.engine.intern_key(&set.key);
-            set.segments.iter().for_each(|index| self.engine.handle_lost(now, node, SegmentId { key, index: *index }));
+            for index in &set.segments {
+                self.arms.handle_lost(now, node, &set.key, *index, &mut self.engine);
+            }
             let data = json!({ "node": descriptor.name.0, "segments": set.segments });
             self.events.publish(now, kind::SEGMENTS_EVICTED, &set.key, data);
         }
@@ -65,13 +69,12 @@ impl Controller {
         node: NodeIndex,
         descriptor: &NodeDescriptor,
         set: &SegmentSet,
-        tell: impl Fn(&mut Engine, Timestamp, NodeIndex, SegmentId, u64),
+        is_inventory: bool,
     ) {
-        let key = self.engine.intern_key(&set.key);
         for index in &set.segments {
             let start = u64::from(*index).saturating_mul(descriptor.segment_bytes);
             let bytes = set.size_bytes.saturating_sub(start).min(descriptor.segment_bytes);
-            tell(&mut self.engine, now, node, SegmentId { key, index: *index }, bytes);
+            self.arms.handle_gained(now, node, &set.key, (*index, bytes), is_inventory, &mut self.engine);
         }
     }
 
@@ -87,7 +90,16 @@ impl Controller {
             let lag = now.since(newest.timestamp).as_secs_f64();
             self.metrics.log_lag_seconds.get_or_create(&session.label).set(lag);
         }
-        let (node, position) = (session.node, session.position);
+        let (node, position, name) = (session.node, session.position, Arc::clone(&session.descriptor.name.0));
+        if batch.dropped_count > 0 {
+            self.experiments.handle_dropped(now, &name, batch.dropped_count);
+        }
+        for request in &batch.requests {
+            let bytes = request.range.map_or(request.size_bytes, |range| {
+                range.end.min(request.size_bytes) - range.start.min(request.size_bytes)
+            });
+            self.experiments.handle_request(now, &name, request.timestamp, request.served, bytes, request.latency);
+        }
         batch.requests.iter().for_each(|request| self.request(now, node, request));
         if let (Some(placing), Some(position)) = (&mut self.placing, position) {
             batch.requests.iter().for_each(|request| placing.handle_request(now, position, request));
@@ -98,40 +110,58 @@ impl Controller {
     }
 
     fn request(&mut self, now: Timestamp, node: NodeIndex, request: &Request) {
-        let observation = Observation {
-            node,
-            client: client_number(&request.client),
-            region: self.engine.intern_region(&request.region),
-            key: self.engine.intern_key(&request.key),
-            size_bytes: request.size_bytes,
-            range: request.range,
-            served: request.served,
-        };
-        self.engine.handle_request(now, &observation);
+        self.arms.handle_request(now, node, client_number(&request.client), request, &mut self.engine);
         // The engine's order queue is bounded; what one batch leads to must not overflow it.
         self.send_orders(now);
     }
 
-    fn outcome(&mut self, now: Timestamp, outcome: &Outcome) {
+    /// A node serves what it was told; an older confirmation than the last assignment's says nothing.
+    fn assigned(&mut self, now: Timestamp, id: SessionId, named: (u64, &str), clock: Timestamp) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let (assignment, arm) = named;
+        session.is_confirmed = session.in_force.borrow().assignment == assignment;
+        if session.is_confirmed {
+            let name = Arc::clone(&session.descriptor.name.0);
+            self.experiments.handle_confirmed(now, &name, arm, clock);
+        }
+    }
+
+    fn outcome(&mut self, now: Timestamp, id: SessionId, outcome: &Outcome) {
         self.metrics.outcomes.get_or_create(&outcome_label(outcome.kind)).inc();
-        match self.generation.engine_command(outcome.command) {
-            // What becomes of a placed copy is no label for the gate.
-            Some(command) if Placing::is_own(command) => {}
-            Some(command) => self.engine.handle_outcome(now, command, outcome.kind, outcome.residence),
-            None => drop(self.metrics.foreign_commands.inc()),
+        let command = self.generation.engine_command(outcome.command);
+        // What becomes of a placed copy is no label for the gate.
+        if command.is_some_and(Placing::is_own) {
+            return;
+        }
+        let (kind, residence) = (outcome.kind, outcome.residence);
+        if matches!(kind, OutcomeKind::EvictedUnused | OutcomeKind::Expired)
+            && let Some(bytes) = command.and_then(|id| self.arms.segment_bytes_of(id, &self.engine))
+            && let Some(session) = self.sessions.get(&id)
+        {
+            let node = Arc::clone(&session.descriptor.name.0);
+            self.experiments.handle_wasted(now, &node, bytes);
+        }
+        if !command.is_some_and(|id| self.arms.handle_outcome(now, id, kind, residence, &mut self.engine)) {
+            self.metrics.foreign_commands.inc();
         }
     }
 
     fn result(&mut self, now: Timestamp, id: SessionId, result: &CommandResult) {
         let status = status_word(result.status);
         self.metrics.command_results.get_or_create(&status.into()).inc();
-        let Some(command) = self.generation.engine_command(result.id) else {
+        let command = self.generation.engine_command(result.id);
+        let (ended, bytes) = (result.status, result.bytes);
+        let is_known = match (command, &mut self.placing) {
+            (Some(command), Some(placing)) if Placing::is_own(command) => {
+                placing.handle_result(now, command, ended);
+                true
+            }
+            (Some(command), _) => self.arms.handle_result(now, command, ended, bytes, &mut self.engine),
+            (None, _) => false,
+        };
+        if !is_known {
             self.metrics.foreign_commands.inc();
             return;
-        };
-        match &mut self.placing {
-            Some(placing) if Placing::is_own(command) => placing.handle_result(now, command, result.status),
-            _ => self.engine.handle_result(now, command, result.status, result.bytes),
         }
         let node = self.sessions.get(&id).map(|session| &session.descriptor.name.0);
         let data = json!({

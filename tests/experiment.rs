@@ -1,0 +1,157 @@
+//! `nearcast experiment` with five real nodes: planned from their logs, promoted, undone under load.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use nearcast_datasets::{LogWriter, RequestEvent, ServedFrom, Timestamp, WriteOptions};
+use serde_json::Value;
+
+const LOG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/datasets/samples/web-1995.parquet");
+const NODES: [&str; 5] = ["com", "edu", "gov", "ip", "other"];
+
+/// A cluster of `nearcast up`.
+struct Cluster {
+    folder: tempfile::TempDir,
+    up: Child,
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut up = nearcast(&["--json", "up", "--log", LOG, "--regions", &NODES.join(","), "--speed", "60", "--dir"]);
+        let mut up = up.arg(folder.path()).spawn().expect("it starts");
+        let mut said = BufReader::new(up.stdout.take().expect("piped"));
+        let mut document = String::new();
+        while !document.ends_with("\n}\n") {
+            if said.read_line(&mut document).expect("text") == 0 {
+                let mut error = String::new();
+                up.stderr.take().expect("piped").read_to_string(&mut error).expect("text");
+                panic!("no cluster came up: {error}");
+            }
+        }
+        Self { folder, up }
+    }
+
+    fn place(&self) -> String {
+        self.folder.path().display().to_string()
+    }
+
+    /// Runs `nearcast experiment`: exit code, document, what it said.
+    fn experiment(&self, arguments: &[&str]) -> (Option<i32>, Value, String) {
+        let mut command = nearcast(&["--json", "experiment"]);
+        let output = command.args(arguments).args(["--to", &self.place()]).output().expect("it runs");
+        let document = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), document, String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    fn done(&self, arguments: &[&str]) -> Value {
+        let (code, document, said) = self.experiment(arguments);
+        assert_eq!(code, Some(0), "{arguments:?}: {said}{document:#}");
+        document
+    }
+
+    fn refused(&self, arguments: &[&str], part: &str) {
+        let (code, _, said) = self.experiment(arguments);
+        assert!(code == Some(1) && said.contains(part), "{arguments:?}: {said}");
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-TERM", &self.up.id().to_string()]).status();
+        let _ = self.up.wait();
+    }
+}
+
+fn nearcast(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nearcast"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What the nodes might have logged in the last quarter of an hour: their hits rise and fall together.
+fn write_history(path: &Path) {
+    let mut writer =
+        LogWriter::create(path, WriteOptions { optional_columns: true, ..WriteOptions::default() }).expect("writable");
+    for tenth in 0..9_000_u64 {
+        let tide = (tenth / 1_000) % 3;
+        for (place, node) in NODES.iter().enumerate() {
+            let is_hit = (tenth * 7 + place as u64) % 10 < 4 + tide;
+            let event = RequestEvent {
+                timestamp: Timestamp::from_micros(1_700_000_000_000_000 + tenth as i64 * 100_000),
+                client: "c".to_owned(),
+                region: (*node).to_owned(),
+                key: "/k".to_owned(),
+                size_bytes: 1_000,
+                range: None,
+                node: Some((*node).to_owned()),
+                outcome: Some(if is_hit { ServedFrom::Memory } else { ServedFrom::Origin }),
+                latency_us: Some(1_000 + tenth % 7),
+                arm: None,
+                model_version: None,
+            };
+            writer.push(&event).expect("a row");
+        }
+    }
+    writer.finish().expect("a log");
+}
+
+#[test]
+fn a_promotion_and_its_undo_reach_five_nodes_within_a_second_and_no_client_notices() {
+    let cluster = Cluster::start();
+    let history = cluster.folder.path().join("history.parquet");
+    write_history(&history);
+    let history = history.display().to_string();
+    let asking =
+        ["news", "--challenger", "none", "--turnover", "2s", "--block", "20s", "--span", "1h", "--shadow", "0"];
+    let asking = [&asking[..], &["--effect", "0.2", "--history", &history]].concat();
+    let with = |verb: &'static str, more: &[&'static str]| [&[verb][..], &asking, more].concat();
+
+    cluster.refused(&with("plan", &["--by", "client"]), "share every cache");
+    cluster.refused(&with("plan", &["--nodes", "comm,edu"]), "did you mean \"com\"?");
+    cluster.refused(&with("plan", &["--nodes", "com"]), "a comparison needs two");
+    cluster.refused(&["plan", "x", "--challenger", "v0007"], "v0007 cannot be an arm");
+    cluster.refused(&["undo", "--why", "x"], "no experiment is under way");
+    let plan = cluster.done(&with("plan", &[]));
+    assert_eq!(plan["schema"], "nearcast.experiment-plan/1");
+    assert_eq!(plan["design"]["pairs"].as_array().map(Vec::len), Some(2), "{plan:#}");
+    cluster.done(&with("start", &["--why", "to see"]));
+    cluster.refused(&with("start", &[]), "already");
+
+    let place = cluster.place();
+    let load = ["--json", "load", LOG, "--to", &place, "--speed", "600", "--limit", "6000", "--verify"];
+    let load = nearcast(&load).spawn().expect("it starts");
+    cluster.done(&["advance", "--why", "enough"]);
+    cluster.refused(&["promote", "--why", "x"], "promote needs PASS");
+    let promoted = cluster.done(&["promote", "--full", "--why", "a test"]);
+    let undone = cluster.done(&["undo", "--why", "a test"]);
+    for (what, document) in [("promote", &promoted), ("undo", &undone)] {
+        let millis = document["confirmed_ms"].as_f64().unwrap_or(f64::INFINITY);
+        assert!(millis <= 1_000.0, "{what} took {millis} ms");
+        eprintln!("{what}: confirmed by five nodes after {millis:.0} ms");
+    }
+    assert_eq!((&promoted["stage"], &undone["stage"]), (&"holdback".into(), &"rolled_back".into()));
+    let played = load.wait_with_output().expect("it ends");
+    let report: Value = serde_json::from_slice(&played.stdout).expect("a document");
+    let arm = &report["arms"][0];
+    let total = &arm["total"];
+    assert_eq!((&total["requests"], &total["answered"]), (&6_000.into(), &6_000.into()), "{report:#}");
+
+    let changes = cluster.done(&["history", "news"])["changes"].clone();
+    let of = |action: &str| changes.as_array().expect("a list").iter().filter(|it| it["action"] == action).count();
+    assert_eq!((of("promote"), of("undo"), of("pointed")), (1, 1, 10), "{changes:#}");
+    let status = nearcast(&["experiment", "status", "--to", &place]).output().expect("it runs");
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    for word in ["news: none against", "rolled back", "hit_ratio", "nearcast", "over none"] {
+        assert!(status.contains(word), "{word} is missing in {status}");
+    }
+    for verb in ["plan", "start", "status", "promote", "abort", "undo", "pause", "report", "history"] {
+        let help = nearcast(&["experiment", verb, "--help"]).output().expect("it runs");
+        assert!(help.status.success(), "{verb}");
+    }
+    let help = nearcast(&["experiment", "--help"]).output().expect("it runs");
+    assert!(String::from_utf8_lossy(&help.stdout).contains("Examples:"));
+}
