@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use nearcast_datasets::{LogSource, profile};
-use nearcast_predictor::engine::{Arm, EngineConfig, EngineSettings};
+use nearcast_predictor::{
+    PageSettings,
+    engine::{Arm, EngineConfig, EngineSettings},
+};
 use nearcast_proto::topology::Topology;
 use serde::Serialize;
 
@@ -90,6 +93,8 @@ impl Plan {
             registry: self.registry.clone(),
             arm: self.arm,
             topology: self.topology(),
+            // Whoever watches a cluster come up does not wait ten seconds for a point.
+            page: PageSettings { sample_seconds: 2.0, ..PageSettings::default() },
             engine: engine_at(self.speed)?,
         };
         let path = self.dir.join("predictor.toml");
@@ -133,6 +138,7 @@ struct PredictorFile<'a> {
     registry: Option<String>,
     arm: Arm,
     topology: PathBuf,
+    page: PageSettings,
     engine: EngineConfig,
 }
 

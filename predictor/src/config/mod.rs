@@ -7,7 +7,7 @@ use std::{path::Path, path::PathBuf, time::Duration};
 use nearcast_cache_node::tls::ServiceTls;
 use nearcast_proto::{AdminToken, config_file, topology::Topology};
 
-pub use self::raw::{EventSettings, PredictorSettings, QueueSettings};
+pub use self::raw::{EventSettings, PageSettings, PredictorSettings, QueueSettings};
 use crate::{
     Error, Result,
     engine::{Arm, EngineConfig},
@@ -17,7 +17,7 @@ use crate::{
 ///
 /// ```toml
 /// listen = "127.0.0.1:7700"         # gRPC; port 0 takes any free one
-/// http_listen = "127.0.0.1:7701"    # /livez /readyz /metrics /status
+/// http_listen = "127.0.0.1:7701"    # the page, /livez /readyz /metrics /status /api
 /// data_dir = "nearcast-data/predictor"
 /// registry = "models"               # directory or object-store URL; without one it learns online only
 /// alias = "champion"
@@ -36,7 +36,7 @@ use crate::{
 pub struct PredictorConfig {
     /// Where gRPC is served.
     pub listen: String,
-    /// Where probes, metrics and status are served.
+    /// Where the page, probes, metrics and status are served.
     pub http_listen: String,
     /// Where the generation, the log of purges and the event log are kept.
     pub data_dir: PathBuf,
@@ -65,6 +65,8 @@ pub struct PredictorConfig {
     pub queues: QueueSettings,
     /// Bounds of the event log.
     pub events: EventSettings,
+    /// What the page remembers.
+    pub page: PageSettings,
     /// The engine's.
     pub engine: EngineConfig,
 }
@@ -102,6 +104,7 @@ impl TryFrom<PredictorSettings> for PredictorConfig {
     fn try_from(settings: PredictorSettings) -> Result<Self> {
         settings.queues.check()?;
         settings.events.check()?;
+        settings.page.check()?;
         if settings.alias.is_empty() {
             return Err(Error::Setting { name: "alias", value: String::new(), expected: "a name" });
         }
@@ -122,6 +125,7 @@ impl TryFrom<PredictorSettings> for PredictorConfig {
             keepalive: seconds("keepalive_seconds", settings.keepalive_seconds)?,
             queues: settings.queues,
             events: settings.events,
+            page: settings.page,
             engine: settings.engine,
         })
     }
@@ -165,6 +169,8 @@ mod tests {
             ("data_dir = \"d\"\narm = \"lru\"", "unknown variant `lru`"),
             ("data_dir = \"d\"\ndrain_seconds = 0.0", "drain_seconds"),
             ("data_dir = \"d\"\n[queues]\ninputs_max = 0", "queues.inputs_max"),
+            ("data_dir = \"d\"\n[page]\nsample_seconds = 0.0", "page.sample_seconds"),
+            ("data_dir = \"d\"\n[page]\nsamples_max = 10001", "page.samples_max"),
             ("data_dir = \"d\"\ntopology = \"/nonexistent.toml\"", "/nonexistent.toml"),
             ("", "data_dir"),
         ] {

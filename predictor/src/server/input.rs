@@ -6,7 +6,10 @@ use nearcast_models::Model;
 use nearcast_proto::message::{CacheMap, Command, Epoch, Member, NodeDescriptor, NodeReport};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::status::StatusDocument;
+use super::{
+    controller::{Facts, KeyStory},
+    status::StatusDocument,
+};
 use crate::engine::Arm;
 
 /// One stream of one node.
@@ -32,6 +35,10 @@ pub(super) enum Input {
     Status(oneshot::Sender<StatusDocument>),
     /// Somebody wants to know which nodes hold a key.
     Locate(Arc<str>, oneshot::Sender<Vec<Member>>),
+    /// Somebody wants to know how things are, and what was counted.
+    Facts(oneshot::Sender<Facts>),
+    /// Somebody wants to know about one key.
+    KeyStory(Arc<str>, oneshot::Sender<KeyStory>),
 }
 
 /// A session's ends that its stream works with.

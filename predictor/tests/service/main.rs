@@ -5,5 +5,6 @@ mod harness;
 mod membership;
 mod models;
 mod operation;
+mod page;
 mod purge;
 mod streams;

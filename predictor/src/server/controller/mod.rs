@@ -1,7 +1,11 @@
 //! Turns messages into calls of the engine and its orders into commands. Synchronous: it never waits.
 
+mod answers;
+mod arms;
+mod ledger;
 mod orders;
 mod reports;
+mod tally;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,6 +15,12 @@ use nearcast_proto::message::{Command, Member, NodeDescriptor};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::ledger::Ledger;
+pub(super) use self::{
+    answers::{Facts, KeyStory},
+    arms::ArmFacts,
+    tally::{NodeTally, Outcomes, Tallies},
+};
 use super::{
     input::{InForce, Input, JoinRefused, Joined, SessionId},
     members::Members,
@@ -39,6 +49,8 @@ pub(super) struct Controller {
     model: Option<ModelStatus>,
     model_refused: Option<ModelRefused>,
     in_force: watch::Sender<InForce>,
+    tallies: Tallies,
+    ledger: Ledger,
     events: EventBus,
     metrics: Metrics,
 }
@@ -80,6 +92,8 @@ impl Controller {
             model: None,
             model_refused: None,
             in_force,
+            tallies: Tallies::default(),
+            ledger: Ledger::default(),
             events,
             metrics,
         }
@@ -102,6 +116,8 @@ impl Controller {
             }
             Input::Status(reply) => drop(reply.send(self.status())),
             Input::Locate(key, reply) => drop(reply.send(self.locate(&key))),
+            Input::Facts(reply) => drop(reply.send(self.facts())),
+            Input::KeyStory(key, reply) => drop(reply.send(self.key_story(&key))),
         }
         self.send_orders(now);
     }
@@ -158,6 +174,7 @@ impl Controller {
         tracing::info!(node = %node.name, region = %node.region, "node joined");
         self.members.set(node.clone(), true);
         let label = NodeLabel { node: node.name.0.as_ref().to_owned() };
+        self.metrics.add_node(&label);
         let session =
             Session { node: index, descriptor: node, label, commands, taken, inventory_complete: true, sequence: None };
         self.sessions.insert(id, session);

@@ -6,7 +6,7 @@ use nearcast_datasets::{Map, SegmentId, Timestamp};
 use nearcast_proto::message::{CommandResult, NodeDescriptor, NodeReport, Outcome, Request, RequestBatch, SegmentSet};
 use serde_json::json;
 
-use super::Controller;
+use super::{Controller, arm_name};
 use crate::{
     engine::{Engine, NodeIndex, Observation},
     events::kind,
@@ -79,6 +79,8 @@ impl Controller {
             self.metrics.log_lag_seconds.get_or_create(&session.label).set(lag);
         }
         let node = session.node;
+        let arm = arm_name(self.engine.arm());
+        self.tallies.record(node, &session.descriptor.name.0, arm, &batch.requests);
         batch.requests.iter().for_each(|request| self.request(now, node, request));
         if let Some(session) = self.sessions.get(&id) {
             session.taken.send_replace(batch.sequence);
@@ -102,6 +104,8 @@ impl Controller {
 
     fn outcome(&mut self, now: Timestamp, outcome: &Outcome) {
         self.metrics.outcomes.get_or_create(&outcome_label(outcome.kind)).inc();
+        self.tallies.outcomes.record(outcome.kind);
+        self.ledger.outcome(outcome.command, outcome.kind);
         match self.generation.engine_command(outcome.command) {
             Some(command) => self.engine.handle_outcome(now, command, outcome.kind, outcome.residence),
             None => drop(self.metrics.foreign_commands.inc()),
@@ -116,6 +120,7 @@ impl Controller {
             return;
         };
         self.engine.handle_result(now, command, result.status, result.bytes);
+        self.ledger.end(now, result);
         let node = self.sessions.get(&id).map(|session| &session.descriptor.name.0);
         let data = json!({
             "command": result.id.0, "status": status, "bytes": result.bytes, "detail": result.detail,
