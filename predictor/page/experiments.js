@@ -50,6 +50,7 @@ const metrics = (experiment) => {
     metric.name, role(metric).word, `${metric.better} is better`, `${number(metric.control)} ${metric.unit ?? ""}`,
     interval(metric), drawInterval(metric), FINDINGS[metric.finding] ?? metric.finding ?? "–",
   ]);
+  if (rows.length === 0) return [];
   const heads = ["Metric", "Role", "Direction", "Control", "Effect (interval)", "Against zero and margin", "Finding"];
   return el("div", { class: "scroll", role: "region", "aria-label": `Metrics of ${experiment.name}, table`, tabindex: 0 },
     table("Treated less control; intervals are valid at every look", heads, rows));
@@ -59,14 +60,13 @@ const overTime = (metric) => {
   const frame = el("div", {});
   const chart = new Chart(frame, { label: `${metric.name}, effect over time`, format: number, zero: true });
   const looks = metric.looks ?? [];
-  const ends = looks.length > 0 ? [looks[0][0], looks.at(-1)[0]] : [];
   const margin = onAxis(metric);
   const series = [{
     name: "effect", tone: "tone-1", points: looks.map(([at, estimate]) => [at, estimate]),
     band: looks.map(([at, , low, high]) => [at, low, high]),
   }];
   if (margin != null && looks.length > 1) series.push({ name: "margin", tone: "tone-2", dashed: true, points: looks.map(([at]) => [at, margin]) });
-  requestAnimationFrame(() => chart.update({ series, ends }));
+  requestAnimationFrame(() => chart.update({ series }));
   return el("section", {}, el("h4", {}, `${metric.name} over time`), frame);
 };
 
@@ -113,8 +113,6 @@ export const drawExperiments = ({ status, controls }) => {
   // What somebody is using is not taken from under them.
   if (now === shown || (shown != null && place.contains(document.activeElement))) return;
   shown = now;
-  place.replaceChildren(...(experiments.length === 0
-    ? [el("p", {}, "No experiment is running. The arm in force is held against "), ]
-    : experiments.map((experiment) => show(experiment, controls.experiment))));
-  if (experiments.length === 0) place.firstChild.append(el("em", {}, "none"), " all the time, above.");
+  const none = el("p", {}, "No experiment is running. The arm in force is held against ", el("em", {}, "none"), " all the time, above.");
+  place.replaceChildren(...(experiments.length === 0 ? [none] : experiments.map((experiment) => show(experiment, controls.experiment))));
 };

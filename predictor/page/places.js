@@ -15,11 +15,12 @@ const KNOWN = {
   "australia-southeast": [151, -34], au: [151, -34],
 };
 
+// The longest of these names that is the region's, numbers and letters of zones apart: us-east-1, europe-west4-b.
 const known = (name) => {
   const plain = name.toLowerCase().replaceAll("_", "-");
-  const prefix = Object.keys(KNOWN).filter((one) => plain === one || plain.startsWith(`${one}-`) || plain.startsWith(one + plain.at(one.length)) && /\d/.test(plain.at(one.length) ?? ""))
-    .sort((a, b) => b.length - a.length)[0];
-  return prefix ? KNOWN[prefix] : null;
+  const isOf = (one) => plain.startsWith(one) && /^(-?\d.*)?$/.test(plain.slice(one.length));
+  const longest = Object.keys(KNOWN).filter(isOf).sort((a, b) => b.length - a.length)[0];
+  return longest ? KNOWN[longest] : null;
 };
 
 // Stress majorisation (de Leeuw's SMACOF) from a circle: distances on the picture come as close to the round trips as
@@ -27,7 +28,7 @@ const known = (name) => {
 const byRoundTrips = (rtt) => {
   const size = rtt.length;
   let places = rtt.map((_, place) => {
-    const angle = (2 * Math.PI * place) / size - Math.PI / 2;
+    const angle = (2 * Math.PI * place) / size - (size === 2 ? Math.PI : Math.PI / 2);
     return [Math.cos(angle), Math.sin(angle)];
   });
   const mean = rtt.flat().reduce((sum, one) => sum + one, 0) / Math.max(1, size * (size - 1)) || 1;
@@ -38,10 +39,10 @@ const byRoundTrips = (rtt) => {
         if (a === b) return;
         const [dx, dy] = [here[0] - there[0], here[1] - there[1]];
         const pull = rtt[a][b] / mean / Math.max(1e-6, Math.hypot(dx, dy));
-        moved[0] += there[0] + pull * dx;
-        moved[1] += there[1] + pull * dy;
+        moved[0] += pull * dx;
+        moved[1] += pull * dy;
       });
-      return [moved[0] / Math.max(1, size - 1), moved[1] / Math.max(1, size - 1)];
+      return [moved[0] / size, moved[1] / size];
     });
   }
   return places;

@@ -29,6 +29,10 @@ use crate::{
 /// key = "predictor.key"
 /// client_ca = "peers-ca.crt"        # who signs what nodes and operators show
 ///
+/// [page]                            # what the page remembers of how things were
+/// sample_seconds = 10.0
+/// samples_max = 720
+///
 /// [engine]
 /// budget_share = 0.25
 /// ```
