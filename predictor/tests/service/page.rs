@@ -14,9 +14,9 @@ async fn page(predictor: &TestPredictor) -> Value {
 }
 
 async fn with_token(more: &str) -> TestPredictor {
-    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
     let file = folder.path().join("token");
-    std::fs::write(&file, "word\n").unwrap();
+    std::fs::write(&file, "word\n").expect("writable");
     TestPredictor::start_in(folder, &format!("admin_token_file = {file:?}\n{more}")).await
 }
 

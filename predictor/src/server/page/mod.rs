@@ -30,7 +30,7 @@ use nearcast_models::Registry;
 use nearcast_proto::{AdminToken, convert::KEY_BYTES_MAX, topology::Topology};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -82,7 +82,7 @@ impl Page {
             .with_state(self)
     }
 
-    /// Takes samples until `shutdown`.
+    /// Takes samples, and looks at the registry, until `shutdown`. A registry that is slow to answer holds up no sample.
     pub(super) async fn watch(self, shutdown: CancellationToken) {
         let Shared { inputs, settings, history, registry, .. } = &*self.0;
         let mut pause = interval(Duration::from_secs_f64(settings.sample_seconds));
@@ -92,12 +92,18 @@ impl Page {
                 pause.tick().await;
                 let Ok(facts) = inputs.ask(Input::Facts).await else { return };
                 history.record(clock::now(), &facts);
+            }
+        };
+        let look = async {
+            loop {
                 registry.look().await;
+                sleep(REGISTRY_PAUSE).await;
             }
         };
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = watch => {}
+            () = look => {}
         }
     }
 
@@ -213,3 +219,5 @@ async fn set_arm(State(page): State<Page>, headers: HeaderMap, body: Bytes) -> R
 
 const NO_STORE: (header::HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
 const BODY_BYTES_MAX: usize = 4_096;
+/// Between two looks at the registry, which may be far away.
+const REGISTRY_PAUSE: Duration = Duration::from_secs(10);
