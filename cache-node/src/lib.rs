@@ -38,6 +38,7 @@
 pub mod cli;
 pub mod config;
 pub mod core;
+pub mod exposition;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

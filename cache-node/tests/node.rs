@@ -8,6 +8,8 @@ mod origin;
 mod pki;
 #[path = "node/predictor.rs"]
 mod predictor;
+#[path = "../../tests/support/promtool.rs"]
+mod promtool;
 #[path = "../../tests/support/python.rs"]
 mod python;
 #[path = "node/raw.rs"]

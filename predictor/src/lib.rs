@@ -31,7 +31,7 @@ mod server;
 use nearcast_models::Registry;
 use tokio::net::TcpListener;
 
-pub use config::{EventSettings, PredictorConfig, PredictorSettings, QueueSettings};
+pub use config::{EventSettings, PageSettings, PredictorConfig, PredictorSettings, QueueSettings};
 pub use error::{Error, Result};
 pub use placing::{PlacementKind, PlacementSettings, RawPlacement};
 pub use server::run;

@@ -28,9 +28,13 @@
 //! | `nearcast_arm_nodes` | arm | nodes at which the arm is in force |
 //! | `nearcast_experiment_info` | experiment, stage, verdict | 1 for each experiment |
 //! | `nearcast_experiment_effect` | experiment, metric, bound | treated less control: `estimate`, `low`, `high` |
-//! | `nearcast_predictor_account` | quantity | the engine's account, as `/status` names it |
 //! | `nearcast_placement` | quantity | placement's state, as `/status` names it |
 //! | `nearcast_placement_planned_bytes` | node | bytes that the last plan has at a node |
+//! | `nearcast_predictor_account` | quantity | the engine's account, as `/status` names it; its budget with `budget_` in front |
+//! | `nearcast_predictor_arm_requests` | arm | requests under an arm; for *none*, all requests |
+//! | `nearcast_predictor_arm_hits` | arm | of those, answered by the node itself; for *none*, as the ghosts say |
+//! | `nearcast_predictor_arm_latency_seconds` | arm | their latency added up |
+//! | `nearcast_predictor_node_up` | node | whether a node that ever joined is connected |
 
 use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicU64};
 
@@ -130,6 +134,10 @@ pub(crate) struct Metrics {
     arm_nodes: Family<ArmLabel, Gauge>,
     experiment_info: Family<ExperimentLabel, Gauge>,
     experiment_effect: Family<EffectLabel, FloatGauge>,
+    arm_requests: Family<ArmLabel, FloatGauge>,
+    arm_hits: Family<ArmLabel, FloatGauge>,
+    arm_latency_seconds: Family<ArmLabel, FloatGauge>,
+    node_up: Family<NodeLabel, Gauge>,
     registry: Arc<Mutex<Registry>>,
 }
 
@@ -175,9 +183,20 @@ impl Metrics {
             arm_nodes: Family::default(),
             experiment_info: Family::default(),
             experiment_effect: Family::default(),
+            arm_requests: Family::default(),
+            arm_hits: Family::default(),
+            arm_latency_seconds: Family::default(),
+            node_up: Family::default(),
             registry: Arc::new(Mutex::new(Registry::with_prefix("nearcast"))),
         };
         metrics.register();
+        // What is zero is there, so that a first event is a rise and not an appearance.
+        for kind in [OutcomeKind::EvictedUnused, OutcomeKind::Expired, OutcomeKind::Late, OutcomeKind::Used] {
+            drop(metrics.outcomes.get_or_create(&outcome_label(kind)));
+        }
+        for status in STATUSES {
+            drop(metrics.command_results.get_or_create(&status_word(status).into()));
+        }
         metrics
     }
 
@@ -216,6 +235,14 @@ impl Metrics {
         service.register("model_swaps", "Versions put into service", self.model_swaps.clone());
         service.register("model_refusals", "Versions that could not be loaded", self.model_refusals.clone());
         service.register("account", "The engine's account", self.account.clone());
+        service.register(
+            "arm_requests",
+            "Requests under an arm, or that none would have met",
+            self.arm_requests.clone(),
+        );
+        service.register("arm_hits", "Of those, answered by the node itself", self.arm_hits.clone());
+        service.register("arm_latency_seconds", "Their latency added up", self.arm_latency_seconds.clone());
+        service.register("node_up", "Whether a node that ever joined is connected", self.node_up.clone());
     }
 
     fn register_arms(&self, registry: &mut Registry) {
@@ -291,9 +318,21 @@ impl Metrics {
         }
     }
 
-    /// Mirrors the numbers of the engine's account, whatever they are called.
+    /// Makes the counters of a node that has joined.
+    pub(crate) fn add_node(&self, node: &NodeLabel) {
+        for family in
+            [&self.log_records, &self.log_dropped, &self.log_sequence_gaps, &self.commands_sent, &self.commands_dropped]
+        {
+            drop(family.get_or_create(node));
+        }
+    }
+
+    /// Mirrors the numbers of the engine's account, whatever they are called, and of its budget.
     pub(crate) fn show_account(&self, account: &Value) {
-        for (quantity, value) in account.as_object().into_iter().flatten() {
+        let budget = account.get("budget").and_then(Value::as_object).into_iter().flatten();
+        let budget = budget.map(|(quantity, value)| (format!("budget_{quantity}"), value));
+        let top = account.as_object().into_iter().flatten().map(|(quantity, value)| (quantity.clone(), value));
+        for (quantity, value) in top.chain(budget) {
             if let Some(value) = value.as_f64() {
                 self.account.get_or_create(&quantity.as_str().into()).set(value);
             }
@@ -310,6 +349,18 @@ impl Metrics {
         }
     }
 
+    /// Mirrors what an arm has met: requests, hits and latency. Gauges, because a ghost's estimate may fall a little.
+    pub(crate) fn show_arm(&self, arm: &str, requests: f64, hits: f64, latency_seconds: f64) {
+        self.arm_requests.get_or_create(&arm.into()).set(requests);
+        self.arm_hits.get_or_create(&arm.into()).set(hits);
+        self.arm_latency_seconds.get_or_create(&arm.into()).set(latency_seconds);
+    }
+
+    /// Says whether a node that ever joined is connected.
+    pub(crate) fn show_node(&self, node: &str, is_up: bool) {
+        self.node_up.get_or_create(&NodeLabel { node: node.to_owned() }).set(i64::from(is_up));
+    }
+
     /// The text that Prometheus scrapes.
     pub(crate) fn render(&self) -> String {
         let mut rendered = String::new();
@@ -319,6 +370,14 @@ impl Metrics {
         rendered
     }
 }
+
+const STATUSES: [CommandStatus; 5] = [
+    CommandStatus::AlreadyPresent,
+    CommandStatus::Done,
+    CommandStatus::Expired,
+    CommandStatus::Failed,
+    CommandStatus::Rejected,
+];
 
 /// The label of an outcome.
 pub(crate) fn outcome_label(kind: OutcomeKind) -> OutcomeLabel {
@@ -350,21 +409,11 @@ mod tests {
         let metrics = Metrics::new();
         // A family shows up with its first label.
         let node = NodeLabel { node: "eu-1".to_owned() };
-        for family in [
-            &metrics.log_records,
-            &metrics.log_dropped,
-            &metrics.log_sequence_gaps,
-            &metrics.commands_sent,
-            &metrics.commands_dropped,
-        ] {
-            drop(family.get_or_create(&node));
-        }
+        metrics.add_node(&node);
         drop(metrics.log_lag_seconds.get_or_create(&node));
         drop(metrics.placement_planned_bytes.get_or_create(&node));
         drop(metrics.placement.get_or_create(&"epoch".into()));
         drop(metrics.streams_refused.get_or_create(&"malformed".into()));
-        drop(metrics.command_results.get_or_create(&"done".into()));
-        drop(metrics.outcomes.get_or_create(&outcome_label(OutcomeKind::Used)));
         let model = ModelLabel { version: "v0001".to_owned(), alias: "champion".to_owned() };
         drop(metrics.model_info.get_or_create(&model));
         let arm = ArmLabel::from("none");
@@ -378,16 +427,26 @@ mod tests {
         drop(metrics.experiment_info.get_or_create(&label));
         let label = EffectLabel { experiment: word(), metric: word(), bound: "low" };
         drop(metrics.experiment_effect.get_or_create(&label));
-        metrics.show_account(&serde_json::json!({ "issued": 3, "not a number": "x" }));
+        metrics
+            .show_account(&serde_json::json!({ "issued": 3, "not a number": "x", "budget": { "extra_bytes": 0.5 } }));
+        metrics.show_arm("none", 2.0, 1.0, 0.25);
+        metrics.show_node("eu-1", true);
         let rendered = metrics.render();
         let documented = include_str!("metrics.rs").lines().filter_map(|line| line.strip_prefix("//! | `"));
         let names: Vec<&str> = documented.filter_map(|rest| rest.split('`').next()).collect();
-        assert_eq!(names.len(), 29);
+        assert_eq!(names.len(), 33);
         for name in names {
             let family = format!("# TYPE {} ", name.trim_end_matches("_total").trim_end_matches("_info"));
             let exact = format!("# TYPE {name} ");
             assert!(rendered.contains(&family) || rendered.contains(&exact), "{name} is not in:\n{rendered}");
         }
-        assert!(rendered.contains("nearcast_predictor_account{quantity=\"issued\"} 3"), "{rendered}");
+        for line in [
+            "account{quantity=\"issued\"} 3",
+            "account{quantity=\"budget_extra_bytes\"} 0.5",
+            "arm_hits{arm=\"none\"} 1",
+            "node_up{node=\"eu-1\"} 1",
+        ] {
+            assert!(rendered.contains(&format!("nearcast_predictor_{line}")), "{line} is not in:\n{rendered}");
+        }
     }
 }

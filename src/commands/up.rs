@@ -124,8 +124,9 @@ fn table(document: &ClusterDocument) -> String {
         shortest(&file).display()
     );
     format!(
-        "{table}\n\nIt is up; logs are in {}. Next, in another terminal:\n  {next}",
-        shortest(&document.dir).display()
+        "{table}\n\nIt is up; logs are in {}. Its page, in a browser:\n  {}/\nNext, in another terminal:\n  {next}",
+        shortest(&document.dir).display(),
+        document.predictor.http.trim_end_matches('/'),
     )
 }
 

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use nearcast_datasets::{LogSource, profile};
 use nearcast_predictor::{
-    PlacementKind, RawPlacement,
+    PageSettings, PlacementKind, RawPlacement,
     engine::{Arm, EngineConfig, EngineSettings},
 };
 use nearcast_proto::topology::Topology;
@@ -96,6 +96,8 @@ impl Plan {
             registry: self.registry.clone(),
             arm: self.arm,
             topology: self.topology(),
+            // Whoever watches a cluster come up does not wait ten seconds for a point.
+            page: PageSettings { sample_seconds: 2.0, ..PageSettings::default() },
             engine: engine_at(self.speed)?,
             placement: placement_at(self.placement, self.speed),
         };
@@ -140,6 +142,7 @@ struct PredictorFile<'a> {
     registry: Option<String>,
     arm: Arm,
     topology: PathBuf,
+    page: PageSettings,
     engine: EngineConfig,
     placement: RawPlacement,
 }

@@ -9,9 +9,9 @@ use prometheus_client::{encoding::text::encode, metrics::gauge::ConstGauge, regi
 use serde::Serialize;
 use url::form_urlencoded;
 
-use super::{Front, body::ResponseBody, exposition, operate, respond::text};
+use super::{Front, body::ResponseBody, operate, respond::text};
 use crate::{
-    clock,
+    clock, exposition,
     key::Key,
     object::SharedObject,
     peers::{self, SEGMENT_PATH},

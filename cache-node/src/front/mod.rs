@@ -7,7 +7,6 @@ mod body;
 mod check;
 mod client;
 mod conditional;
-mod exposition;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod object;

@@ -1,31 +1,17 @@
 //! Metrics as monitoring reads them, and the status document as people do.
 
-use std::{
-    env,
-    io::Write,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
-
 use hyper::Method;
 
-use crate::{origin::Behaviour, running::pair};
-
-/// promtool: `NEARCAST_PROMTOOL`, which must work when it is set, the one that `.ci/run` puts below target, or the system's.
-fn promtool() -> Option<PathBuf> {
-    let works = |tool: &PathBuf| Command::new(tool).arg("--version").output().is_ok_and(|said| said.status.success());
-    if let Some(demanded) = env::var_os("NEARCAST_PROMTOOL").map(PathBuf::from) {
-        assert!(works(&demanded), "NEARCAST_PROMTOOL does not run: {}", demanded.display());
-        return Some(demanded);
-    }
-    let below_target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/promtool/usr/bin/promtool");
-    [below_target, PathBuf::from("promtool")].into_iter().find(works)
-}
+use crate::{
+    origin::Behaviour,
+    promtool::{SKIPPED, check_metrics, promtool},
+    running::pair,
+};
 
 #[tokio::test]
 async fn promtool_finds_nothing_to_complain_of() {
     let Some(promtool) = promtool() else {
-        println!("skipped: no promtool; install Debian's `prometheus`, or set NEARCAST_PROMTOOL");
+        println!("{SKIPPED}");
         return;
     };
     let (_origin, node, _dir) = pair(Behaviour::default()).await;
@@ -33,17 +19,7 @@ async fn promtool_finds_nothing_to_complain_of() {
     node.get("/a").await;
     let document = node.get("/_nearcast/metrics").await;
     assert_eq!(document.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
-    let mut child = Command::new(promtool)
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    child.stdin.take().expect("piped").write_all(&document.body).expect("it reads");
-    let output = child.wait_with_output().expect("it ends");
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && said.trim().is_empty(), "{said}");
+    check_metrics(&promtool, &document.body);
     node.stop().await;
 }
 

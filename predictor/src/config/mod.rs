@@ -7,7 +7,7 @@ use std::{path::Path, path::PathBuf, time::Duration};
 use nearcast_cache_node::tls::ServiceTls;
 use nearcast_proto::{AdminToken, config_file, topology::Topology};
 
-pub use self::raw::{EventSettings, PredictorSettings, QueueSettings};
+pub use self::raw::{EventSettings, PageSettings, PredictorSettings, QueueSettings};
 use crate::{
     Error, Result,
     arms::ShadowSettings,
@@ -19,7 +19,7 @@ use crate::{
 ///
 /// ```toml
 /// listen = "127.0.0.1:7700"         # gRPC; port 0 takes any free one
-/// http_listen = "127.0.0.1:7701"    # /livez /readyz /metrics /status
+/// http_listen = "127.0.0.1:7701"    # the page, /livez /readyz /metrics /status /api
 /// data_dir = "nearcast-data/predictor"
 /// registry = "models"               # directory or object-store URL; without one it learns online only
 /// alias = "champion"
@@ -33,6 +33,9 @@ use crate::{
 ///
 /// [shadow]                          # what every arm would do, beside the one in force
 /// sample_share = 0.1                # of the keys
+/// [page]                            # what the page remembers of how things were
+/// sample_seconds = 10.0
+/// samples_max = 720
 ///
 /// [engine]
 /// budget_share = 0.25
@@ -44,7 +47,7 @@ use crate::{
 pub struct PredictorConfig {
     /// Where gRPC is served.
     pub listen: String,
-    /// Where probes, metrics and status are served.
+    /// Where the page, probes, metrics and status are served.
     pub http_listen: String,
     /// Where the generation, the log of purges, the placement map and the event log are kept.
     pub data_dir: PathBuf,
@@ -77,6 +80,8 @@ pub struct PredictorConfig {
     pub shadow: ShadowSettings,
     /// The slots of time that what nodes measured is kept in, as the history of the next experiment.
     pub slot: Duration,
+    /// What the page remembers.
+    pub page: PageSettings,
     /// The engine's.
     pub engine: EngineConfig,
     /// What decides which nodes hold which keys.
@@ -116,6 +121,7 @@ impl TryFrom<PredictorSettings> for PredictorConfig {
     fn try_from(settings: PredictorSettings) -> Result<Self> {
         settings.queues.check()?;
         settings.events.check()?;
+        settings.page.check()?;
         if settings.alias.is_empty() {
             return Err(Error::Setting { name: "alias", value: String::new(), expected: "a name" });
         }
@@ -138,6 +144,7 @@ impl TryFrom<PredictorSettings> for PredictorConfig {
             events: settings.events,
             shadow: settings.shadow.checked()?,
             slot: seconds("history_slot_seconds", settings.history_slot_seconds)?,
+            page: settings.page,
             engine: settings.engine,
             placement: settings.placement.try_into()?,
         })
@@ -186,6 +193,8 @@ mod tests {
             ("data_dir = \"d\"\n[shadow]\nsample_share = 0.0", "shadow.sample_share"),
             ("data_dir = \"d\"\n[shadow]\narms_max = 99", "shadow.arms_max"),
             ("data_dir = \"d\"\n[queues]\ninputs_max = 0", "queues.inputs_max"),
+            ("data_dir = \"d\"\n[page]\nsample_seconds = 0.0", "page.sample_seconds"),
+            ("data_dir = \"d\"\n[page]\nsamples_max = 10001", "page.samples_max"),
             ("data_dir = \"d\"\ntopology = \"/nonexistent.toml\"", "/nonexistent.toml"),
             ("", "data_dir"),
         ] {

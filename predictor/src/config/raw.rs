@@ -19,7 +19,7 @@ pub struct PredictorSettings {
     /// Where gRPC is served.
     #[serde(default = "default_listen")]
     pub listen: String,
-    /// Where probes, metrics and status are served.
+    /// Where the page, probes, metrics and status are served.
     #[serde(default = "default_http_listen")]
     pub http_listen: String,
     /// Where the generation, the log of purges and the event log are kept.
@@ -66,6 +66,9 @@ pub struct PredictorSettings {
     /// The arms beside the one in force.
     #[serde(default)]
     pub shadow: ShadowSettings,
+    /// What the page remembers.
+    #[serde(default)]
+    pub page: PageSettings,
     /// The engine's settings.
     #[serde(default)]
     pub engine: EngineConfig,
@@ -123,6 +126,33 @@ impl Default for EventSettings {
     }
 }
 
+/// What the page remembers of how things were: by default of the last two hours, every ten seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PageSettings {
+    /// Pause between samples.
+    pub sample_seconds: f64,
+    /// Samples kept, about 500 bytes each; beyond it, the oldest make room.
+    pub samples_max: usize,
+}
+
+impl PageSettings {
+    pub(super) fn check(&self) -> Result<()> {
+        super::seconds("page.sample_seconds", self.sample_seconds)?;
+        if (2..=SAMPLES_MAX).contains(&self.samples_max) {
+            return Ok(());
+        }
+        let value = self.samples_max.to_string();
+        Err(Error::Setting { name: "page.samples_max", value, expected: "between 2 and 10000" })
+    }
+}
+
+impl Default for PageSettings {
+    fn default() -> Self {
+        Self { sample_seconds: 10.0, samples_max: 720 }
+    }
+}
+
 fn within(name: &'static str, value: usize) -> Result<()> {
     if (1..=BOUND_MAX).contains(&value) {
         return Ok(());
@@ -130,6 +160,8 @@ fn within(name: &'static str, value: usize) -> Result<()> {
     Err(Error::Setting { name, value: value.to_string(), expected: "between 1 and 1073741824" })
 }
 
+/// A page is sent all of them at first.
+const SAMPLES_MAX: usize = 10_000;
 /// Far above any sensible bound; what is larger is a mistake.
 const BOUND_MAX: usize = 1 << 30;
 

@@ -12,6 +12,7 @@
 //! | results and outcomes settle them and teach | `settle`, `labels`, `history` |
 //! | nodes come and go | `members`, `nodes`, `cache_map` |
 //! | what would have been without prefetching | `ghost` |
+//! | what is known about a key | `facts` |
 
 mod account;
 mod budget;
@@ -21,6 +22,7 @@ mod candidates;
 mod config;
 mod decide;
 mod demand;
+mod facts;
 mod features;
 mod ghost;
 mod harm;
@@ -59,6 +61,7 @@ pub use self::{
     cache_map::CacheMap,
     candidates::CandidateSource,
     config::{EngineConfig, EngineSettings, InvalidSetting},
+    facts::{KeyFacts, SEGMENTS_TOLD_MAX},
     sample::{KeySample, key_hash},
     trust::Trust,
     types::{Arm, NodeIndex, Observation, Order, OrderSource},

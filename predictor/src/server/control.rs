@@ -142,10 +142,9 @@ impl ControlService {
     }
 }
 
-fn parse_arm(name: &str) -> Result<Arm, Status> {
-    let arms = [Arm::None, Arm::Nearcast];
-    arms.into_iter().find(|arm| arm_name(*arm) == name).ok_or_else(|| {
-        let nearest = config_file::nearest(name, arms.map(arm_name));
+pub(super) fn parse_arm(name: &str) -> Result<Arm, Status> {
+    ARMS.into_iter().find(|arm| arm_name(*arm) == name).ok_or_else(|| {
+        let nearest = config_file::nearest(name, ARMS.map(arm_name));
         let hint = nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default();
         Status::invalid_argument(format!("there is no arm `{name}`{hint}"))
     })
@@ -172,6 +171,8 @@ fn node_entry(node: &NodeStatus) -> wire::NodeEntry {
     }
 }
 
+/// Every arm that can be put in force.
+pub(super) const ARMS: [Arm; 2] = [Arm::None, Arm::Nearcast];
 /// The longest that a caller may wait for nodes to purge.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);

@@ -3,10 +3,11 @@
 use axum::{
     Json, Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
+use nearcast_cache_node::exposition;
 use tokio::sync::watch;
 
 use super::{input::Input, inputs::Inputs};
@@ -46,18 +47,15 @@ async fn ready(State(state): State<HttpState>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or shutting down\n").into_response()
 }
 
-async fn metrics(State(state): State<HttpState>) -> Response {
-    if let Ok(document) = state.inputs.ask(Input::Status).await {
-        state.metrics.show_arms(&document.arms, &document.experiments);
-        if let Some(placement) = &document.placement {
-            state.metrics.show_placement(placement);
-        }
-        if let Ok(account) = serde_json::to_value(&document.account) {
-            state.metrics.show_account(&account);
-        }
+async fn metrics(State(state): State<HttpState>, headers: HeaderMap) -> Response {
+    if let Ok(facts) = state.inputs.ask(Input::Facts).await {
+        facts.show(&state.metrics);
     }
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], state.metrics.render()).into_response()
+    let document = state.metrics.render();
+    if exposition::wants_openmetrics(&headers) {
+        return ([(header::CONTENT_TYPE, exposition::OPENMETRICS)], document).into_response();
+    }
+    ([(header::CONTENT_TYPE, exposition::PROMETHEUS)], exposition::prometheus(&document)).into_response()
 }
 
 async fn status(State(state): State<HttpState>) -> Response {

@@ -7,7 +7,10 @@ use nearcast_models::Model;
 use nearcast_proto::message::{CacheMap, Command, Epoch, Member, NodeDescriptor, NodeName, NodeReport};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{controller::ExplainDocument, status::StatusDocument};
+use super::{
+    controller::{ExplainDocument, Facts, KeyStory},
+    status::StatusDocument,
+};
 use crate::{
     engine::Arm,
     experiments::{Deed, Problem},
@@ -51,6 +54,10 @@ pub(super) enum Input {
     Explain(Arc<str>, oneshot::Sender<ExplainDocument>),
     /// A node is to be drained, or used again; the reply is how many keys are bound to it, `None` when nobody knows it.
     Drain { node: NodeName, undo: bool, reply: oneshot::Sender<Option<u64>> },
+    /// Somebody wants to know how things are, and what was counted.
+    Facts(oneshot::Sender<Facts>),
+    /// Somebody wants to know about one key.
+    KeyStory(Arc<str>, oneshot::Sender<KeyStory>),
 }
 
 /// What an operator wants.

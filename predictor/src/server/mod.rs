@@ -13,6 +13,7 @@ mod input;
 mod inputs;
 mod members;
 mod outgoing;
+mod page;
 mod registry_watch;
 mod status;
 mod streams;
@@ -40,6 +41,7 @@ use self::{
     http::HttpState,
     input::Input,
     inputs::Inputs,
+    page::Page,
     registry_watch::RegistryWatch,
     streams::NodeStreams,
 };
@@ -58,7 +60,8 @@ use crate::{
 
 /// Runs a predictor on the two listeners until `shutdown` resolves, then ends streams, drains and returns.
 ///
-/// gRPC (nodes, control, health and reflection) is served on `listener`; probes, metrics and status on `http_listener`.
+/// gRPC (nodes, control, health and reflection) is served on `listener`; probes, metrics, status and the page on
+/// `http_listener`.
 ///
 /// # Errors
 /// When the data folder or the registry cannot be used, and when serving fails.
@@ -125,7 +128,9 @@ impl Service {
         };
         service.watch_registry(registry, config, &inputs);
         let http = HttpState { inputs: inputs.clone(), metrics: metrics.clone(), ready: service.ready.subscribe() };
-        service.serve_http(http_listener, http);
+        let listed = config.registry.as_deref().map(Registry::open).transpose()?;
+        let page = Page::new(inputs.clone(), config.page, config.topology.clone(), token.clone(), listed);
+        service.serve_http(http_listener, http, page);
         let streams = NodeStreams {
             inputs: inputs.clone(),
             metrics,
@@ -188,10 +193,15 @@ impl Service {
         });
     }
 
-    fn serve_http(&mut self, listener: TcpListener, state: HttpState) {
-        let cancelled = self.cancel.clone().cancelled_owned();
+    fn serve_http(&mut self, listener: TcpListener, state: HttpState, page: Page) {
+        let (cancelled, cancel) = (self.cancel.clone().cancelled_owned(), self.cancel.clone());
+        let routes = http::router(state).merge(page.clone().router());
         self.servers.spawn(async move {
-            let serve = axum::serve(listener, http::router(state)).with_graceful_shutdown(cancelled);
+            page.watch(cancel).await;
+            Ok(())
+        });
+        self.servers.spawn(async move {
+            let serve = axum::serve(listener, routes).with_graceful_shutdown(cancelled);
             serve.await.map_err(Error::ServeHttp)
         });
     }

@@ -68,13 +68,19 @@ impl TestPredictor {
 
     /// Status code and body of an HTTP answer.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let (code, answer) = self.send(&format!("GET {path} HTTP/1.1"), "").await;
+        (code, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+    }
+
+    /// Sends a request as it is written, but for what every one needs. Status code and the whole answer.
+    pub(crate) async fn send(&self, head: &str, body: &str) -> (u16, String) {
         let mut socket = TcpStream::connect(self.http).await.expect("the predictor listens");
-        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        let length = body.len();
+        let request = format!("{head}\r\nhost: test\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
         socket.write_all(request.as_bytes()).await.expect("writable");
         let mut answer = String::new();
         timeout(PATIENCE, socket.read_to_string(&mut answer)).await.expect("an answer in time").expect("text");
-        let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
-        (code, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+        (answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line"), answer)
     }
 
     pub(crate) async fn status(&self) -> serde_json::Value {

@@ -6,6 +6,7 @@ mod harness;
 mod membership;
 mod models;
 mod operation;
+mod page;
 mod placement;
 mod purge;
 mod streams;

@@ -14,7 +14,10 @@ async fn probes_and_metrics_answer() {
     assert_eq!(predictor.get("/livez").await, (200, "ok\n".to_owned()));
     assert_eq!(predictor.get("/readyz").await.0, 200);
     let metrics = predictor.get("/metrics").await.1;
-    assert!(metrics.contains("nearcast_build_info{version=") && metrics.ends_with("# EOF\n"), "{metrics}");
+    assert!(metrics.contains("nearcast_build_info{version=") && !metrics.contains("# EOF"), "{metrics}");
+    let accept = "accept: application/openmetrics-text; version=1.0.0";
+    let (_, open) = predictor.send(&format!("GET /metrics HTTP/1.1\r\n{accept}"), "").await;
+    assert!(open.contains("content-type: application/openmetrics-text") && open.ends_with("# EOF\n"), "{open}");
     let mut health = HealthClient::new(predictor.channel().await);
     for service in ["", "nearcast.v1.Predictor"] {
         let request = HealthCheckRequest { service: service.to_owned() };

@@ -106,6 +106,12 @@ async fn results_and_outcomes_reach_the_account_and_those_of_an_earlier_life_do_
     eventually("the outcomes", async || predictor.get("/metrics").await.1.contains("outcome=\"used\"} 2")).await;
     assert!(predictor.get("/metrics").await.1.contains("nearcast_predictor_foreign_commands_total 1"));
     assert_eq!(predictor.status().await["account"]["used"], 1);
+    let told = predictor.get(&format!("/api/key?key={}", command.target.key)).await.1;
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let mut entries = told["commands"].as_array().expect("a list").iter();
+    let entry = entries.find(|entry| entry["command"] == command.id.0).expect("the command is remembered");
+    assert_eq!((&entry["status"], &entry["transferred_bytes"]), (&"done".into(), &10_000.into()), "{told}");
+    assert_eq!((&entry["outcomes"]["used"], &entry["outcomes"]["late"]), (&1.into(), &0.into()), "{told}");
 }
 
 #[tokio::test]

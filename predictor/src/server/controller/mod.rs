@@ -1,9 +1,13 @@
 //! Turns messages into calls of the engine and its orders into commands. Synchronous: it never waits.
 
+mod answers;
+mod arms;
 mod experiments;
+mod ledger;
 mod orders;
 mod placement;
 mod reports;
+mod tally;
 
 pub(super) use self::experiments::Resumed;
 
@@ -15,6 +19,12 @@ use nearcast_proto::message::{Command, Member, NodeDescriptor, NodeName};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::ledger::Ledger;
+pub(super) use self::{
+    answers::{Facts, KeyStory},
+    arms::ArmFacts,
+    tally::{NodeTally, Outcomes, Tallies},
+};
 use super::{
     input::{InForce, Input, JoinRefused, Joined, SessionId},
     members::Members,
@@ -58,6 +68,8 @@ pub(super) struct Controller {
     sessions_started: u64,
     model: Option<ModelStatus>,
     model_refused: Option<ModelRefused>,
+    tallies: Tallies,
+    ledger: Ledger,
     events: EventBus,
     metrics: Metrics,
     placing: Option<Placing>,
@@ -111,6 +123,8 @@ impl Controller {
             sessions_started: 0,
             model: None,
             model_refused: None,
+            tallies: Tallies::default(),
+            ledger: Ledger::default(),
             events,
             metrics,
             placing: None,
@@ -152,6 +166,8 @@ impl Controller {
             Input::Planned(planned) => self.planned(now, &planned),
             Input::Explain(key, reply) => drop(reply.send(self.explain(&key))),
             Input::Drain { node, undo, reply } => drop(reply.send(self.drain(now, &node, undo))),
+            Input::Facts(reply) => drop(reply.send(self.facts(now))),
+            Input::KeyStory(key, reply) => drop(reply.send(self.key_story(&key))),
         }
         self.send_orders(now);
         self.send_placement(now);
@@ -223,6 +239,7 @@ impl Controller {
         self.members.set(node.clone(), !self.draining.contains(&node.name));
         let position = self.placing.as_mut().and_then(|placing| placing.handle_join(&node));
         let label = NodeLabel { node: node.name.0.as_ref().to_owned() };
+        self.metrics.add_node(&label);
         let session = Session {
             node: index,
             descriptor: node,

@@ -44,11 +44,13 @@ impl Controller {
             "command": command.id.0, "node": session.descriptor.name.0, "action": action_name(command.action),
             "segments": command.target.segments, "probability": command.probability,
         });
+        let in_ledger = command.clone();
         if session.commands.try_send(command).is_err() {
             self.metrics.commands_dropped.get_or_create(&session.label).inc();
             return false;
         }
         self.metrics.commands_sent.get_or_create(&session.label).inc();
+        self.ledger.issue(now, &session.descriptor.name.0, &in_ledger);
         self.events.publish(now, kind::COMMAND_ISSUED, &key, data);
         true
     }

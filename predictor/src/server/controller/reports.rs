@@ -100,6 +100,8 @@ impl Controller {
             });
             self.experiments.handle_request(now, &name, request.timestamp, request.served, bytes, request.latency);
         }
+        let arm = Arc::clone(&session.in_force.borrow().arm);
+        self.tallies.record(node, &name, &arm, &batch.requests);
         batch.requests.iter().for_each(|request| self.request(now, node, request));
         if let (Some(placing), Some(position)) = (&mut self.placing, position) {
             batch.requests.iter().for_each(|request| placing.handle_request(now, position, request));
@@ -129,6 +131,8 @@ impl Controller {
     fn outcome(&mut self, now: Timestamp, id: SessionId, outcome: &Outcome) {
         self.metrics.outcomes.get_or_create(&outcome_label(outcome.kind)).inc();
         let command = self.generation.engine_command(outcome.command);
+        self.tallies.outcomes.record(outcome.kind);
+        self.ledger.outcome(outcome.command, outcome.kind);
         // What becomes of a placed copy is no label for the gate.
         if command.is_some_and(Placing::is_own) {
             return;
@@ -163,6 +167,7 @@ impl Controller {
             self.metrics.foreign_commands.inc();
             return;
         }
+        self.ledger.end(now, result);
         let node = self.sessions.get(&id).map(|session| &session.descriptor.name.0);
         let data = json!({
             "command": result.id.0, "status": status, "bytes": result.bytes, "detail": result.detail,
