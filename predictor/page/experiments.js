@@ -106,9 +106,24 @@ const show = (experiment, path) => el("article", { class: "experiment" },
 
 let shown = null;
 
-export const drawExperiments = ({ status, controls }) => {
+// As the predictor reports them, in the words that are shown.
+const told = (experiment) => {
+  const { design } = experiment;
+  const at = (block) => Date.parse(design.start) + (block + 1) * design.block_seconds * 1000;
+  const looks = (experiment.looks ?? []).slice(-200).map(({ block, effect }) => [at(block), effect.estimate, effect.low, effect.high]);
+  return {
+    ...experiment,
+    treated: experiment.treated ?? experiment.arm,
+    control: experiment.control ?? `the champion ${experiment.control_version ?? ""}`.trim(),
+    paused: experiment.paused ?? experiment.is_paused,
+    started_at: experiment.started_at ?? design?.start,
+    metrics: (experiment.metrics ?? []).map((metric) => metric.name === design?.goal ? { looks, ...metric } : metric),
+  };
+};
+
+export const drawExperiments = ({ status, controls, experiments: reports }) => {
   const place = byId("experiment-list");
-  const experiments = status.experiments ?? [];
+  const experiments = (reports?.length ? reports : status.experiments ?? []).map(told);
   const now = JSON.stringify([experiments, controls.experiment]);
   // What somebody is using is not taken from under them.
   if (now === shown || (shown != null && place.contains(document.activeElement))) return;

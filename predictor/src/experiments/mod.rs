@@ -231,9 +231,18 @@ impl Experiments {
 
     /// Every experiment, those under way first.
     pub(crate) fn status(&self, now: Timestamp) -> Vec<TrialReport> {
+        self.told().map(|trial| TrialReport::of(trial, now)).collect()
+    }
+
+    /// The same with all that led to where they are.
+    pub(crate) fn reports(&self, now: Timestamp) -> Vec<FullReport> {
+        self.told().map(|trial| FullReport::of(trial, now)).collect()
+    }
+
+    fn told(&self) -> impl Iterator<Item = &Trial> {
         let mut trials: Vec<&Trial> = self.trials.values().collect();
         trials.sort_by_key(|trial| !trial.is_running());
-        trials.into_iter().take(STATUS_MAX).map(|trial| TrialReport::of(trial, now)).collect()
+        trials.into_iter().take(STATUS_MAX)
     }
 
     /// Where an experiment is, with its challenger's arm and the version to go back to.

@@ -46,6 +46,8 @@ pub struct TrialReport {
     pub pending: Vec<String>,
     /// By node, which side it is on now.
     pub cells: BTreeMap<Arc<str>, String>,
+    /// What can be done with it now.
+    pub actions: Vec<&'static str>,
 }
 
 /// One metric as it stands.
@@ -150,7 +152,19 @@ impl TrialReport {
             metrics: metrics.collect(),
             pending: trial.experiment.pending().into_iter().map(|pointer| pointer.cell).collect(),
             cells: trial.nodes().into_iter().map(side).collect(),
+            actions: actions(trial.experiment.stage(), trial.experiment.is_paused()),
         }
+    }
+}
+
+fn actions(stage: Stage, is_paused: bool) -> Vec<&'static str> {
+    let pause = if is_paused { "resume" } else { "pause" };
+    match stage {
+        Stage::Planned | Stage::Shadow | Stage::Canary => vec!["advance", pause, "abort"],
+        Stage::Ab => vec!["promote", pause, "abort"],
+        Stage::Holdback => vec!["finish", "undo"],
+        Stage::Promoting | Stage::Promoted => vec!["undo"],
+        Stage::RollingBack | Stage::RolledBack => Vec::new(),
     }
 }
 

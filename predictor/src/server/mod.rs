@@ -129,7 +129,8 @@ impl Service {
         service.watch_registry(registry, config, &inputs);
         let http = HttpState { inputs: inputs.clone(), metrics: metrics.clone(), ready: service.ready.subscribe() };
         let listed = config.registry.as_deref().map(Registry::open).transpose()?;
-        let page = Page::new(inputs.clone(), config.page, config.topology.clone(), token.clone(), listed);
+        let control = ControlService { inputs: inputs.clone(), purges: Arc::clone(&purges), token, versions };
+        let page = Page::new(control.clone(), config.page, config.topology.clone(), listed);
         service.serve_http(http_listener, http, page);
         let streams = NodeStreams {
             inputs: inputs.clone(),
@@ -144,10 +145,7 @@ impl Service {
             .http2_keepalive_interval(Some(config.keepalive))
             .http2_keepalive_timeout(Some(config.keepalive))
             .add_service(PredictorServer::new(streams))
-            .add_service(
-                ControlServer::new(ControlService { inputs, purges, token, versions })
-                    .max_decoding_message_size(REQUEST_BYTES_MAX),
-            )
+            .add_service(ControlServer::new(control).max_decoding_message_size(REQUEST_BYTES_MAX))
             .add_service(health_server)
             .add_service(reflection());
         service.serve_grpc(listener, routes);

@@ -7,12 +7,13 @@ use nearcast_proto::message::NodeDescriptor;
 use serde::Serialize;
 
 use super::{Controller, ledger::Entry, tally::Tallies};
-use crate::{engine::KeyFacts, events::rfc3339, server::status::StatusDocument};
+use crate::{engine::KeyFacts, events::rfc3339, experiments::FullReport, server::status::StatusDocument};
 
 /// How things are, with what the shell has counted.
 #[derive(Clone, Debug)]
 pub(in crate::server) struct Facts {
     pub(in crate::server) status: StatusDocument,
+    pub(in crate::server) experiments: Vec<FullReport>,
     pub(in crate::server) tallies: Tallies,
 }
 
@@ -49,7 +50,7 @@ struct Holder {
 
 impl Controller {
     pub(super) fn facts(&self, now: Timestamp) -> Facts {
-        Facts { status: self.status(now), tallies: self.tallies.clone() }
+        Facts { status: self.status(now), experiments: self.experiments.reports(now), tallies: self.tallies.clone() }
     }
 
     pub(super) fn key_story(&self, key: &Arc<str>) -> KeyStory {

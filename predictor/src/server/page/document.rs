@@ -6,7 +6,10 @@ use nearcast_proto::topology::Topology;
 use serde::Serialize;
 
 use super::{history::Sample, registry::Seen};
-use crate::server::{controller::NodeTally, status::StatusDocument};
+use crate::{
+    experiments::FullReport,
+    server::{controller::NodeTally, status::StatusDocument},
+};
 
 /// Everything the page shows but keys; the schema is `nearcast.page/1`.
 #[derive(Debug, Serialize)]
@@ -16,6 +19,8 @@ pub(super) struct PageDocument {
     pub(super) now_ms: i64,
     /// The document that `/status` and the control service give.
     pub(super) status: StatusDocument,
+    /// Experiments with all that led to where they are, those under way first.
+    pub(super) experiments: Vec<FullReport>,
     /// Nodes that have reported requests.
     pub(super) nodes: Vec<NodeTally>,
     pub(super) regions: Regions,

@@ -27,7 +27,7 @@ use axum::{
     routing::{get, post},
 };
 use nearcast_models::Registry;
-use nearcast_proto::{AdminToken, convert::KEY_BYTES_MAX, topology::Topology};
+use nearcast_proto::{convert::KEY_BYTES_MAX, topology::Topology, wire};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -39,10 +39,11 @@ use self::{
     registry::RegistryView,
 };
 use super::{
-    control::{ARMS, parse_arm},
+    control::{ARMS, ControlService, parse_arm},
     controller::arm_name,
-    input::Input,
-    inputs::{EngineGone, Inputs},
+    experiment_control::parse_action,
+    input::{ExperimentAction, Input},
+    inputs::EngineGone,
 };
 use crate::{PageSettings, clock};
 
@@ -52,24 +53,22 @@ pub(super) struct Page(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    inputs: Inputs,
+    control: ControlService,
     settings: PageSettings,
     topology: Topology,
-    token: Option<AdminToken>,
     history: History,
     registry: RegistryView,
 }
 
 impl Page {
     pub(super) fn new(
-        inputs: Inputs,
+        control: ControlService,
         settings: PageSettings,
         topology: Topology,
-        token: Option<AdminToken>,
         registry: Option<Registry>,
     ) -> Self {
         let history = History::new(settings.samples_max);
-        Self(Arc::new(Shared { inputs, settings, topology, token, history, registry: RegistryView::new(registry) }))
+        Self(Arc::new(Shared { control, settings, topology, history, registry: RegistryView::new(registry) }))
     }
 
     /// The routes; serving them is the caller's.
@@ -78,13 +77,14 @@ impl Page {
         files
             .route("/api/status", get(status))
             .route("/api/key", get(key))
+            .route("/api/experiment", post(experiment).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)))
             .route("/api/arm", post(set_arm).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)))
             .with_state(self)
     }
 
     /// Takes samples, and looks at the registry, until `shutdown`. A registry that is slow to answer holds up no sample.
     pub(super) async fn watch(self, shutdown: CancellationToken) {
-        let Shared { inputs, settings, history, registry, .. } = &*self.0;
+        let Shared { control: ControlService { inputs, .. }, settings, history, registry, .. } = &*self.0;
         let mut pause = interval(Duration::from_secs_f64(settings.sample_seconds));
         pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let watch = async {
@@ -109,14 +109,15 @@ impl Page {
 
     async fn document(&self, after: u64) -> Result<PageDocument, EngineGone> {
         let shared = &*self.0;
-        let facts = shared.inputs.ask(Input::Facts).await?;
-        let may_change = shared.token.is_some();
+        let facts = shared.control.inputs.ask(Input::Facts).await?;
+        let may_change = shared.control.token.is_some();
         Ok(PageDocument {
             schema: SCHEMA,
             now_ms: clock::now().micros() / 1_000,
             nodes: facts.tallies.nodes.into_values().collect(),
             regions: Regions::new(&facts.status, &shared.topology),
             status: facts.status,
+            experiments: facts.experiments,
             registry: shared.registry.read(),
             series: Series {
                 sample_seconds: shared.settings.sample_seconds,
@@ -126,14 +127,14 @@ impl Page {
             controls: Controls {
                 set_arm: may_change.then_some("/api/arm"),
                 arms: ARMS.map(arm_name).to_vec(),
-                experiment: None,
+                experiment: may_change.then_some("/api/experiment"),
             },
         })
     }
 
     /// Whether whoever asks may change something; otherwise what to answer.
     fn check_change(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Some(token) = &self.0.token else {
+        let Some(token) = &self.0.control.token else {
             let message = "nothing can be changed from here: the predictor has no `admin_token_file`";
             return Err(Refusal(StatusCode::FORBIDDEN, message.to_owned()));
         };
@@ -194,7 +195,7 @@ async fn key(State(page): State<Page>, Query(query): Query<KeyQuery>) -> Result<
         let message = format!("a key has 1 to {KEY_BYTES_MAX} bytes, and this one {}", query.key.len());
         return Err(Refusal(StatusCode::BAD_REQUEST, message));
     }
-    let story = page.0.inputs.ask(|reply| Input::KeyStory(query.key, reply)).await?;
+    let story = page.0.control.inputs.ask(|reply| Input::KeyStory(query.key, reply)).await?;
     Ok(([NO_STORE], Json(story)).into_response())
 }
 
@@ -212,9 +213,41 @@ async fn set_arm(State(page): State<Page>, headers: HeaderMap, body: Bytes) -> R
     let bad = |message: String| Refusal(StatusCode::BAD_REQUEST, message);
     let ArmChange { arm, reset } = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
     let arm = parse_arm(&arm).map_err(|status| bad(status.message().to_owned()))?;
-    page.0.inputs.ask(|done| Input::SetArm { arm, reset, done }).await?;
+    page.0.control.inputs.ask(|done| Input::SetArm { arm, reset, done }).await?;
     tracing::info!(arm = arm_name(arm), reset, "arm set from the page");
     Ok(([NO_STORE], Json(json!({ "schema": "nearcast.arm/1", "arm": arm_name(arm) }))).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExperimentChange {
+    name: String,
+    action: String,
+    why: String,
+}
+
+/// Does what `nearcast experiment` does with an experiment that is there.
+async fn experiment(State(page): State<Page>, headers: HeaderMap, body: Bytes) -> Result<Response, Refusal> {
+    page.check_change(&headers)?;
+    let bad = |message: String| Refusal(StatusCode::BAD_REQUEST, message);
+    let change: ExperimentChange = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
+    let deed = json!({ "name": change.name, "who": "page", "why": change.why }).to_string();
+    let request = wire::ExperimentRequest { action: change.action, json: deed };
+    let (action, deed) = parse_action(&request).map_err(|status| bad(status.message().to_owned()))?;
+    if !matches!(action, ExperimentAction::Change(_)) {
+        return Err(bad(format!("`{}` is not done from the page", request.action)));
+    }
+    let refused = |status: tonic::Status| {
+        let code = match status.code() {
+            tonic::Code::NotFound => StatusCode::NOT_FOUND,
+            tonic::Code::FailedPrecondition => StatusCode::CONFLICT,
+            tonic::Code::InvalidArgument => StatusCode::BAD_REQUEST,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Refusal(code, status.message().to_owned())
+    };
+    let json = page.0.control.answer(action, deed).await.map_err(refused)?;
+    Ok(([NO_STORE, (header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
 const NO_STORE: (header::HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
