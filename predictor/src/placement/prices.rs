@@ -21,8 +21,10 @@ pub(super) struct Decider {
     /// Row-major (region, node).
     to_region: Costs,
     origin: Costs,
-    /// Per region: its cheapest node, if that is cheaper than the origin, and what the next cheapest source costs.
+    /// Per region: its cheapest node, if that is cheaper than the origin, the least that a
+    /// source costs by round trip and by byte, and what the next cheapest source costs.
     nearest: Vec<Option<usize>>,
+    least: Costs,
     next: Costs,
     /// Per node: the region closest to it, whose requests are most likely to use what is moved there.
     homes: Vec<usize>,
@@ -90,13 +92,15 @@ pub(super) struct Question<'a> {
 impl Decider {
     pub(super) fn new(sites: &Sites) -> Self {
         let (regions, nodes) = (sites.regions(), sites.nodes());
-        let (mut nearest, mut next) = (Vec::new(), Vec::new());
+        let (mut nearest, mut least, mut next) = (Vec::new(), Vec::new(), Vec::new());
         for region in 0..regions {
             let origin = (sites.origin(region), None);
             let mut sources: Vec<_> = (0..nodes).map(|node| (sites.link(region, node), Some(node))).collect();
             sources.push(origin);
             sources.sort_by(|a, b| a.0.round_trip.total_cmp(&b.0.round_trip));
             nearest.push(sources[0].1);
+            let per_byte = sources.iter().map(|source| source.0.per_byte).fold(f32::INFINITY, f32::min);
+            least.push(Cost { per_byte, ..sources[0].0 });
             next.push(sources.get(1).map_or(origin.0, |source| source.0));
         }
         Self {
@@ -106,6 +110,7 @@ impl Decider {
             to_region: (0..nodes * regions).map(|cell| sites.link(cell / nodes, cell % nodes)).collect(),
             origin: (0..regions).map(|region| sites.origin(region)).collect(),
             nearest,
+            least: least.into_iter().collect(),
             next: next.into_iter().collect(),
             homes: (0..nodes).map(|node| home(sites, node)).collect(),
             reads: vec![0.0; regions],
@@ -225,8 +230,10 @@ impl Decider {
     /// Sets what one more replica at each node saves.
     fn bound_gains(&self, question: &Question<'_>, gains: &mut [f32]) {
         gains.fill(0.0);
-        for (region, (read, count)) in self.reads.iter().zip(question.requests).enumerate() {
-            if *count > 0.0 {
+        let regions = self.reads.iter().zip(question.requests).zip(self.least.all());
+        for (region, ((read, count), (rtt, per_byte))) in regions.enumerate() {
+            let can_gain = *read > rtt + per_byte * question.bytes;
+            if *count > 0.0 && can_gain {
                 for (gain, (rtt, per_byte)) in gains.iter_mut().zip(self.to_region.row(region, self.nodes)) {
                     *gain += count * above_zero(read - rtt - per_byte * question.bytes);
                 }
