@@ -41,6 +41,8 @@ struct Scratch {
     prices: Vec<f32>,
     /// What a replica would save at most, of what is not saved yet.
     gains: Vec<f32>,
+    /// Nodes that may get one, with what that nets.
+    queue: Vec<(f32, usize)>,
 }
 
 /// Round trips and times per byte, apart.
@@ -115,7 +117,7 @@ impl Decider {
             homes: (0..nodes).map(|node| home(sites, node)).collect(),
             reads: vec![0.0; regions],
             parts: vec![0.0; regions],
-            scratch: Scratch { prices: vec![0.0; nodes], gains: vec![0.0; nodes] },
+            scratch: Scratch { prices: vec![0.0; nodes], gains: vec![0.0; nodes], queue: Vec::new() },
         }
     }
 
@@ -149,7 +151,8 @@ impl Decider {
 
     /// Adds to `nodes`, greedily. Returns them and what all requests wait then.
     fn extend(&mut self, question: &Question<'_>, mut nodes: NodeSet, scratch: &mut Scratch) -> (NodeSet, f32) {
-        let Scratch { prices, gains } = scratch;
+        let Scratch { prices, gains, queue } = scratch;
+        let count = nodes.len();
         let mut waiting = self.waiting(question);
         let open = question.open.minus(question.already);
         let cheapest = open.minus(nodes).iter().map(|node| prices[node]).fold(f32::INFINITY, f32::min);
@@ -157,34 +160,37 @@ impl Decider {
             return (nodes, waiting);
         }
         self.bound_gains(question, gains);
-        // Gains only shrink as replicas are added (Minoux's lazy greedy): one that nets nothing is out for good, and one
-        // that was looked at since the last addition and still nets the most is the next.
-        let mut free = open.minus(nodes);
-        let mut looked_at = free;
+        // Gains only shrink as replicas are added (Minoux's lazy greedy): one that nets nothing is out for good. Those that
+        // are left are gone through by falling net, and one that turns out to net much less than the next has to wait.
+        queue.clear();
+        queue.extend(open.minus(nodes).iter().map(|node| (gains[node] - prices[node], node)));
+        let is_required = |nodes: NodeSet| !nodes.is_empty() && nodes.len() < question.replicas_min;
+        let mut is_exact = true;
         loop {
-            let is_required = !nodes.is_empty() && nodes.len() < question.replicas_min;
-            let mut best: Option<(f32, usize)> = None;
-            for node in free.iter() {
-                let net = gains[node] - prices[node];
-                if net <= 0.0 && question.replicas_min <= 1 {
-                    free = free.without(node);
-                } else if best.is_none_or(|(most, _)| net > most) {
-                    best = Some((net, node));
+            queue.retain(|(net, _)| *net > 0.0 || question.replicas_min > 1);
+            queue.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            let before = nodes;
+            for place in 0..queue.len() {
+                let (mut net, node) = queue[place];
+                if !is_exact {
+                    net = self.gain(question, node) - prices[node];
+                }
+                let next = queue.get(place + 1).map_or(0.0, |(net, _)| *net);
+                queue[place].0 = net;
+                if (net > 0.0 && net >= WAITS * next) || is_required(nodes) {
+                    nodes = nodes.with(node);
+                    queue[place].0 = f32::NEG_INFINITY;
+                    self.read_also(question.bytes, node);
+                    is_exact = false;
                 }
             }
-            let Some((net, node)) = best else { break };
-            if net <= 0.0 && !is_required {
+            queue.retain(|(net, _)| *net > f32::NEG_INFINITY);
+            if nodes == before {
                 break;
             }
-            if !looked_at.contains(node) {
-                gains[node] = self.gain(question, node);
-                looked_at = looked_at.with(node);
-                continue;
-            }
-            (nodes, free) = (nodes.with(node), free.without(node));
-            self.read_also(question.bytes, node);
+        }
+        if nodes.len() > count {
             waiting = self.waiting(question);
-            looked_at = NodeSet::EMPTY;
         }
         (nodes, waiting)
     }
@@ -271,5 +277,7 @@ fn home(sites: &Sites, node: usize) -> usize {
     (0..sites.regions()).min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(0)
 }
 
+/// A replica that nets less than so much of what the next one may net is looked at again after that.
+const WAITS: f32 = 0.8;
 /// Sums that are kept apart, so that one need not wait for the other.
 const LANES: usize = 8;
