@@ -2,7 +2,7 @@
 //!
 //! At every node one arm is *in force*: its orders are carried out, and it is told what the node really does. Every other
 //! arm sees the same requests against a *miniature* of that node, a ghost cache that holds what the arm itself would have
-//! brought there ([`ghost_node`]), so that it learns from its own doings and not from another's. Miniatures of what is in
+//! brought there (`ghost_node`), so that it learns from its own doings and not from another's. Miniatures of what is in
 //! force and of *none* always run beside: what prediction is worth is their difference.
 //!
 //! | file | concern |

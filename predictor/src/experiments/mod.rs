@@ -1,6 +1,6 @@
 //! Live experiments: which node serves which arm when, what came of it, and who changed what.
 //!
-//! [`Experiments`] decides and keeps the record; the statistics are those of `nearcast-experiment`. It is told what nodes
+//! `Experiments` decides and keeps the record; the statistics are those of `nearcast-experiment`. It is told what nodes
 //! log and asked which arm a node is to serve. What it decides is written down and synced before anybody acts on it.
 //!
 //! | file | concern |
