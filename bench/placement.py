@@ -71,12 +71,14 @@ def bars(found):
 def elsewhere(nearcast, log):
     flags = ["--cache", "0.03", "--instant", "--unit-size", "--warmup", "0", "--policy", "lru"]
     none, reactive, gapa = replay(nearcast, log, *flags, "--placement", "none,reactive,gapa")
-    share = lambda cell: cell["misses_elsewhere"] / cell["requests"]
-    print(f"\nnews, 3 % per region, --instant --unit-size: misses elsewhere per request {share(none):.4f} -> {share(gapa):.4f} "
-          f"({(share(gapa) / share(none) - 1) * 100:+.1f} %), of misses {none['misses_elsewhere'] / none['misses']:.3f} -> "
-          f"{gapa['misses_elsewhere'] / gapa['misses']:.3f}; all misses {none['miss_ratio']:.4f} -> {gapa['miss_ratio']:.4f}; "
-          f"fetched {(fetched(gapa) / fetched(none) - 1) * 100:+.1f} %, against reactive "
-          f"{(fetched(gapa) / fetched(reactive) - 1) * 100:+.1f} %")
+    lavish = replay(nearcast, log, *flags, "--placement", "gapa", "--waste", "10")[0]
+    print("\nnews, 3 % per region, --instant --unit-size --policy lru\n")
+    print("| placement | misses | elsewhere, of requests | of misses | fetched, against none | against reactive |")
+    print("|" + " --- |" * 6)
+    for name, cell in (("none", none), ("reactive", reactive), ("gapa", gapa), ("gapa --waste 10", lavish)):
+        against = lambda other: f"{(fetched(cell) / fetched(other) - 1) * 100:+.0f} %"
+        print(f"| {name} | {cell['miss_ratio']:.4f} | {cell['misses_elsewhere'] / cell['requests']:.4f} "
+              f"| {cell['misses_elsewhere'] / cell['misses']:.3f} | {against(none)} | {against(reactive)} |")
 
 
 def main(logs, nearcast):
