@@ -142,3 +142,23 @@ async fn without_a_token_configured_nothing_can_be_changed_from_the_page() {
     assert_eq!(predictor.status().await["arm"], "nearcast");
     assert_eq!(page(&predictor).await["controls"]["set_arm"], Value::Null);
 }
+
+#[tokio::test]
+async fn experiments_are_acted_on_with_the_word_only_and_only_those_that_there_are() {
+    let predictor = with_token("").await;
+    let path = page(&predictor).await["controls"]["experiment"].clone();
+    assert_eq!(path, "/api/experiment");
+    let head = "POST /api/experiment HTTP/1.1\r\ncontent-type: application/json";
+    let word = format!("{head}\r\nauthorization: Bearer word");
+    let abort = r#"{"name":"blend","action":"abort","why":"a test"}"#;
+    for (head, body, expected, told) in [
+        (head, abort, 401, "admin token"),
+        (&*word, abort, 404, "blend"),
+        (&*word, r#"{"name":"blend","action":"abrt","why":"a test"}"#, 400, "did you mean `abort`?"),
+        (&*word, r#"{"name":"blend","action":"start","why":"a test"}"#, 400, "not done from the page"),
+        (&*word, r#"{"name":"blend"}"#, 400, "action"),
+    ] {
+        let (code, answer) = predictor.send(head, body).await;
+        assert!(code == expected && answer.contains(told), "{body}: {code} {answer}");
+    }
+}
