@@ -25,6 +25,16 @@ pub struct SegmentId {
     pub index: u32,
 }
 
+/// How many segments an object has; an empty one has one, of no bytes.
+pub fn segment_count(size_bytes: u64, segment_bytes: u64) -> u32 {
+    u32::try_from(size_bytes.div_ceil(segment_bytes.max(1)).max(1)).unwrap_or(u32::MAX)
+}
+
+/// Bytes of one segment of an object: the last one is shorter, and beyond the end there is nothing.
+pub fn segment_len(size_bytes: u64, segment_bytes: u64, index: u32) -> u64 {
+    size_bytes.saturating_sub(u64::from(index).saturating_mul(segment_bytes)).min(segment_bytes)
+}
+
 /// Microseconds since the Unix epoch, UTC. Cores receive it as an argument and never read a clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Timestamp(i64);

@@ -29,7 +29,7 @@ mod write;
 pub use collections::{Map, Set};
 pub use error::{Error, Result};
 pub use event::{ByteRange, Dictionaries, EventChunk, RequestEvent, ServedFrom};
-pub use ids::{ClientId, KeyId, RegionId, SegmentId, Timestamp};
+pub use ids::{ClientId, KeyId, RegionId, SegmentId, Timestamp, segment_count, segment_len};
 pub use interner::Interner;
 pub use profile::{Compulsory, Gap, Gaps, Profile, RegionProfile, profile};
 pub use pseudonym::PseudonymKey;

@@ -9,7 +9,7 @@ mod variant;
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use nearcast_datasets::Timestamp;
+use nearcast_datasets::{Timestamp, segment_count, segment_len};
 
 use self::head::Head;
 pub(crate) use self::{
@@ -206,18 +206,13 @@ impl Object {
 
     /// Bytes of one segment; zero beyond the end.
     pub(crate) fn segment_len(&self, index: u32) -> u64 {
-        self.size_bytes.saturating_sub(u64::from(index) * self.segment_bytes).min(self.segment_bytes)
+        segment_len(self.size_bytes, self.segment_bytes, index)
     }
 
     /// The payload store's number for one segment of this state.
     pub(crate) fn payload_key(&self, index: u32) -> u128 {
         self.payload_base.wrapping_add(u128::from(index))
     }
-}
-
-/// How many segments an object of `size_bytes` has.
-pub(crate) fn segment_count(size_bytes: u64, segment_bytes: u64) -> u32 {
-    u32::try_from(size_bytes.div_ceil(segment_bytes).max(1)).unwrap_or(u32::MAX)
 }
 
 /// Headers that belong to one response's body and must not be taken over from another's.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use nearcast_datasets::{KeyId, SegmentId};
+use nearcast_datasets::{KeyId, SegmentId, segment_count, segment_len};
 use nearcast_proto::message::{
     Action, CacheMap, Command, CommandResult, CommandStatus, Epoch, PlacementPosition, PlacementUpdate, Source,
 };
 use url::Url;
 
-use super::{Shell, State, transfer::segment_len};
+use super::{Shell, State};
 use crate::{
     clock,
     core::{
@@ -17,7 +17,6 @@ use crate::{
     },
     key::Key,
     link::Report,
-    object::segment_count,
     peers::Peer,
 };
 

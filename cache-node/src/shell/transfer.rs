@@ -19,7 +19,7 @@ use crate::{
         routing::{FetchSource, key_hash},
     },
     key::Key,
-    object::{Object, SharedObject, segment_count},
+    object::{Object, SharedObject},
     origin::{Condition, OriginBody, OriginError, read_up_to},
     peers::{Peer, PeerAsk, PeerError},
     store::Payload,
@@ -331,14 +331,6 @@ impl State {
         });
         resolved.flatten().collect()
     }
-}
-
-/// Segments of `size_bytes`, as commands name them.
-pub(super) fn segment_len(size_bytes: u64, segment_bytes: u64, index: u32) -> u64 {
-    if index >= segment_count(size_bytes, segment_bytes) {
-        return 0;
-    }
-    (size_bytes - u64::from(index) * segment_bytes).min(segment_bytes)
 }
 
 fn fail_all(flights: Vec<Flight>, error: &OriginError) {
