@@ -8,7 +8,7 @@ use std::{
 
 use nearcast_proto::message::{CommandId, Epoch};
 
-use crate::{Error, Result};
+use crate::{Error, Result, whole::replace_file};
 
 /// How often the predictor was started on its data folder.
 ///
@@ -32,9 +32,7 @@ impl Generation {
             Err(error) => Err(error),
         };
         let next = Self(previous.map_err(Error::file("read", &path))? + 1);
-        let mut file = tempfile::NamedTempFile::new_in(data_dir).map_err(Error::file("write", &path))?;
-        writeln!(file, "{}", next.0).and_then(|()| file.as_file().sync_all()).map_err(Error::file("write", &path))?;
-        file.persist(&path).map_err(|error| Error::file("write", &path)(error.error))?;
+        replace_file(&path, |file| writeln!(file, "{}", next.0)).map_err(Error::file("write", &path))?;
         Ok(next)
     }
 

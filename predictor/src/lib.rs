@@ -27,6 +27,7 @@ pub mod placement;
 mod placing;
 mod purges;
 mod server;
+mod whole;
 
 use nearcast_models::Registry;
 use tokio::net::TcpListener;

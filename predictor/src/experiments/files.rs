@@ -4,7 +4,7 @@
 //! on them; `evidence-<hash>.json` is what a change rested on.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -12,7 +12,7 @@ use std::{
 use nearcast_experiment::stage::{Change, Record};
 
 use super::trial::{Block, Design};
-use crate::{Error, Result};
+use crate::{Error, Result, whole::replace_file};
 
 /// The folder of all experiments.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ impl Files {
         fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
         let path = folder.join("plan.json");
         let text = serde_json::to_vec_pretty(design).map_err(io::Error::from).map_err(Error::file("write", &path))?;
-        write_whole(&folder, &path, &text)
+        replace_file(&path, |file| file.write_all(&text)).map_err(Error::file("write", &path))
     }
 
     /// Adds a change to an experiment's record.
@@ -66,8 +66,8 @@ impl Files {
 
     /// Keeps what a change rests on, under its hash.
     pub(super) fn keep_evidence(&self, name: &str, hash: &str, document: &[u8]) -> Result<()> {
-        let folder = self.0.join(name);
-        write_whole(&folder, &folder.join(format!("evidence-{hash}.json")), document)
+        let path = self.0.join(name).join(format!("evidence-{hash}.json"));
+        replace_file(&path, |file| file.write_all(document)).map_err(Error::file("write", &path))
     }
 
     fn append(&self, name: &str, file: &str, line: &str) -> Result<()> {
@@ -108,15 +108,4 @@ fn read_one(folder: &Path) -> Result<Kept> {
     let whole = blocks.rfind('\n').map_or("", |end| &blocks[..end]);
     let blocks = whole.lines().map(serde_json::from_str).collect::<Result<Vec<Block>, _>>();
     Ok(Kept { design, record, blocks: blocks.map_err(|error| bad("blocks.jsonl", error.to_string()))? })
-}
-
-fn write_whole(folder: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()
-    };
-    write().map_err(Error::file("write", path))
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufRead, BufReader, BufWriter, ErrorKind, Write},
+    io::{self, BufRead, BufReader, ErrorKind, Write},
     path::{Path, PathBuf},
     sync::{Arc, mpsc::Receiver},
 };
@@ -10,7 +10,7 @@ use std::{
 use nearcast_proto::message::{Epoch, NodeName};
 use serde::{Deserialize, Serialize};
 
-use crate::placement::NodeSet;
+use crate::{placement::NodeSet, whole::replace_file};
 
 /// Everything that a predictor must know again after a restart.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,8 +102,6 @@ impl Saved {
     }
 
     fn write(&self, folder: &Path) -> io::Result<()> {
-        let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-        let mut writer = BufWriter::new(&mut temporary);
         let shared = |names: &[NodeName]| names.iter().map(|name| Arc::clone(&name.0)).collect();
         let head = Head {
             schema: SCHEMA.to_owned(),
@@ -115,17 +113,17 @@ impl Saved {
             draining: shared(&self.draining),
             keys: self.keys.len(),
         };
-        write_line(&mut writer, &head)?;
-        for SavedKey { key, bytes, wanted, holders, asked, saved_seconds } in &self.keys {
-            let [wanted, holders, asked] = [wanted, holders, asked].map(|nodes| nodes.iter().collect());
-            let (key, bytes, saved_seconds) = (Arc::clone(key), *bytes, *saved_seconds);
-            write_line(&mut writer, &Line { key, bytes, wanted, holders, asked, saved_seconds })?;
-        }
-        writer.flush()?;
-        drop(writer);
-        temporary.as_file().sync_all()?;
-        temporary.persist(path(folder)).map_err(|error| error.error)?;
-        Ok(())
+        let mut keys: Vec<&SavedKey> = self.keys.iter().collect();
+        keys.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        replace_file(&path(folder), |writer| {
+            write_line(writer, &head)?;
+            for SavedKey { key, bytes, wanted, holders, asked, saved_seconds } in keys {
+                let [wanted, holders, asked] = [wanted, holders, asked].map(|nodes| nodes.iter().collect());
+                let (key, bytes, saved_seconds) = (Arc::clone(key), *bytes, *saved_seconds);
+                write_line(writer, &Line { key, bytes, wanted, holders, asked, saved_seconds })?;
+            }
+            Ok(())
+        })
     }
 }
 
@@ -174,7 +172,7 @@ fn damaged(what: &'static str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what)
 }
 
-fn path(folder: &Path) -> PathBuf {
+pub(super) fn path(folder: &Path) -> PathBuf {
     folder.join("placement.jsonl")
 }
 

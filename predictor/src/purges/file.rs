@@ -2,13 +2,15 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufRead, BufReader, BufWriter, Seek, Write},
+    io::{self, BufRead, BufReader, Seek, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use nearcast_proto::message::Purge;
 use serde::{Deserialize, Serialize};
+
+use crate::whole::replace_file;
 
 /// The open file.
 #[derive(Debug)]
@@ -129,21 +131,15 @@ fn read(mut reader: impl BufRead) -> io::Result<Content> {
 }
 
 fn write_anew<'a>(path: &Path, head: &Head, purges: impl IntoIterator<Item = &'a Purge>) -> io::Result<(File, u64)> {
-    let temporary = path.with_extension("tmp");
-    let mut writer = BufWriter::new(File::create(&temporary)?);
-    serde_json::to_writer(&mut writer, head)?;
-    writer.write_all(b"\n")?;
-    for purge in purges {
-        serde_json::to_writer(&mut writer, purge)?;
+    replace_file(path, |writer| {
+        serde_json::to_writer(&mut *writer, head)?;
         writer.write_all(b"\n")?;
-    }
-    writer.flush()?;
-    writer.get_ref().sync_all()?;
-    fs::rename(&temporary, path)?;
-    // So that the name outlives a loss of power as well.
-    if let Some(folder) = path.parent() {
-        File::open(folder)?.sync_all()?;
-    }
+        for purge in purges {
+            serde_json::to_writer(&mut *writer, purge)?;
+            writer.write_all(b"\n")?;
+        }
+        Ok(())
+    })?;
     let mut file = OpenOptions::new().write(true).open(path)?;
     let bytes = file.seek(io::SeekFrom::End(0))?;
     Ok((file, bytes))
