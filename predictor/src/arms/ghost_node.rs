@@ -11,13 +11,14 @@ use nearcast_datasets::{Map, SegmentId, Timestamp};
 use nearcast_experiment::design::Turnover;
 use nearcast_proto::message::{CommandId, CommandStatus, OutcomeKind};
 
+use crate::engine::Arrivals;
+
 /// A miniature of one node under one arm. Segments go by the hash of their key, which is the same in every engine.
 #[derive(Debug)]
 pub(super) struct GhostNode {
     index: Index,
     held: Map<SegmentId, Held>,
-    /// Demanded segments that are still being fetched.
-    arrivals: Map<SegmentId, Timestamp>,
+    arrivals: Arrivals,
     /// Prefetches under way, by when they land.
     due: BTreeMap<(Timestamp, u64), Prefetch>,
     under_way: Map<SegmentId, (Timestamp, u64)>,
@@ -87,7 +88,7 @@ impl GhostNode {
         Self {
             index: Index::new(&config).expect("the bounds are at least one and every share lies between zero and one"),
             held: Map::default(),
-            arrivals: Map::default(),
+            arrivals: Arrivals::default(),
             due: BTreeMap::new(),
             under_way: Map::default(),
             started: 0,
@@ -124,7 +125,7 @@ impl GhostNode {
                 self.tell(&unused, OutcomeKind::Used);
                 return Found::Prefetched;
             }
-            return if self.is_awaited(now, segment) { Found::Missed } else { Found::Held };
+            return if self.arrivals.is_under_way(now, segment) { Found::Missed } else { Found::Held };
         }
         let mut lands_at = lands_at;
         if let Some(due) = self.under_way.remove(&segment)
@@ -137,10 +138,7 @@ impl GhostNode {
             self.events.push_back(GhostEvent::Ended { command, status: CommandStatus::Done, bytes: prefetch.bytes });
         }
         self.hold(now, segment, name, bytes, Admission::Demand);
-        if lands_at > now {
-            self.arrivals.retain(|_, at| *at > now);
-            self.arrivals.insert(segment, lands_at);
-        }
+        self.arrivals.start(now, segment, lands_at);
         Found::Missed
     }
 
@@ -253,20 +251,6 @@ impl GhostNode {
     fn tell(&mut self, unused: &Unused, kind: OutcomeKind) {
         let Unused { command, residence } = *unused;
         self.events.push_back(GhostEvent::Outcome { command, kind, residence });
-    }
-
-    fn is_awaited(&mut self, now: Timestamp, segment: SegmentId) -> bool {
-        if self.arrivals.is_empty() {
-            return false;
-        }
-        match self.arrivals.get(&segment) {
-            Some(at) if *at > now => true,
-            Some(_) => {
-                self.arrivals.remove(&segment);
-                false
-            }
-            None => false,
-        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use nearcast_datasets::{KeyId, SegmentId, ServedFrom, Timestamp};
+use nearcast_cache_node::core::routing::Link;
+use nearcast_datasets::{KeyId, SegmentId, ServedFrom, Timestamp, segment_len};
 use nearcast_experiment::design::Turnover;
 use nearcast_proto::message::Request;
 
@@ -62,7 +63,7 @@ impl Ghosts {
         self.nodes.get_mut(usize::from(node.0))?.advance(now);
         for index in (asked.0 / segment_bytes..last).take(SEGMENTS_MAX) {
             let segment = SegmentId { key: KeyId(hash), index: u32::try_from(index).unwrap_or(u32::MAX) };
-            let bytes = request.size_bytes.saturating_sub(index * segment_bytes).min(segment_bytes);
+            let bytes = segment_len(request.size_bytes, segment_bytes, segment.index);
             let (wait, is_origin) = self.fetch(node, segment, bytes, worlds);
             let ghost = self.nodes.get_mut(usize::from(node.0))?;
             match ghost.request(now, segment, &request.key, bytes, now.after(wait)) {
@@ -104,7 +105,7 @@ impl Ghosts {
             // Waits are told as those of miniatures are, so that they can be compared.
             let (wait, _) = match request.served {
                 ServedFrom::Peer => nearest(node, bytes, world),
-                _ => (world.origin.transfer(bytes), true),
+                _ => (world.origin.transfer_time(bytes), true),
             };
             let is_origin = request.served == ServedFrom::Origin;
             seen = Seen { is_missed: true, miss_bytes: bytes, wait_seconds: wait.as_secs_f64(), ..seen };
@@ -118,8 +119,7 @@ impl Ghosts {
         let Some(world) = worlds.get(usize::from(order.node.0)) else { return };
         for index in &order.segments {
             let segment = SegmentId { key: KeyId(hash), index: *index };
-            let start = u64::from(*index) * world.segment_bytes;
-            let bytes = order.size_bytes.saturating_sub(start).min(world.segment_bytes);
+            let bytes = segment_len(order.size_bytes, world.segment_bytes, *index);
             let (wait, _) = self.fetch(order.node, segment, bytes, worlds);
             let Some(ghost) = self.nodes.get_mut(usize::from(order.node.0)) else { return };
             let name = Arc::clone(name);
@@ -167,13 +167,13 @@ impl Ghosts {
     /// How long a fetch takes, from the nearest miniature that has the segment or the origin; whether it is the origin.
     fn fetch(&self, to: NodeIndex, segment: SegmentId, bytes: u64, worlds: &[NodeWorld]) -> (Duration, bool) {
         let Some(world) = worlds.get(usize::from(to.0)) else { return (Duration::ZERO, true) };
-        let holds = |(place, link): (usize, &super::Link)| {
+        let holds = |(place, link): (usize, &Link)| {
             let is_there = place != usize::from(to.0)
                 && worlds.get(place).is_some_and(|world| world.is_alive)
                 && self.nodes.get(place).is_some_and(|node| node.contains(segment));
-            is_there.then(|| link.transfer(bytes))
+            is_there.then(|| link.transfer_time(bytes))
         };
-        let origin = world.origin.transfer(bytes);
+        let origin = world.origin.transfer_time(bytes);
         let nearest = world.peers.iter().enumerate().filter_map(holds).min();
         nearest.filter(|peer| *peer < origin).map_or((origin, true), |peer| (peer, false))
     }
@@ -182,8 +182,8 @@ impl Ghosts {
 /// How long a fetch from the nearest other node takes.
 fn nearest(to: NodeIndex, bytes: u64, world: &NodeWorld) -> (Duration, bool) {
     let peers = world.peers.iter().enumerate().filter(|(place, _)| *place != usize::from(to.0));
-    let nearest = peers.map(|(_, link)| link.transfer(bytes)).min();
-    nearest.map_or_else(|| (world.origin.transfer(bytes), true), |wait| (wait, false))
+    let nearest = peers.map(|(_, link)| link.transfer_time(bytes)).min();
+    nearest.map_or_else(|| (world.origin.transfer_time(bytes), true), |wait| (wait, false))
 }
 
 /// The bytes that a request touched, half-open.

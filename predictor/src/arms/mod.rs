@@ -27,6 +27,7 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+use nearcast_cache_node::core::routing::Link;
 use nearcast_datasets::{SegmentId, ServedFrom, Timestamp};
 use nearcast_proto::{
     message::{NodeDescriptor, Request},
@@ -112,19 +113,6 @@ struct NodeWorld {
     origin: Link,
 }
 
-/// What a transfer takes.
-#[derive(Clone, Copy, Debug, Default)]
-struct Link {
-    round_trip: Duration,
-    bytes_per_second: f64,
-}
-
-impl Link {
-    fn transfer(&self, bytes: u64) -> Duration {
-        self.round_trip + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second.max(1.0))
-    }
-}
-
 /// An arm's order for a node at which it is in force.
 #[derive(Debug)]
 pub struct ArmOrder {
@@ -168,7 +156,10 @@ impl Arms {
             is_alive: true,
             in_force,
             peers: Vec::new(),
-            origin: Link::default(),
+            origin: Link {
+                round_trip: engine.topology().origin_rtt(&node.region),
+                bandwidth: engine.topology().origin_bandwidth(&node.region),
+            },
         };
         let is_new = place == self.worlds.len();
         if is_new {
@@ -276,13 +267,9 @@ impl Arms {
         let regions: Vec<Arc<str>> = self.worlds.iter().map(|world| Arc::clone(&world.descriptor.region)).collect();
         for world in &mut self.worlds {
             let to = &world.descriptor.region;
-            let link = |from: &Arc<str>| Link {
-                round_trip: topology.rtt(to, from),
-                bytes_per_second: topology.bandwidth(to, from),
-            };
+            let link =
+                |from: &Arc<str>| Link { round_trip: topology.rtt(to, from), bandwidth: topology.bandwidth(to, from) };
             world.peers = regions.iter().map(link).collect();
-            world.origin =
-                Link { round_trip: topology.origin_rtt(to), bytes_per_second: topology.origin_bandwidth(to) };
         }
     }
 }

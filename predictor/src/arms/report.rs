@@ -62,14 +62,15 @@ impl Arms {
     pub fn status(&self, engine: &Engine) -> ArmsStatus {
         let in_force = self.worlds.iter().map(|world| {
             let rival = self.rivals.iter().find(|rival| rival.seat.slot == world.in_force);
-            let name = rival.and_then(|rival| rival.seat.name.clone()).unwrap_or_else(|| champion_name(engine));
+            let name =
+                rival.and_then(|rival| rival.seat.name.clone()).unwrap_or_else(|| Arc::from(engine.arm().name()));
             (Arc::clone(&world.descriptor.name.0), name)
         });
         let none = self.none.tally(self.sample.share());
         let mut arms = vec![self.shadow(Arc::from("none"), None, false, &self.none, &none)];
         // The champion may be told to order nothing; then it is another *none*, and is not listed twice.
-        let champion = champion_name(engine);
-        if &*champion != "none" {
+        if engine.arm() != Arm::None {
+            let champion = Arc::from(engine.arm().name());
             let version = engine.model_version().cloned();
             arms.push(self.shadow(champion, version, true, &self.champion.ghosts, &none));
         }
@@ -117,12 +118,4 @@ impl Arms {
             turned_away: ghosts.turned_away(),
         }
     }
-}
-
-/// The champion goes by what its engine does.
-fn champion_name(engine: &Engine) -> Arc<str> {
-    Arc::from(match engine.arm() {
-        Arm::None => "none",
-        Arm::Nearcast => "nearcast",
-    })
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use nearcast_datasets::{KeyId, SegmentId, Timestamp};
+use nearcast_datasets::{KeyId, SegmentId, Timestamp, segment_len};
 use nearcast_models::Model;
 use nearcast_proto::message::NodeDescriptor;
 
@@ -146,7 +146,7 @@ impl Arms {
         entering.handle_miniature(now, node, None);
         for (name, size_bytes, index) in held {
             let key = entering.intern_key(&name);
-            let bytes = bytes_of(&world, size_bytes, index);
+            let bytes = segment_len(size_bytes, world.segment_bytes, index);
             entering.handle_inventory(now, node, SegmentId { key, index }, bytes);
         }
         if !world.is_alive {
@@ -265,16 +265,11 @@ fn mirrored(
     for (name, size_bytes, index) in held {
         let hash = key_hash(name);
         if sample.holds(hash) {
-            let bytes = bytes_of(world, *size_bytes, *index);
+            let bytes = segment_len(*size_bytes, world.segment_bytes, *index);
             ghost.take_over(now, SegmentId { key: KeyId(hash), index: *index }, name, bytes);
         }
     }
     ghost
-}
-
-fn bytes_of(world: &NodeWorld, size_bytes: u64, index: u32) -> u64 {
-    let start = u64::from(index) * world.segment_bytes;
-    size_bytes.saturating_sub(start).min(world.segment_bytes)
 }
 
 /// From now on an engine sees its miniature where it saw a node.

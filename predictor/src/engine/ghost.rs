@@ -4,7 +4,9 @@
 //! between what it misses and what the node misses is what prefetching saved, or cost: measured, not estimated.
 
 use nearcast_cache_node::index::{Admission, Evicted, Index, IndexConfig, PolicyKind};
-use nearcast_datasets::{KeyId, Map, SegmentId, Timestamp};
+use nearcast_datasets::{KeyId, SegmentId, Timestamp};
+
+use super::arrivals::Arrivals;
 
 /// One node's cache as it would be without prefetching.
 ///
@@ -18,8 +20,7 @@ pub(super) struct Ghost {
     entries_max: usize,
     /// One key in `1 << shift` is followed.
     shift: u32,
-    /// Fetches that would still be under way.
-    arrivals: Map<SegmentId, Timestamp>,
+    arrivals: Arrivals,
     evicted: Vec<Evicted>,
 }
 
@@ -29,7 +30,7 @@ impl Ghost {
         let config =
             IndexConfig { capacity_bytes: capacity_bytes.max(1), policy, pinned_share: 0.0, ..IndexConfig::default() };
         let index = build(&config);
-        Self { index, config, entries_max, shift: 0, arrivals: Map::default(), evicted: Vec::new() }
+        Self { index, config, entries_max, shift: 0, arrivals: Arrivals::default(), evicted: Vec::new() }
     }
 
     /// How many keys one followed key stands for; `None` when this one is not followed.
@@ -42,13 +43,10 @@ impl Ghost {
     pub(super) fn request(&mut self, now: Timestamp, segment: SegmentId, bytes: u64, lands_at: Timestamp) -> bool {
         let is_held = self.index.touch(now, segment).is_some();
         if is_held {
-            return self.arrivals.is_empty() || !self.is_under_way(now, segment);
+            return !self.arrivals.is_under_way(now, segment);
         }
         self.hold(now, segment, bytes);
-        if lands_at > now {
-            self.arrivals.retain(|_, at| *at > now);
-            self.arrivals.insert(segment, lands_at);
-        }
+        self.arrivals.start(now, segment, lands_at);
         false
     }
 
@@ -65,17 +63,6 @@ impl Ghost {
     pub(super) fn forget(&mut self, key: KeyId) {
         // Further segments of the key age out by themselves.
         self.index.remove(Timestamp::default(), SegmentId { key, index: 0 });
-    }
-
-    fn is_under_way(&mut self, now: Timestamp, segment: SegmentId) -> bool {
-        match self.arrivals.get(&segment) {
-            Some(at) if *at > now => true,
-            Some(_) => {
-                self.arrivals.remove(&segment);
-                false
-            }
-            None => false,
-        }
     }
 
     fn halve(&mut self, now: Timestamp) {

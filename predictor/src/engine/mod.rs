@@ -15,6 +15,7 @@
 //! | what is known about a key | `facts` |
 
 mod account;
+mod arrivals;
 mod budget;
 mod cache_map;
 mod calibrator;
@@ -54,6 +55,7 @@ use nearcast_proto::{
     topology::Topology,
 };
 
+pub(crate) use self::arrivals::Arrivals;
 pub use self::{
     account::{
         Account, Bounds, BudgetAccount, BySource, Calibration, CalibrationBin, NodeAccount, Refusals, SourceAccount,

@@ -73,3 +73,13 @@ pub enum Arm {
     #[default]
     Nearcast,
 }
+
+impl Arm {
+    /// The word that logs, commands and configurations use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Nearcast => "nearcast",
+        }
+    }
+}
