@@ -185,8 +185,8 @@ fn engine_at(speed: f64) -> anyhow::Result<EngineConfig> {
 /// predictor takes.
 fn placement_at(kind: PlacementKind, speed: f64) -> RawPlacement {
     let mut raw = RawPlacement { kind, ..RawPlacement::default() };
-    for seconds in [&mut raw.interval_seconds, &mut raw.half_life_seconds, &mut raw.active_seconds] {
-        *seconds = (*seconds / speed).clamp(1.0, SECONDS_MAX);
+    for seconds in [&mut raw.interval_seconds, &mut raw.half_life_seconds] {
+        *seconds = (*seconds / speed).clamp(1.0, RawPlacement::SECONDS_MAX);
     }
     raw.bytes_per_second = (raw.bytes_per_second * speed).max(1.0);
     raw.hot_requests_per_second = (raw.hot_requests_per_second * speed).max(1.0);
@@ -225,7 +225,6 @@ fn write_toml<T: Serialize>(path: &Path, document: &T) -> anyhow::Result<()> {
 
 /// More processes than this do not say anything about a cluster any more, on one machine.
 const NODES_MAX: usize = 64;
-const SECONDS_MAX: f64 = 86_400.0 * 365.0;
 const RESERVED: [&str; 2] = ["origin", "predictor"];
 const SEGMENT_BYTES: u64 = 1 << 20;
 const SEGMENT_BYTES_MIN: u64 = 4 << 10;

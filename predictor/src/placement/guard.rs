@@ -5,8 +5,11 @@
 //! sums fade by the same factor, and the better one decides the next plan. Following the leader of two experts with
 //! forgetting costs at most a few plans' losses each time the better one changes.
 
+use serde::Serialize;
+
 /// Which of two plans to carry out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum GuardChoice {
     /// The forecast's own.
     #[default]

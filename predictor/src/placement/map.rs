@@ -1,8 +1,9 @@
 //! The global cache map's explicit part: who is meant to hold which keys, versioned by epoch and spread by deltas.
 //!
-//! [`GlobalMap`] is the authority. Each [`GlobalMap::commit`] that changes anything begins a new epoch. A [`LocalMap`]
-//! is a node's copy: deltas bring it forward whatever happened to them on the way, since each says between which epochs
-//! it leads; one that came before or twice changes nothing, and one that does not fit asks for the whole map.
+//! [`GlobalMap`] is the authority. Each [`GlobalMap::commit`] that changes anything begins a new epoch. Deltas bring a
+//! node's copy ([`PlacementCopy`](nearcast_cache_node::core::routing::PlacementCopy)) forward whatever happened to them on
+//! the way, since each says between which epochs it leads; one that came before or twice changes nothing, and one that does
+//! not fit asks for the whole map.
 
 use std::collections::VecDeque;
 
@@ -42,17 +43,6 @@ pub enum Delta {
         /// Each key once, ascending.
         keys: Vec<(KeyId, NodeSet)>,
     },
-}
-
-/// What became of a delta.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applied {
-    /// The copy is at the delta's epoch now.
-    Done,
-    /// It already was, or further.
-    Known,
-    /// The delta leads on from an epoch that the copy has not reached: ask for one from where it is.
-    Gap,
 }
 
 impl GlobalMap {
@@ -146,62 +136,48 @@ impl GlobalMap {
     }
 }
 
-/// A node's copy of the map.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct LocalMap {
-    epoch: Epoch,
-    placed: Map<KeyId, NodeSet>,
-}
-
-impl LocalMap {
-    /// Takes over a delta as far as it fits.
-    pub fn apply(&mut self, delta: &Delta) -> Applied {
-        match delta {
-            Delta::Changes { from, to, keys } => {
-                if *to <= self.epoch {
-                    return Applied::Known;
-                }
-                if *from > self.epoch {
-                    return Applied::Gap;
-                }
-                // One that begins earlier repeats what is known, in its final form.
-                keys.iter().for_each(|(key, nodes)| self.set(*key, *nodes));
-                self.epoch = *to;
-            }
-            // Not even an older whole is refused: it is only sent to who asked, after a map was lost.
-            Delta::Whole { epoch, keys } => {
-                self.placed.clear();
-                keys.iter().for_each(|(key, nodes)| self.set(*key, *nodes));
-                self.epoch = *epoch;
-            }
-        }
-        Applied::Done
-    }
-
-    /// The epoch that the copy is of.
-    pub fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
-    /// Who is meant to hold `key`.
-    pub fn holders(&self, key: KeyId) -> NodeSet {
-        self.placed.get(&key).copied().unwrap_or_default()
-    }
-
-    fn set(&mut self, key: KeyId, nodes: NodeSet) {
-        if nodes.is_empty() {
-            self.placed.remove(&key);
-        } else {
-            self.placed.insert(key, nodes);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::{ProptestConfig, any, prop, prop_assert, prop_assert_eq, proptest};
 
+    use std::sync::Arc;
+
+    use nearcast_cache_node::core::routing::{Fit, PlacementCopy};
+    use nearcast_proto::message::PlacementUpdate;
+
     use super::*;
+
+    /// What a node does with deltas.
+    #[derive(Default)]
+    struct Node {
+        copy: PlacementCopy,
+        placed: Map<KeyId, NodeSet>,
+    }
+
+    impl Node {
+        fn apply(&mut self, delta: &Delta) -> Fit {
+            let (from, epoch, full, keys) = match delta {
+                Delta::Changes { from, to, keys } => (*from, *to, false, keys),
+                Delta::Whole { epoch, keys } => (Epoch(0), *epoch, true, keys),
+            };
+            let (placed, removed) = (Vec::new(), Vec::new());
+            let update =
+                PlacementUpdate { map: Arc::from("m"), from, epoch, full, part: 0, last: true, placed, removed };
+            let fit = self.copy.admit(&update);
+            if fit == Fit::Replace {
+                self.placed.clear();
+            }
+            if matches!(fit, Fit::Replace | Fit::Amend) {
+                self.placed.extend(keys.iter().copied());
+                self.placed.retain(|_, nodes| !nodes.is_empty());
+            }
+            fit
+        }
+
+        fn epoch(&self) -> Epoch {
+            self.copy.position().map_or(Epoch(0), |position| position.epoch)
+        }
+    }
 
     fn nodes(bits: u8) -> NodeSet {
         (0..8).filter(|node| bits >> node & 1 == 1).collect()
@@ -228,20 +204,21 @@ mod tests {
                     deltas.extend(map.delta_since(Epoch((*from as u64).min(map.epoch.0))));
                 }
             }
-            let mut copy = LocalMap::default();
+            let mut copy = Node::default();
+            prop_assert_eq!(copy.apply(&Delta::Whole { epoch: Epoch(0), keys: Vec::new() }), Fit::Replace);
             for index in order {
                 // Wholes go only to who asked.
                 let Some(delta @ Delta::Changes { .. }) = deltas.get(index) else { continue };
                 let before = copy.epoch();
                 let applied = copy.apply(delta);
-                prop_assert!(copy.epoch() >= before && (applied == Applied::Done) == (copy.epoch() > before));
-                let version = versions.iter().find(|(epoch, _)| *epoch == copy.epoch);
+                prop_assert!(copy.epoch() >= before && (applied == Fit::Amend) == (copy.epoch() > before));
+                let version = versions.iter().find(|(epoch, _)| *epoch == copy.epoch());
                 prop_assert_eq!(Some(&copy.placed), version.map(|(_, placed)| placed));
             }
             if let Some(delta) = map.delta_since(copy.epoch()) {
-                prop_assert_eq!(copy.apply(&delta), Applied::Done);
+                prop_assert!(matches!(copy.apply(&delta), Fit::Amend | Fit::Replace));
             }
-            prop_assert_eq!((copy.epoch, &copy.placed), (map.epoch, &map.placed));
+            prop_assert_eq!((copy.epoch(), &copy.placed), (map.epoch, &map.placed));
         }
     }
 

@@ -29,7 +29,7 @@ pub use self::{
     error::PlacementError,
     forecast::{Counted, DecayedAverage, Forecast, Learned, Trained},
     guard::{Guard, GuardChoice},
-    map::{Applied, Delta, GlobalMap, LocalMap},
+    map::{Delta, GlobalMap},
     node_set::{NODES_MAX, NodeSet},
     plan::{Plan, PlannedKey},
     planner::{Planner, PlannerConfig},

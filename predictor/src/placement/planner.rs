@@ -18,15 +18,12 @@ use super::{
 /// | field | default | meaning |
 /// | --- | --- | --- |
 /// | `transfer_price` | 1e-8 s/B | seconds of waiting that a byte moved in vain is worth; what keeps replicas where they are |
-/// | `transfer_bytes_max` | none | bytes that one plan may move; beyond it moving becomes dearer |
 /// | `sample_max` | 20,000 | keys that prices are found on |
 /// | `rounds_max` | 24 | rounds of finding prices |
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PlannerConfig {
     /// Seconds per byte moved in vain.
     pub transfer_price: f32,
-    /// Bytes that one plan may move.
-    pub transfer_bytes_max: Option<u64>,
     /// Keys that prices are found on.
     pub sample_max: usize,
     /// Rounds of finding prices.
@@ -35,7 +32,7 @@ pub struct PlannerConfig {
 
 impl Default for PlannerConfig {
     fn default() -> Self {
-        Self { transfer_price: 1e-8, transfer_bytes_max: None, sample_max: 20_000, rounds_max: 24 }
+        Self { transfer_price: 1e-8, sample_max: 20_000, rounds_max: 24 }
     }
 }
 
@@ -46,6 +43,8 @@ pub struct Planner {
     sites: Sites,
     decider: Decider,
     prices: Prices,
+    /// Nodes with room for anything.
+    open: NodeSet,
 }
 
 impl Planner {
@@ -53,7 +52,7 @@ impl Planner {
     pub fn new(config: PlannerConfig, sites: Sites) -> Self {
         let decider = Decider::new(&sites);
         let prices = Prices { room: Vec::new(), transfer: config.transfer_price };
-        Self { config, sites, decider, prices }
+        Self { config, decider, prices, open: open(&sites), sites }
     }
 
     /// The sites that it plans for.
@@ -64,6 +63,7 @@ impl Planner {
     /// Plans for other sites from now on: nodes came, went or changed their capacity.
     pub fn handle_sites(&mut self, sites: Sites) {
         self.decider = Decider::new(&sites);
+        self.open = open(&sites);
         self.prices.room.clear();
         self.sites = sites;
     }
@@ -71,25 +71,25 @@ impl Planner {
     /// Replica sets for `demand` that no node's capacity is exceeded by.
     pub fn plan(&mut self, demand: &DemandTable) -> Plan {
         let mut plan = Plan::new(self.sites.nodes());
-        let open: NodeSet = (0..self.sites.nodes()).filter(|node| self.sites.capacity(*node) > 0).collect();
-        if demand.is_empty() || open.is_empty() {
+        if demand.is_empty() || self.open.is_empty() {
             return plan;
         }
         let worth: Vec<f32> = (0..demand.len()).map(|row| self.worth(demand, row)).collect();
-        self.find_prices(demand, &worth, open);
+        self.find_prices(demand, &worth);
         let room = self.prices.room.clone();
         let rows = by_falling(&worth);
         let mut last = f32::INFINITY;
         for factor in PASSES {
-            let floor = factor * room.iter().copied().fold(f32::INFINITY, f32::min);
+            let floor = factor * cheapest(&room);
             if floor >= last {
                 continue;
             }
             last = floor;
             self.prices.room.iter_mut().zip(&room).for_each(|(price, found)| *price = factor * found);
             let worthy = rows.partition_point(|row| worth[*row as usize] > floor);
-            let is_roomy = self.fill(demand, &rows[..worthy], open, &mut plan);
-            let (load, room) = open
+            let is_roomy = self.fill(demand, &rows[..worthy], &mut plan);
+            let (load, room) = self
+                .open
                 .iter()
                 .map(|node| (plan.load_bytes(node), self.sites.capacity(node)))
                 .fold((0.0, 0.0), |sums, (load, room)| (sums.0 + load as f64, sums.1 + room as f64));
@@ -108,14 +108,15 @@ impl Planner {
         if self.prices.room.is_empty() || requests.len() != self.sites.regions() {
             return (NodeSet::EMPTY, 0.0);
         }
-        let open = (0..self.sites.nodes()).filter(|node| self.sites.capacity(*node) > 0).collect();
-        let question = Question { requests, bytes: bytes.max(1) as f32, held, already: held, open, replicas_min: 0 };
+        let (bytes, open) = (bytes.max(1) as f32, self.open);
+        let question = Question { requests, bytes, held, already: held, open, replicas_min: 0 };
         let decision = self.decider.decide(&question, &self.prices);
         (decision.nodes, decision.saved_seconds)
     }
 
     /// Goes through `rows` while any node has room; returns whether one still has.
-    fn fill(&mut self, demand: &DemandTable, rows: &[u32], mut open: NodeSet, plan: &mut Plan) -> bool {
+    fn fill(&mut self, demand: &DemandTable, rows: &[u32], plan: &mut Plan) -> bool {
+        let mut open = self.open;
         // Full is who has turned away so much more than it has room for that trying goes nowhere.
         let mut turned_away = vec![0_u32; self.sites.nodes()];
         for row in rows {
@@ -135,14 +136,7 @@ impl Planner {
                 }
                 continue;
             }
-            let question = Question {
-                requests: demand.requests(row),
-                bytes: key.bytes.max(1) as f32,
-                held: key.held,
-                already: plan.nodes(key.key),
-                open: roomy,
-                replicas_min: usize::from(key.replicas_min),
-            };
+            let question = question(demand, row, plan.nodes(key.key), roomy);
             let decision = self.decider.decide(&question, &self.prices);
             plan.add(row, &key, decision.nodes, decision.saved_seconds);
         }
@@ -151,15 +145,14 @@ impl Planner {
 
     /// Whether a row of the demand is so far below what room costs anywhere that it need not be looked at for a while.
     pub(super) fn is_idle(&self, demand: &DemandTable, row: usize) -> bool {
-        let cheapest = self.prices.room.iter().copied().fold(f32::INFINITY, f32::min);
-        self.worth(demand, row) < IDLE_SHARE * cheapest
+        self.worth(demand, row) < IDLE_SHARE * cheapest(&self.prices.room)
     }
 
     fn worth(&self, demand: &DemandTable, row: usize) -> f32 {
         self.decider.worth_at_most(demand.requests(row), demand.key(row).bytes.max(1) as f32)
     }
 
-    fn find_prices(&mut self, demand: &DemandTable, worth: &[f32], open: NodeSet) {
+    fn find_prices(&mut self, demand: &DemandTable, worth: &[f32]) {
         let step = demand.len().div_ceil(self.config.sample_max.max(1)).max(1);
         let mut sample: Vec<usize> = (0..demand.len()).step_by(step).filter(|row| worth[*row] > 0.0).collect();
         sample.sort_by(|a, b| worth[*b].total_cmp(&worth[*a]).then(a.cmp(b)));
@@ -171,7 +164,7 @@ impl Planner {
             rounds = self.config.rounds_max;
         }
         for round in 0..rounds {
-            let (loads, moved) = self.loads(demand, worth, &sample, open);
+            let loads = self.loads(demand, worth, &sample);
             let eagerness = 0.9 / (1.0 + 0.15 * round as f32);
             let mut is_balanced = true;
             for (node, load) in loads.iter().enumerate() {
@@ -179,12 +172,6 @@ impl Planner {
                 is_balanced &= (over - 1.0).abs() < BALANCED || (over < 1.0 && self.prices.room[node] <= least);
                 self.prices.room[node] *= over.clamp(0.1, 10.0).powf(eagerness);
                 self.prices.room[node] = self.prices.room[node].max(least);
-            }
-            if let Some(most) = self.config.transfer_bytes_max {
-                let over = (moved * step as f64 / most.max(1) as f64) as f32;
-                let price = self.prices.transfer * over.clamp(0.1, 10.0).powf(eagerness);
-                self.prices.transfer = price.max(self.config.transfer_price);
-                is_balanced &= over < 1.0 + BALANCED;
             }
             if is_balanced {
                 break;
@@ -205,25 +192,37 @@ impl Planner {
         PRICE_MIN
     }
 
-    /// Bytes that the sample's keys would take at each node under the present prices, and bytes that would be moved.
-    fn loads(&mut self, demand: &DemandTable, worth: &[f32], sample: &[usize], open: NodeSet) -> (Vec<f64>, f64) {
-        let (mut loads, mut moved) = (vec![0.0; self.sites.nodes()], 0.0);
-        let floor = self.prices.room.iter().copied().fold(f32::INFINITY, f32::min);
+    /// Bytes that the sample's keys would take at each node under the present prices.
+    fn loads(&mut self, demand: &DemandTable, worth: &[f32], sample: &[usize]) -> Vec<f64> {
+        let mut loads = vec![0.0; self.sites.nodes()];
+        let floor = cheapest(&self.prices.room);
         for row in sample.iter().copied().take_while(|row| worth[*row] > floor) {
-            let key = demand.key(row);
-            let question = Question {
-                requests: demand.requests(row),
-                bytes: key.bytes.max(1) as f32,
-                held: key.held,
-                already: NodeSet::EMPTY,
-                open,
-                replicas_min: usize::from(key.replicas_min),
-            };
+            let question = question(demand, row, NodeSet::EMPTY, self.open);
             let nodes = self.decider.decide(&question, &self.prices).nodes;
-            nodes.iter().for_each(|node| loads[node] += key.bytes as f64);
-            moved += key.bytes as f64 * nodes.minus(key.held).len() as f64;
+            nodes.iter().for_each(|node| loads[node] += demand.key(row).bytes as f64);
         }
-        (loads, moved)
+        loads
+    }
+}
+
+fn open(sites: &Sites) -> NodeSet {
+    (0..sites.nodes()).filter(|node| sites.capacity(*node) > 0).collect()
+}
+
+fn cheapest(room: &[f32]) -> f32 {
+    room.iter().copied().fold(f32::INFINITY, f32::min)
+}
+
+/// Where a row of the demand should be held beyond `already`, of the nodes in `open`.
+fn question(demand: &DemandTable, row: usize, already: NodeSet, open: NodeSet) -> Question<'_> {
+    let key = demand.key(row);
+    Question {
+        requests: demand.requests(row),
+        bytes: key.bytes.max(1) as f32,
+        held: key.held,
+        already,
+        open,
+        replicas_min: usize::from(key.replicas_min),
     }
 }
 

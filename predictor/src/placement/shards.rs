@@ -13,6 +13,7 @@ use std::{
 
 use nearcast_datasets::{KeyId, Map, Timestamp};
 use nearcast_proto::message::{Action, CommandId, CommandStatus, Epoch};
+use serde::Serialize;
 
 use super::NodeSet;
 
@@ -48,8 +49,6 @@ impl Default for ShardConfig {
 pub struct ShardCommand {
     /// Names it in its result.
     pub id: CommandId,
-    /// The strategy's epoch.
-    pub epoch: Epoch,
     /// What to do.
     pub action: Action,
     /// With which key.
@@ -61,7 +60,7 @@ pub struct ShardCommand {
 }
 
 /// Running totals.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ShardCounters {
     /// Commands given.
     pub issued: u64,
@@ -172,7 +171,7 @@ impl ShardManager {
                 add(&mut self.asked, target);
             }
             let (key, node) = target;
-            return Some(ShardCommand { id, epoch: self.epoch, action, key, node, deadline });
+            return Some(ShardCommand { id, action, key, node, deadline });
         }
         None
     }

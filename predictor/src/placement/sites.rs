@@ -1,5 +1,7 @@
 //! Where replicas may lie: nodes with their capacities, and what a read costs from each region.
 
+use std::time::Duration;
+
 use super::PlacementError;
 
 /// Nodes and regions as the planner sees them; round trips in seconds, bandwidths in bytes per second.
@@ -24,6 +26,11 @@ pub struct Cost {
 }
 
 impl Cost {
+    /// Of a link.
+    pub fn new(round_trip: Duration, bytes_per_second: f64) -> Self {
+        Self { round_trip: round_trip.as_secs_f32(), per_byte: (1.0 / bytes_per_second.max(1.0)) as f32 }
+    }
+
     /// Seconds that a read of so many bytes takes.
     pub fn seconds(self, bytes: f32) -> f32 {
         self.round_trip + self.per_byte * bytes
@@ -75,13 +82,6 @@ impl Sites {
     /// Bytes that replicas may take at a node.
     pub fn capacity(&self, node: usize) -> u64 {
         self.capacities[node]
-    }
-
-    /// The same sites with other capacities, missing ones zero.
-    #[must_use]
-    pub fn with_capacities(&self, mut capacities: Vec<u64>) -> Self {
-        capacities.resize(self.nodes(), 0);
-        Self { capacities, ..self.clone() }
     }
 
     /// What a read by a region from a node costs.

@@ -2,13 +2,14 @@
 
 mod sites;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use nearcast_datasets::{KeyId, Map, RegionId, Timestamp};
+use nearcast_models::Model;
 
 use super::{
-    DecayedAverage, DemandTable, Forecast, Guard, GuardChoice, KeyDemand, NodeSet, Plan, Planner, Sites, Volley,
-    budget::WasteBudget, planner::waiting_seconds,
+    DecayedAverage, DemandTable, Forecast, Guard, GuardChoice, KeyDemand, Learned, NodeSet, Plan, Planner, Sites,
+    Trained, Volley, budget::WasteBudget, planner::waiting_seconds,
 };
 
 /// Who holds what, as the cache map knows it.
@@ -172,6 +173,29 @@ impl Strategy {
         }
     }
 
+    /// Places by a decayed average of that half-life.
+    pub fn reactive(config: StrategyConfig, planner: Planner, half_life: Duration) -> Self {
+        let forecast = DecayedAverage::new(planner.sites().regions(), half_life);
+        Self::new(config, Box::new(forecast), Placer::Replicas(Box::new(planner)))
+    }
+
+    /// Places by what is learned online of regions of these names, with a version's head as one more expert, and falls back
+    /// on a decayed average of that half-life while it would do better.
+    pub fn gapa<S: AsRef<str>>(
+        config: StrategyConfig,
+        planner: Planner,
+        half_life: Duration,
+        model: Option<&Arc<Model>>,
+        regions: &[S],
+    ) -> Self {
+        let forecast: Box<dyn Forecast> = match model {
+            Some(model) => Box::new(Trained::new(Arc::clone(model), regions)),
+            None => Box::new(Learned::new(regions.len())),
+        };
+        let ghost = planner.clone();
+        Self::new(config, forecast, Placer::Replicas(Box::new(planner))).guarded(half_life, ghost)
+    }
+
     /// The same, falling back on a decayed average of that half-life while it would do better.
     #[must_use]
     pub fn guarded(mut self, half_life: Duration, planner: Planner) -> Self {
@@ -238,8 +262,9 @@ impl Strategy {
         }
     }
 
-    /// Plans when that is due, and appends what is to be moved to `moves`: releases first, then the best per byte.
-    pub fn handle_timeout(&mut self, now: Timestamp, held: &dyn Holdings, moves: &mut Vec<Move>) {
+    /// Plans when that is due, and appends what is to be moved to `moves`, for who wants to know: releases first, then the
+    /// best per byte.
+    pub fn handle_timeout(&mut self, now: Timestamp, held: &dyn Holdings, moves: Option<&mut Vec<Move>>) {
         if now < self.poll_timeout() {
             return;
         }
@@ -265,7 +290,10 @@ impl Strategy {
                 }
             };
         }
-        self.move_to(plan, &demand, held, moves);
+        if let Some(moves) = moves {
+            self.list_moves(&plan, &demand, held, moves);
+        }
+        self.plan = plan;
         self.keys.values_mut().for_each(|active| active.requests = 0);
         (self.planned_at, self.plan_due, self.requests) = (Some(now), now.after(self.config.interval), 0);
     }
@@ -297,8 +325,8 @@ impl Strategy {
         }
     }
 
-    /// Goes over to `plan`. What is planned and not held is asked for again: an order may have been lost or refused.
-    fn move_to(&mut self, plan: Plan, demand: &DemandTable, held: &dyn Holdings, moves: &mut Vec<Move>) {
+    /// What leads to `plan`. What is planned and not held is asked for again: an order may have been lost or refused.
+    fn list_moves(&mut self, plan: &Plan, demand: &DemandTable, held: &dyn Holdings, moves: &mut Vec<Move>) {
         let first = moves.len();
         for (key, old) in self.plan.iter() {
             for node in old.nodes.minus(plan.nodes(key)).iter() {
@@ -327,7 +355,6 @@ impl Strategy {
                 }
             }
         }
-        self.plan = plan;
     }
 
     /// Drops keys that nobody has asked for in a day and that are not expected to earn their room, and beyond the bound
@@ -337,7 +364,7 @@ impl Strategy {
             for row in 0..demand.len() {
                 let key = demand.key(row).key;
                 let is_silent = |active: &Active| now.since(active.last) > IDLE_AFTER;
-                if planner.is_idle(demand, row) && self.keys.get(&key).is_some_and(is_silent) {
+                if self.keys.get(&key).is_some_and(is_silent) && planner.is_idle(demand, row) {
                     self.keys.remove(&key);
                 }
             }

@@ -203,7 +203,7 @@ fn waited(mut strategy: Strategy) -> f64 {
     for hour in 0..120 {
         let start = Timestamp::from_micros(3_600_000_000 * hour as i64);
         let mut moves = Vec::new();
-        strategy.handle_timeout(start, &|key: KeyId| holders.get(&key).copied().unwrap_or_default(), &mut moves);
+        strategy.handle_timeout(start, &|key: KeyId| holders.get(&key).copied().unwrap_or_default(), Some(&mut moves));
         for step in moves {
             let set = holders.entry(step.key).or_default();
             *set = if step.kind == MoveKind::Release { set.without(step.node) } else { set.with(step.node) };

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use nearcast_datasets::KeyId;
-use nearcast_proto::message::NodeName;
 use serde::Serialize;
 
-use super::{Placing, nodes::Slot};
+use super::Placing;
 use crate::placement::NodeSet;
 
 /// What placement knows of one key.
@@ -58,9 +56,22 @@ impl Placing {
         drop(known);
         let wanted = self.wanted.get(&id).copied().unwrap_or_default();
         let share = wanted.saved_seconds / wanted.nodes.minus(wanted.hot).len().max(1) as f32;
+        let pinned = self.shards.pinned(id);
         let on_map = self.board.holders(id);
         let concerned: NodeSet = held.iter().chain(wanted.nodes.iter()).chain(on_map.iter()).collect();
-        let node = |position: usize| Some(self.explain_node(id, position, self.nodes.get(position)?, held, share));
+        let node = |position: usize| {
+            let slot = self.nodes.get(position)?;
+            let (is_hot, is_wanted) = (wanted.hot.contains(position), wanted.nodes.contains(position));
+            Some(ExplainedNode {
+                name: Arc::clone(&slot.name.0),
+                connected: slot.is_connected,
+                holds: held.contains(position),
+                pinned: pinned.contains(position),
+                on_map: on_map.contains(position),
+                reason: is_wanted.then_some(if is_hot { "hot" } else { "plan" }),
+                expected_saved_seconds: if is_wanted && !is_hot { share } else { 0.0 },
+            })
+        };
         Explained {
             epoch,
             size_bytes,
@@ -68,21 +79,6 @@ impl Placing {
             expected_saved_seconds: wanted.saved_seconds,
             uses: wanted.uses,
             earned_seconds_at_most: wanted.earned_seconds,
-        }
-    }
-
-    fn explain_node(&self, key: KeyId, position: usize, slot: &Slot, held: NodeSet, share: f32) -> ExplainedNode {
-        let wanted = self.wanted.get(&key).copied().unwrap_or_default();
-        let (is_hot, is_wanted) = (wanted.hot.contains(position), wanted.nodes.contains(position));
-        let NodeName(name) = &slot.name;
-        ExplainedNode {
-            name: Arc::clone(name),
-            connected: slot.is_connected,
-            holds: held.contains(position),
-            pinned: self.shards.pinned(key).contains(position),
-            on_map: self.board.holders(key).contains(position),
-            reason: is_wanted.then_some(if is_hot { "hot" } else { "plan" }),
-            expected_saved_seconds: if is_wanted && !is_hot { share } else { 0.0 },
         }
     }
 }

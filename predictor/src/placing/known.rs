@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nearcast_datasets::{Interner, KeyId, Map, Set, Timestamp};
+use nearcast_datasets::{Interner, KeyId, Map, Set, Timestamp, segment_count, segment_len};
 use nearcast_proto::message::{Epoch, SegmentSet};
 
 use crate::placement::{Holdings, NodeSet};
@@ -233,15 +233,6 @@ impl Known {
         }
         false
     }
-}
-
-/// Segments of an object of so many bytes.
-pub(crate) fn segment_count(size_bytes: u64, segment_bytes: u64) -> u32 {
-    u32::try_from(size_bytes.div_ceil(segment_bytes.max(1)).max(1)).unwrap_or(u32::MAX)
-}
-
-fn segment_len(size_bytes: u64, segment_bytes: u64, index: u32) -> u64 {
-    size_bytes.saturating_sub(u64::from(index) * segment_bytes).min(segment_bytes)
 }
 
 /// Keys looked at for one that may be forgotten.

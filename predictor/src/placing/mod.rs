@@ -53,11 +53,12 @@ use self::{
     known::{Forgettable, SharedKnown},
     nodes::Nodes,
     planning::{Planning, Told},
-    plans::{LastPlan, Wanted},
+    plans::Wanted,
+    status::PlanStatus,
 };
 use crate::{
     Error, Result,
-    placement::{GlobalMap, NodeSet, ShardManager},
+    placement::{GlobalMap, GuardChoice, NodeSet, ShardManager},
 };
 
 pub use self::settings::{PlacementKind, PlacementSettings, RawPlacement};
@@ -80,7 +81,9 @@ pub(crate) struct Placing {
     wanted: Map<KeyId, Wanted>,
     hot: HotKeys,
     plans: u64,
-    last_plan: Option<LastPlan>,
+    last_plan: Option<PlanStatus>,
+    /// Which plan the guard chose, and how often it fell back so far.
+    guard: Option<(GuardChoice, u64)>,
     tell: SyncSender<Told>,
     untold: u64,
     maps: SyncSender<Saved>,
@@ -131,7 +134,7 @@ impl Placing {
         folder: &Path,
         now: Timestamp,
     ) -> Result<(Self, PlacingThreads)> {
-        let path = folder.join("placement.jsonl");
+        let path = file::path(folder);
         let mut saved = Saved::open(folder).map_err(Error::file("read", &path))?.unwrap_or_else(Saved::begin);
         let is_restored = saved.plans > 0;
         saved.go_on(folder).map_err(Error::file("write", &path))?;
@@ -160,6 +163,7 @@ impl Placing {
             wanted,
             plans: saved.plans,
             last_plan: None,
+            guard: None,
             tell,
             untold: 0,
             maps: maps_in,
@@ -300,7 +304,7 @@ impl Placing {
     }
 
     fn forgettable(&self, now: Timestamp) -> Forgettable {
-        Forgettable { silent_since: now.before(2 * self.settings.active_for), reach: self.board.reach() }
+        Forgettable { silent_since: now.before(SILENT), reach: self.board.reach() }
     }
 }
 
@@ -339,6 +343,8 @@ fn take_up(
     (wanted, holders)
 }
 
+/// A key that nobody has asked for in so long, and that nobody holds, makes room for another.
+const SILENT: Duration = Duration::from_secs(4 * 86_400);
 /// Commands of placement are numbered from here on, those of the engine below.
 const FIRST_COMMAND: CommandId = CommandId(1 << 39);
 /// Requests and changes that wait for the planning thread while it plans; beyond it, requests are left out and counted.

@@ -225,14 +225,12 @@ impl Nodes {
             return Cost { round_trip: round_trip.as_secs_f32(), per_byte: 0.0 };
         }
         let to = &self.regions[usize::from(home.0)];
-        let per_byte = (1.0 / self.topology.bandwidth(from, to).max(1.0)) as f32;
-        Cost { round_trip: self.round_trip(from, to).as_secs_f32(), per_byte }
+        Cost::new(self.round_trip(from, to), self.topology.bandwidth(from, to))
     }
 
     fn origin(&self, region: usize) -> Cost {
         let Some(region) = self.regions.get(region) else { return FAR };
-        let per_byte = (1.0 / self.topology.origin_bandwidth(region).max(1.0)) as f32;
-        Cost { round_trip: self.topology.origin_rtt(region).as_secs_f32(), per_byte }
+        Cost::new(self.topology.origin_rtt(region), self.topology.origin_bandwidth(region))
     }
 
     /// As the topology says, else over the region that lies best between the two, else what holds where nothing is said.

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use nearcast_datasets::{KeyId, Timestamp};
+use nearcast_datasets::{Timestamp, segment_count};
 use nearcast_proto::message::{Action, CommandId, CommandStatus, NodeName, SegmentSet, Source};
 
-use super::{FIRST_COMMAND, Placing, known::segment_count};
+use super::{FIRST_COMMAND, Placing};
+use crate::placement::ShardCommand;
 
 /// A command to one node, but for what the service adds to all commands.
 #[derive(Clone, Debug)]
@@ -32,7 +33,7 @@ impl Placing {
         self.allowance.refill(now, self.settings.bytes_per_second);
         while self.allowance.bytes >= 0.0 {
             let command = self.shards.poll_command(now)?;
-            match self.order(command.id, command.key, command.node, command.action, command.deadline) {
+            match self.order(&command) {
                 Some(order) => {
                     if order.action == Action::Replicate {
                         self.allowance.bytes -= order.target.size_bytes as f64;
@@ -66,14 +67,8 @@ impl Placing {
         self.note_changed(now, key);
     }
 
-    fn order(
-        &self,
-        id: CommandId,
-        key: KeyId,
-        node: usize,
-        action: Action,
-        deadline: Timestamp,
-    ) -> Option<PlacementOrder> {
+    fn order(&self, command: &ShardCommand) -> Option<PlacementOrder> {
+        let ShardCommand { id, key, node, action, deadline } = *command;
         let slot = self.nodes.get(node).filter(|slot| slot.is_connected)?;
         let wanted = self.wanted.get(&key);
         let known = self.known.lock();

@@ -20,10 +20,7 @@ use super::{
 };
 use crate::{
     clock,
-    placement::{
-        DecayedAverage, Forecast, GuardChoice, Learned, Placer, PlannedKey, Planner, PlannerConfig, Sites, Strategy,
-        StrategyConfig, Trained,
-    },
+    placement::{GuardChoice, PlannedKey, Planner, PlannerConfig, Sites, Strategy, StrategyConfig},
 };
 
 /// What the thread is told.
@@ -63,10 +60,8 @@ pub(super) struct Planning {
 /// The thread's state.
 #[derive(Debug)]
 struct Work {
-    settings: PlacementSettings,
-    known: SharedKnown,
+    begun: Planning,
     regions: Vec<Arc<str>>,
-    is_restored: bool,
     started: Timestamp,
     requests: u64,
     has_planned: bool,
@@ -78,12 +73,9 @@ struct Work {
 impl Planning {
     /// Works until nobody can tell it anything any more. Blocks its thread.
     pub(super) fn run(self, told: &Receiver<Told>, publish: impl FnMut(Planned)) {
-        let Self { settings, known, is_restored } = self;
         let work = Work {
-            settings,
-            known,
+            begun: self,
             regions: Vec::new(),
-            is_restored,
             started: clock::now(),
             requests: 0,
             has_planned: false,
@@ -122,7 +114,7 @@ impl Work {
                 self.requests += 1;
                 let Some(strategy) = &mut self.strategy else { return };
                 // Without pushes there is nothing to move at once.
-                strategy.handle_request(at, (key, &name), region, bytes, &self.known, &mut Vec::new());
+                strategy.handle_request(at, (key, &name), region, bytes, &self.begun.known, &mut Vec::new());
             }
             Told::Sites(sites, regions) => {
                 self.regions = regions;
@@ -143,7 +135,7 @@ impl Work {
     }
 
     fn begin(&self, sites: Sites) -> Strategy {
-        let settings = &self.settings;
+        let settings = &self.begun.settings;
         let config = StrategyConfig {
             interval: settings.interval,
             requests_min: settings.requests_min,
@@ -153,17 +145,10 @@ impl Work {
             replicas_min: settings.replicas_min,
         };
         let planner = Planner::new(PlannerConfig::default(), sites);
-        let regions = self.regions.len();
         if settings.kind == PlacementKind::Reactive {
-            let forecast = Box::new(DecayedAverage::new(regions, settings.half_life));
-            return Strategy::new(config, forecast, Placer::Replicas(Box::new(planner)));
+            return Strategy::reactive(config, planner, settings.half_life);
         }
-        let forecast: Box<dyn Forecast> = match &self.model {
-            Some(model) => Box::new(Trained::new(Arc::clone(model), &self.regions)),
-            None => Box::new(Learned::new(regions)),
-        };
-        let ghost = planner.clone();
-        Strategy::new(config, forecast, Placer::Replicas(Box::new(planner))).guarded(settings.half_life, ghost)
+        Strategy::gapa(config, planner, settings.half_life, self.model.as_ref(), &self.regions)
     }
 
     /// The first plan waits until enough was asked for, and until a plan of a former life has had its time.
@@ -172,8 +157,8 @@ impl Work {
         if self.has_planned {
             return strategy.poll_timeout() <= now;
         }
-        let is_rested = !self.is_restored || now.since(self.started) >= self.settings.interval;
-        is_rested && self.requests >= self.settings.requests_min
+        let is_rested = !self.begun.is_restored || now.since(self.started) >= self.begun.settings.interval;
+        is_rested && self.requests >= self.begun.settings.requests_min
     }
 
     fn wait(&self, now: Timestamp) -> Duration {
@@ -184,7 +169,7 @@ impl Work {
     fn plan(&mut self, now: Timestamp) -> Option<Planned> {
         let strategy = self.strategy.as_mut()?;
         // What to move follows from what nodes say they hold, which the shard manager compares the plan with.
-        strategy.handle_timeout(now, &self.known, &mut Vec::new());
+        strategy.handle_timeout(now, &self.begun.known, None);
         self.has_planned = true;
         let plan = strategy.plan();
         let mut keys: Vec<(KeyId, PlannedKey)> = plan.iter().map(|(key, planned)| (key, *planned)).collect();

@@ -9,8 +9,9 @@ use super::{
     Placing,
     file::{Saved, SavedKey},
     planning::Planned,
+    status::PlanStatus,
 };
-use crate::placement::{GuardChoice, NodeSet};
+use crate::{events::rfc3339, placement::NodeSet};
 
 /// Where a key is meant to be held, and why.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,29 +34,18 @@ impl Wanted {
     }
 }
 
-/// What is remembered of the last plan.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LastPlan {
-    pub(super) at: Timestamp,
-    pub(super) took: Duration,
-    pub(super) keys: usize,
-    pub(super) transfer_bytes: u64,
-    pub(super) saved_seconds: f64,
-    pub(super) guard: Option<(GuardChoice, u64)>,
-}
-
 impl Placing {
     /// Goes over to a plan.
     pub(crate) fn handle_planned(&mut self, now: Timestamp, planned: &Planned) {
         self.plans += 1;
-        self.last_plan = Some(LastPlan {
-            at: now,
-            took: planned.took,
+        self.last_plan = Some(PlanStatus {
+            at: rfc3339(now),
+            took_seconds: planned.took.as_secs_f64(),
             keys: planned.keys.len(),
             transfer_bytes: planned.transfer_bytes,
-            saved_seconds: planned.saved_seconds,
-            guard: planned.guard,
+            expected_saved_seconds: planned.saved_seconds,
         });
+        self.guard = planned.guard;
         self.hot.handle_plan();
         let mut before = std::mem::take(&mut self.wanted);
         self.changed.extend(before.keys().copied());
@@ -176,8 +166,6 @@ impl Placing {
         self.board.entries().into_iter().for_each(|(key, nodes)| add(key, &|line| line.holders = nodes));
         self.shards.asked().for_each(|(key, nodes)| add(key, &|line| line.asked = nodes));
         let draining = self.draining().collect();
-        let mut keys: Vec<SavedKey> = keys.into_values().collect();
-        keys.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Saved {
             map: self.board.id(),
             epoch: self.board.epoch(),
@@ -185,7 +173,7 @@ impl Placing {
             plans: self.plans,
             nodes: self.nodes.names(),
             draining,
-            keys,
+            keys: keys.into_values().collect(),
         }
     }
 }

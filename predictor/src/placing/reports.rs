@@ -19,9 +19,12 @@ impl Placing {
         last: bool,
     ) {
         if begins {
-            self.forget_holdings(position);
             let Some(slot) = self.nodes.get_mut(position) else { return };
-            (slot.held_bytes, slot.is_complete) = (0, false);
+            // Of one that has just joined, nothing is known to be held.
+            if std::mem::take(&mut slot.is_complete) {
+                slot.held_bytes = 0;
+                self.forget_holdings(position);
+            }
         }
         for set in held {
             self.gained(now, position, set);
@@ -105,16 +108,12 @@ impl Placing {
         if std::mem::replace(&mut slot.is_complete, true) {
             return;
         }
+        let theirs = self.wanted.iter().filter(|(_, wanted)| wanted.nodes.contains(position));
+        let theirs: Vec<KeyId> = theirs.map(|(key, _)| *key).collect();
         let known = self.known.lock();
-        let concerned: Vec<KeyId> = self.wanted.keys().copied().collect();
-        let held: Vec<KeyId> = concerned
-            .iter()
-            .copied()
-            .filter(|key| known.holders(*key).contains(position) && self.wanted[key].nodes.contains(position))
-            .collect();
+        let held: Vec<KeyId> = theirs.iter().copied().filter(|key| known.holders(*key).contains(position)).collect();
         drop(known);
         self.shards.handle_inventory(position, held);
-        let theirs = concerned.into_iter().filter(|key| self.wanted[key].nodes.contains(position));
         self.changed.extend(theirs);
         self.commit_due = Some(now);
         // Before the first plan there is nothing to upset.

@@ -42,8 +42,6 @@ pub struct RawPlacement {
     pub half_life_seconds: f64,
     /// How long a node that is gone without a word may be away before its keys are placed anew. Default 5.
     pub grace_seconds: f64,
-    /// A key that was not asked for in so long is not placed. Default 172,800.
-    pub active_seconds: f64,
     /// Keys known at a time. Default 1,000,000.
     pub keys_max: usize,
     /// Regions told apart, unless the topology names more. Default 16.
@@ -82,8 +80,6 @@ pub struct PlacementSettings {
     pub half_life: Duration,
     /// How long a node may be away.
     pub grace: Duration,
-    /// How long a key stays worth a thought.
-    pub active_for: Duration,
     /// Keys known at a time.
     pub keys_max: usize,
     /// Regions told apart.
@@ -100,6 +96,11 @@ pub struct PlacementSettings {
     pub hot_keys_max: usize,
 }
 
+impl RawPlacement {
+    /// No time may be longer than a year; more is a mistake of units.
+    pub const SECONDS_MAX: f64 = 365.0 * 86_400.0;
+}
+
 impl Default for RawPlacement {
     fn default() -> Self {
         Self {
@@ -110,7 +111,6 @@ impl Default for RawPlacement {
             replicas_min: 2,
             half_life_seconds: 14_400.0,
             grace_seconds: 5.0,
-            active_seconds: 172_800.0,
             keys_max: 1_000_000,
             regions_max: 16,
             changes_max: 100_000,
@@ -159,7 +159,6 @@ impl TryFrom<RawPlacement> for PlacementSettings {
             replicas_min: raw.replicas_min,
             half_life: span("placement.half_life_seconds", raw.half_life_seconds)?,
             grace: span("placement.grace_seconds", raw.grace_seconds)?,
-            active_for: span("placement.active_seconds", raw.active_seconds)?,
             keys_max: raw.keys_max,
             regions_max: raw.regions_max,
             changes_max: raw.changes_max,
@@ -172,14 +171,12 @@ impl TryFrom<RawPlacement> for PlacementSettings {
 }
 
 fn span(name: &'static str, seconds: f64) -> Result<Duration> {
-    if (0.1..=SECONDS_MAX).contains(&seconds) {
+    if (0.1..=RawPlacement::SECONDS_MAX).contains(&seconds) {
         return Ok(Duration::from_secs_f64(seconds));
     }
     Err(Error::Setting { name, value: seconds.to_string(), expected: "between 0.1 and 31536000 seconds" })
 }
 
-/// A year; more is a mistake of units.
-const SECONDS_MAX: f64 = 365.0 * 86_400.0;
 /// Far above any sensible bound; what is larger is a mistake.
 const COUNT_MAX: f64 = (1_u64 << 30) as f64;
 

@@ -10,7 +10,7 @@ use super::{
     nodes::{EstimatedLink, Lies},
     settings::PlacementKind,
 };
-use crate::{events::rfc3339, placement::GuardChoice};
+use crate::placement::{GuardChoice, ShardCounters};
 
 /// The part of `nearcast.status/1` that is about placement.
 #[derive(Clone, Debug, Serialize)]
@@ -31,11 +31,11 @@ pub(crate) struct PlacementStatus {
     plans: u64,
     last_plan: Option<PlanStatus>,
     /// Which plan is carried out: the forecast's or the reactive one; `None` without a guard.
-    guard: Option<&'static str>,
+    guard: Option<GuardChoice>,
     guard_fallbacks: u64,
     /// Commands under way.
     transfers_in_flight: usize,
-    commands: CommandTotals,
+    commands: ShardCounters,
     hot: HotCounters,
     /// Requests and changes that the planning thread was not told, being too slow.
     untold: u64,
@@ -45,22 +45,14 @@ pub(crate) struct PlacementStatus {
     estimated_links: Vec<EstimatedLink>,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
-struct CommandTotals {
-    issued: u64,
-    retried: u64,
-    given_up: u64,
-    superseded: u64,
-    unexpected: u64,
-}
-
+/// The last plan.
 #[derive(Clone, Debug, Serialize)]
-struct PlanStatus {
-    at: String,
-    took_seconds: f64,
-    keys: usize,
-    transfer_bytes: u64,
-    expected_saved_seconds: f64,
+pub(super) struct PlanStatus {
+    pub(super) at: String,
+    pub(super) took_seconds: f64,
+    pub(super) keys: usize,
+    pub(super) transfer_bytes: u64,
+    pub(super) expected_saved_seconds: f64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -91,7 +83,7 @@ impl PlacementStatus {
             ("keys_refused", self.keys_refused as f64),
             ("plans", self.plans as f64),
             ("plan_seconds", self.last_plan.as_ref().map_or(0.0, |plan| plan.took_seconds)),
-            ("guard_is_reactive", f64::from(u8::from(self.guard == Some("reactive")))),
+            ("guard_is_reactive", f64::from(u8::from(self.guard == Some(GuardChoice::Reactive)))),
             ("guard_fallbacks", self.guard_fallbacks as f64),
             ("transfers_in_flight", self.transfers_in_flight as f64),
             ("commands_issued", commands.issued as f64),
@@ -120,9 +112,6 @@ impl PlacementStatus {
 impl Placing {
     /// How things are.
     pub(crate) fn status(&self) -> PlacementStatus {
-        let counters = self.shards.counters();
-        let last = self.last_plan.as_ref();
-        let guard = last.and_then(|plan| plan.guard);
         let known = self.known.lock();
         let (keys_known, keys_refused) = (known.len(), known.refused());
         drop(known);
@@ -136,23 +125,11 @@ impl Placing {
             keys_known,
             keys_refused,
             plans: self.plans,
-            last_plan: last.map(|plan| PlanStatus {
-                at: rfc3339(plan.at),
-                took_seconds: plan.took.as_secs_f64(),
-                keys: plan.keys,
-                transfer_bytes: plan.transfer_bytes,
-                expected_saved_seconds: plan.saved_seconds,
-            }),
-            guard: guard.map(|(choice, _)| guard_name(choice)),
-            guard_fallbacks: guard.map_or(0, |(_, fallbacks)| fallbacks),
+            last_plan: self.last_plan.clone(),
+            guard: self.guard.map(|(choice, _)| choice),
+            guard_fallbacks: self.guard.map_or(0, |(_, fallbacks)| fallbacks),
             transfers_in_flight: self.shards.in_flight(),
-            commands: CommandTotals {
-                issued: counters.issued,
-                retried: counters.retried,
-                given_up: counters.given_up,
-                superseded: counters.superseded,
-                unexpected: counters.unexpected,
-            },
+            commands: *self.shards.counters(),
             hot: self.hot.counters(),
             untold: self.untold,
             nodes_refused: self.nodes.refused(),
@@ -172,13 +149,6 @@ fn placed_node(slot: &super::nodes::Slot) -> PlacedNode {
         epoch: slot.epoch.map(|epoch| epoch.0),
         caught_up_seconds: slot.caught_up.map(|took| took.as_secs_f64()),
         lies: slot.lies,
-    }
-}
-
-fn guard_name(choice: GuardChoice) -> &'static str {
-    match choice {
-        GuardChoice::Forecast => "forecast",
-        GuardChoice::Reactive => "reactive",
     }
 }
 

@@ -15,7 +15,6 @@ use tokio::{
 use tonic::{Request, Response, Status};
 
 use super::{
-    controller::arm_name,
     experiment_control::parse_action,
     input::{ExperimentAction, Input},
     inputs::Inputs,
@@ -69,7 +68,7 @@ impl wire::control_server::Control for ControlService {
         let wire::SetArmRequest { arm, reset } = request.into_inner();
         let arm = parse_arm(&arm)?;
         self.inputs.ask(|done| Input::SetArm { arm, reset, done }).await.map_err(unavailable)?;
-        Ok(Response::new(wire::SetArmReply { arm: arm_name(arm).to_owned() }))
+        Ok(Response::new(wire::SetArmReply { arm: arm.name().to_owned() }))
     }
 
     async fn experiment(
@@ -143,8 +142,8 @@ impl ControlService {
 }
 
 pub(super) fn parse_arm(name: &str) -> Result<Arm, Status> {
-    ARMS.into_iter().find(|arm| arm_name(*arm) == name).ok_or_else(|| {
-        let nearest = config_file::nearest(name, ARMS.map(arm_name));
+    ARMS.into_iter().find(|arm| arm.name() == name).ok_or_else(|| {
+        let nearest = config_file::nearest(name, ARMS.map(Arm::name));
         let hint = nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default();
         Status::invalid_argument(format!("there is no arm `{name}`{hint}"))
     })
@@ -152,7 +151,7 @@ pub(super) fn parse_arm(name: &str) -> Result<Arm, Status> {
 
 fn status_reply(document: &StatusDocument) -> Result<wire::StatusReply, Status> {
     Ok(wire::StatusReply {
-        arm: arm_name(document.arm).to_owned(),
+        arm: document.arm.name().to_owned(),
         model_version: document.model.as_ref().map(|model| model.version.as_ref().to_owned()).unwrap_or_default(),
         epoch: document.epoch,
         nodes: document.nodes.iter().map(node_entry).collect(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nearcast_datasets::Timestamp;
+use nearcast_datasets::{Timestamp, segment_count};
 use nearcast_proto::message::NodeDescriptor;
 use serde::Serialize;
 
@@ -45,7 +45,7 @@ struct Holder {
     region: Arc<str>,
     segments_held: u32,
     /// How many it has, by the node's size of segments.
-    segments: u64,
+    segments: u32,
 }
 
 impl Controller {
@@ -60,7 +60,7 @@ impl Controller {
         let size = facts.size_bytes.unwrap_or(0);
         let holder = |(node, held): &(_, u32)| {
             let NodeDescriptor { name, region, segment_bytes, .. } = self.engine.node(*node)?;
-            let segments = size.div_ceil((*segment_bytes).max(1)).max(1);
+            let segments = segment_count(size, *segment_bytes);
             Some(Holder { node: Arc::clone(&name.0), region: Arc::clone(region), segments_held: *held, segments })
         };
         KeyStory {

@@ -8,7 +8,7 @@ use nearcast_models::Model;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Controller, arm_name};
+use super::Controller;
 use crate::{
     arms::{ArmRefused, ArmSpec},
     engine::NodeIndex,
@@ -127,7 +127,7 @@ impl Controller {
         let scene = self.scene();
         // As when the champion has been told to order nothing: no log could tell both sides apart.
         let name = question.challenger.name();
-        if *name == *arm_name(self.engine.arm()) {
+        if *name == *self.engine.arm().name() {
             return Err(ArmRefused::Taken(name).into());
         }
         // Before anything is set up for it.

@@ -33,7 +33,7 @@ use super::{
 use crate::{
     PredictorConfig,
     arms::Arms,
-    engine::{Arm, Engine, NodeIndex},
+    engine::{Engine, NodeIndex},
     events::{EventBus, kind, rfc3339},
     experiments::Experiments,
     generation::Generation,
@@ -153,7 +153,7 @@ impl Controller {
                     self.arms.reset(now, &self.engine);
                 }
                 self.announce();
-                self.events.publish(now, kind::ARM_SET, arm_name(arm), json!({ "reset": reset }));
+                self.events.publish(now, kind::ARM_SET, arm.name(), json!({ "reset": reset }));
                 // The caller may have given up waiting; the arm is set all the same.
                 let _ = done.send(());
             }
@@ -331,7 +331,7 @@ impl Controller {
                 InForce { arm: Arc::clone(arm), model_version, assignment }
             }
             (None, _) => {
-                let arm = Arc::from(arm_name(self.engine.arm()));
+                let arm = Arc::from(self.engine.arm().name());
                 InForce { arm, model_version: self.model_version(), assignment }
             }
         }
@@ -397,13 +397,5 @@ impl Controller {
         }
         holders.sort_by(|a, b| a.node.name.cmp(&b.node.name));
         holders
-    }
-}
-
-/// The word for an arm.
-pub(super) const fn arm_name(arm: Arm) -> &'static str {
-    match arm {
-        Arm::None => "none",
-        Arm::Nearcast => "nearcast",
     }
 }

@@ -6,7 +6,7 @@ use nearcast_datasets::Timestamp;
 use nearcast_proto::message::{Action, Command, CommandStatus, SegmentSet, Source};
 use serde_json::json;
 
-use super::{Controller, arm_name};
+use super::Controller;
 use crate::{arms::ArmOrder, engine::OrderSource, events::kind};
 
 impl Controller {
@@ -38,7 +38,7 @@ impl Controller {
             probability: order.probability,
             expected_value_seconds: order.expected_value_seconds,
             model_version: if arm.is_some() { version.unwrap_or_default() } else { self.model_version() },
-            arm: arm.unwrap_or_else(|| Arc::from(arm_name(self.engine.arm()))),
+            arm: arm.unwrap_or_else(|| Arc::from(self.engine.arm().name())),
         };
         let data = json!({
             "command": command.id.0, "node": session.descriptor.name.0, "action": action_name(command.action),

@@ -40,12 +40,11 @@ use self::{
 };
 use super::{
     control::{ARMS, ControlService, parse_arm},
-    controller::arm_name,
     experiment_control::parse_action,
     input::{ExperimentAction, Input},
     inputs::EngineGone,
 };
-use crate::{PageSettings, clock};
+use crate::{PageSettings, clock, engine::Arm};
 
 /// What the handlers answer from. A cheap handle.
 #[derive(Clone, Debug)]
@@ -126,7 +125,7 @@ impl Page {
             },
             controls: Controls {
                 set_arm: may_change.then_some("/api/arm"),
-                arms: ARMS.map(arm_name).to_vec(),
+                arms: ARMS.map(Arm::name).to_vec(),
                 experiment: may_change.then_some("/api/experiment"),
             },
         })
@@ -214,8 +213,8 @@ async fn set_arm(State(page): State<Page>, headers: HeaderMap, body: Bytes) -> R
     let ArmChange { arm, reset } = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
     let arm = parse_arm(&arm).map_err(|status| bad(status.message().to_owned()))?;
     page.0.control.inputs.ask(|done| Input::SetArm { arm, reset, done }).await?;
-    tracing::info!(arm = arm_name(arm), reset, "arm set from the page");
-    Ok(([NO_STORE], Json(json!({ "schema": "nearcast.arm/1", "arm": arm_name(arm) }))).into_response())
+    tracing::info!(arm = arm.name(), reset, "arm set from the page");
+    Ok(([NO_STORE], Json(json!({ "schema": "nearcast.arm/1", "arm": arm.name() }))).into_response())
 }
 
 #[derive(Debug, Deserialize)]
