@@ -47,8 +47,6 @@ pub(super) struct Cluster<'a> {
     predictor: Option<Predictor<'a>>,
     baselines: Option<Baselines>,
     placed: Option<Placed>,
-    /// Keys whose holders changed since nodes were last told.
-    changed: Vec<KeyId>,
     tally: Tally,
 }
 
@@ -98,7 +96,6 @@ impl<'a> Cluster<'a> {
             predictor: engine.map(|engine| Predictor::new(log, engine, descriptors, one_way)),
             baselines: Baselines::new(setup.prefetch, log, objects),
             placed: None,
-            changed: Vec::new(),
             tally: Tally::new(log.first_timestamp(), log.last_timestamp()),
         })
     }
@@ -329,10 +326,10 @@ impl<'a> Cluster<'a> {
         while let Some(event) = there.core.poll_event() {
             match event {
                 NodeEvent::Outcome { kind, .. } => self.tally.record_outcome(now, kind),
-                NodeEvent::Gained { segment, .. } | NodeEvent::Evicted { segment, .. } if segment.index == 0 => {
-                    self.changed.push(segment.key);
+                NodeEvent::Gained { segment, .. } | NodeEvent::Evicted { segment, .. } => {
+                    self.placed.iter_mut().for_each(|placed| placed.note_changed(segment));
                 }
-                _ => {}
+                NodeEvent::Result { .. } => {}
             }
             let message = match event {
                 NodeEvent::Evicted { segment, .. } => Message::Lost { node, segment },

@@ -60,11 +60,7 @@ impl ReplayNode {
 
     /// Tells the node's copy of the cache map which nodes hold a key: those of them that are closer than the origin.
     pub(super) fn place(&mut self, key: KeyId, holders: impl Iterator<Item = usize>) {
-        let member = |node: usize| {
-            let member = self.nodes.iter().position(|known| *known == node)?;
-            u16::try_from(member).ok().map(MemberId)
-        };
-        let holders: Vec<MemberId> = holders.filter_map(member).collect();
+        let holders: Vec<MemberId> = holders.filter_map(|node| self.member(node)).collect();
         self.routing.place(key, &holders);
     }
 
@@ -85,7 +81,11 @@ impl ReplayNode {
 
     /// The source that a node is to this one.
     pub(super) fn source(&self, node: usize) -> Option<FetchSource> {
+        self.member(node).map(FetchSource::Peer)
+    }
+
+    fn member(&self, node: usize) -> Option<MemberId> {
         let member = self.nodes.iter().position(|known| *known == node)?;
-        u16::try_from(member).ok().map(|number| FetchSource::Peer(MemberId(number)))
+        u16::try_from(member).ok().map(MemberId)
     }
 }

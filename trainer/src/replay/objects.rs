@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use nearcast_datasets::ByteRange;
+use nearcast_datasets::{ByteRange, segment_len};
 
 /// How objects are cut into segments.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +28,7 @@ impl Objects {
 
     /// Bytes of one segment; the last one of an object is shorter.
     pub(super) fn segment_bytes(self, size_bytes: u64, index: u32) -> u64 {
-        let before = u64::from(index).saturating_mul(self.segment_bytes);
-        size_bytes.saturating_sub(before).min(self.segment_bytes)
+        segment_len(size_bytes, self.segment_bytes, index)
     }
 }
 

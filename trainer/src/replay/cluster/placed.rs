@@ -12,7 +12,8 @@ use crate::replay::{columns::Row, node::ReplayNode, objects::Objects};
 #[derive(Debug)]
 pub(super) struct Placed {
     strategy: Strategy,
-    moves: Vec<Move>,
+    /// Keys whose holders changed since nodes were last told.
+    changed: Vec<KeyId>,
     /// Bytes by key; keys that nobody asked for yet are as large as the strategy says.
     sizes: Vec<u64>,
     orders: u64,
@@ -21,6 +22,13 @@ pub(super) struct Placed {
 impl Placed {
     pub(super) fn due(&self) -> Timestamp {
         self.strategy.poll_timeout()
+    }
+
+    /// A node has gained or lost a segment; the first one stands for the key.
+    pub(super) fn note_changed(&mut self, segment: SegmentId) {
+        if segment.index == 0 {
+            self.changed.push(segment.key);
+        }
     }
 
     fn size(&mut self, key: KeyId) -> &mut u64 {
@@ -53,14 +61,13 @@ impl Holdings for Held<'_> {
 impl Cluster<'_> {
     /// Puts a strategy into service.
     pub(in crate::replay) fn place(&mut self, strategy: Option<Strategy>) {
-        let placed = |strategy| Placed { strategy, moves: Vec::new(), sizes: Vec::new(), orders: 0 };
+        let placed = |strategy| Placed { strategy, changed: Vec::new(), sizes: Vec::new(), orders: 0 };
         self.placed = strategy.map(placed);
     }
 
     /// Whether a node lacks a segment that another one holds.
     pub(super) fn is_only_elsewhere(&self, node: usize, segment: SegmentId) -> bool {
-        let holds = |node: &ReplayNode| node.core.index().contains(segment);
-        !holds(&self.nodes[node]) && self.nodes.iter().any(holds)
+        !self.holds(node, segment) && (0..self.nodes.len()).any(|node| self.holds(node, segment))
     }
 
     pub(super) fn tell_strategy(&mut self, now: Timestamp, row: &Row) {
@@ -68,23 +75,23 @@ impl Cluster<'_> {
         *placed.size(row.key) = row.size_bytes;
         let held = Held { nodes: &self.nodes, objects: self.objects, sizes: &placed.sizes };
         let key = (row.key, self.log.key_name(row.key));
-        placed.strategy.handle_request(now, key, row.region, row.size_bytes, &held, &mut placed.moves);
-        self.carry_out(now);
+        let mut moves = Vec::new();
+        placed.strategy.handle_request(now, key, row.region, row.size_bytes, &held, &mut moves);
+        self.carry_out(now, moves);
     }
 
     pub(super) fn plan(&mut self, now: Timestamp) {
         let Some(placed) = &mut self.placed else { return };
         let held = Held { nodes: &self.nodes, objects: self.objects, sizes: &placed.sizes };
-        placed.strategy.handle_timeout(now, &held, &mut placed.moves);
+        let mut moves = Vec::new();
+        placed.strategy.handle_timeout(now, &held, Some(&mut moves));
         // What has not had its turn is planned again.
         self.nodes.iter_mut().for_each(|node| node.moves.clear());
-        self.carry_out(now);
+        self.carry_out(now, moves);
     }
 
-    fn carry_out(&mut self, now: Timestamp) {
-        let Some(placed) = &mut self.placed else { return };
-        let mut moves = std::mem::take(&mut placed.moves);
-        for step in moves.drain(..) {
+    fn carry_out(&mut self, now: Timestamp, moves: Vec<Move>) {
+        for step in moves {
             if let Some(placed) = &mut self.placed {
                 *placed.size(step.key) = step.bytes;
             }
@@ -98,9 +105,6 @@ impl Cluster<'_> {
                 MoveKind::Hold | MoveKind::Await => self.hold(step),
                 MoveKind::Push => self.nodes[step.node].moves.push_front(step),
             }
-        }
-        if let Some(placed) = &mut self.placed {
-            placed.moves = moves;
         }
         for node in 0..self.nodes.len() {
             if !self.nodes[node].moves.is_empty() {
@@ -150,8 +154,8 @@ impl Cluster<'_> {
 
     /// Pins a segment if it is to be held and there; says whether it is there.
     pub(super) fn hold_landed(&mut self, node: usize, segment: SegmentId) -> bool {
+        let is_there = self.holds(node, segment);
         let there = &mut self.nodes[node];
-        let is_there = there.core.index().contains(segment);
         if is_there && there.to_hold.contains(&segment.key) {
             there.core.handle_pin(CommandId(0), segment);
         }
@@ -160,30 +164,31 @@ impl Cluster<'_> {
 
     /// Tells every node who holds the keys whose holders changed.
     pub(super) fn tell_holders(&mut self) {
-        if self.placed.is_none() {
-            self.changed.clear();
-            return;
-        }
-        for key in std::mem::take(&mut self.changed) {
+        let changed = self.placed.as_mut().map(|placed| std::mem::take(&mut placed.changed));
+        for key in changed.into_iter().flatten() {
             let segment = SegmentId { key, index: 0 };
-            let holds = |node: &usize| self.nodes[*node].core.index().contains(segment);
-            let holders: NodeSet = (0..self.nodes.len()).filter(holds).collect();
+            let holders: NodeSet = (0..self.nodes.len()).filter(|node| self.holds(*node, segment)).collect();
             for node in 0..self.nodes.len() {
-                let origin = self.network.to_origin(node).round_trip;
-                let is_closer = |peer: &usize| self.network.between(node, *peer).round_trip < origin;
-                let closer: NodeSet = holders.without(node).iter().filter(is_closer).collect();
+                let closer: NodeSet = holders.without(node).iter().filter(|peer| self.is_closer(node, *peer)).collect();
                 self.nodes[node].place(key, closer.iter());
             }
         }
     }
 
+    fn holds(&self, node: usize, segment: SegmentId) -> bool {
+        self.nodes[node].core.index().contains(segment)
+    }
+
+    /// Whether a node is nearer to another one than to the origin.
+    fn is_closer(&self, node: usize, peer: usize) -> bool {
+        self.network.between(node, peer).round_trip < self.network.to_origin(node).round_trip
+    }
+
     fn holders_by_cost(&self, node: usize, key: KeyId) -> Vec<FetchSource> {
-        let holds =
-            |peer: &usize| *peer != node && self.nodes[*peer].core.index().contains(SegmentId { key, index: 0 });
-        let mut peers: Vec<usize> = (0..self.nodes.len()).filter(holds).collect();
-        let round_trip = |peer: &usize| self.network.between(node, *peer).round_trip;
-        peers.retain(|peer| round_trip(peer) < self.network.to_origin(node).round_trip);
-        peers.sort_by_key(|peer| (round_trip(peer), *peer));
+        let segment = SegmentId { key, index: 0 };
+        let is_of_use = |peer: &usize| *peer != node && self.holds(*peer, segment) && self.is_closer(node, *peer);
+        let mut peers: Vec<usize> = (0..self.nodes.len()).filter(is_of_use).collect();
+        peers.sort_by_key(|peer| (self.network.between(node, *peer).round_trip, *peer));
         let peers = peers.into_iter().filter_map(|peer| self.nodes[node].source(peer));
         peers.chain([FetchSource::Origin]).collect()
     }

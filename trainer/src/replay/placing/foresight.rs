@@ -10,12 +10,11 @@ use crate::replay::LogColumns;
 /// Requests by key and region, with bytes.
 type Table = Map<KeyId, (u64, Vec<f32>)>;
 
-fn count(table: &mut Table, log: &LogColumns, index: usize) {
-    let row = log.row(index);
-    let regions = log.region_names().len();
-    let (bytes, counts) = table.entry(row.key).or_insert_with(|| (row.size_bytes, vec![0.0; regions]));
-    *bytes = row.size_bytes;
-    counts[usize::from(row.region.0)] += 1.0;
+/// Counts a request for an object of so many bytes.
+fn count(table: &mut Table, regions: usize, key: KeyId, region: RegionId, size_bytes: u64) {
+    let (bytes, counts) = table.entry(key).or_insert_with(|| (size_bytes, vec![0.0; regions]));
+    *bytes = size_bytes;
+    counts[usize::from(region.0)] += 1.0;
 }
 
 fn look_up(table: &Table, key: KeyId, requests: &mut [f32]) {
@@ -38,7 +37,9 @@ pub(super) struct Hindsight {
 impl Hindsight {
     pub(super) fn new(log: &LogColumns, counted_from: usize) -> Self {
         let mut table = Table::default();
-        (counted_from..log.len()).for_each(|index| count(&mut table, log, index));
+        for row in (counted_from..log.len()).map(|index| log.row(index)) {
+            count(&mut table, log.region_names().len(), row.key, row.region, row.size_bytes);
+        }
         Self { table }
     }
 }
@@ -61,7 +62,7 @@ impl Forecast for Hindsight {
 #[derive(Debug)]
 pub(super) struct NextHour {
     /// By row: when, what, where and how large, shared by no one, so that the log need not outlive the strategy.
-    rows: Vec<(Timestamp, KeyId, u16, u64)>,
+    rows: Vec<(Timestamp, KeyId, RegionId, u64)>,
     regions: usize,
     table: Table,
     next: usize,
@@ -71,7 +72,7 @@ impl NextHour {
     pub(super) fn new(log: &LogColumns) -> Self {
         let row = |index| {
             let row = log.row(index);
-            (row.timestamp, row.key, row.region.0, row.size_bytes)
+            (row.timestamp, row.key, row.region, row.size_bytes)
         };
         let rows = (0..log.len()).map(row).collect();
         Self { rows, regions: log.region_names().len(), table: Table::default(), next: 0 }
@@ -88,9 +89,7 @@ impl Forecast for NextHour {
         }
         let end = now.after(horizon);
         for (_, key, region, bytes) in self.rows[self.next..].iter().take_while(|(at, ..)| *at < end) {
-            let (size, counts) = self.table.entry(*key).or_insert_with(|| (*bytes, vec![0.0; self.regions]));
-            *size = *bytes;
-            counts[usize::from(*region)] += 1.0;
+            count(&mut self.table, self.regions, *key, *region, *bytes);
         }
     }
 

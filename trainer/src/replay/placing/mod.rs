@@ -2,11 +2,11 @@
 
 mod foresight;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
+use nearcast_cache_node::core::routing::Link;
 use nearcast_predictor::placement::{
-    Cost, DecayedAverage, Forecast, Learned, Placer, Planner, PlannerConfig, Sites, Strategy, StrategyConfig, Trained,
-    Volley,
+    Cost, DecayedAverage, Placer, Planner, PlannerConfig, Sites, Strategy, StrategyConfig, Volley,
 };
 
 use self::foresight::{Hindsight, NextHour};
@@ -58,7 +58,6 @@ pub(super) fn strategy(
         return Ok(None);
     }
     let placing = &config.placing;
-    let regions = log.region_names().len();
     let sites = sites(log, config, (cache_bytes as f64 * placing.share) as u64)?;
     let planner = Planner::new(PlannerConfig::default(), sites.clone());
     let settings = StrategyConfig {
@@ -69,28 +68,24 @@ pub(super) fn strategy(
         ..StrategyConfig::default()
     };
     let counted_from = config.counted_from(log.len());
-    let decayed = |half_life| Box::new(DecayedAverage::new(regions, half_life));
     let strategy = match kind {
         PlacementKind::Static => {
             let once = StrategyConfig { interval: FOREVER, ..settings };
             Strategy::new(once, Box::new(Hindsight::new(log, counted_from)), Placer::Replicas(Box::new(planner)))
         }
-        PlacementKind::Reactive => {
-            Strategy::new(settings, decayed(placing.half_life), Placer::Replicas(Box::new(planner)))
+        PlacementKind::Reactive => Strategy::reactive(settings, planner, placing.half_life),
+        PlacementKind::Volley => {
+            let daily = DecayedAverage::new(log.region_names().len(), DAY);
+            Strategy::new(settings, Box::new(daily), Placer::Single(Volley::new(sites)))
         }
-        PlacementKind::Volley => Strategy::new(settings, decayed(DAY), Placer::Single(Volley::new(sites))),
         PlacementKind::Oracle => {
             let hourly = StrategyConfig { interval: HOUR, ..settings };
             Strategy::new(hourly, Box::new(NextHour::new(log)), Placer::Replicas(Box::new(planner)))
         }
         _ => {
-            let forecast: Box<dyn Forecast> = match &config.model {
-                Some((_, model)) => Box::new(Trained::new(Arc::clone(model), log.region_names())),
-                None => Box::new(Learned::new(regions)),
-            };
-            let ghost = planner.clone();
             let pushing = StrategyConfig { pushes: true, waste_share: Some(placing.waste_share), ..settings };
-            Strategy::new(pushing, forecast, Placer::Replicas(Box::new(planner))).guarded(placing.half_life, ghost)
+            let model = config.model.as_ref().map(|(_, model)| model);
+            Strategy::gapa(pushing, planner, placing.half_life, model, log.region_names())
         }
     };
     Ok(Some(strategy))
@@ -99,10 +94,7 @@ pub(super) fn strategy(
 fn sites(log: &LogColumns, config: &ReplayConfig, capacity_bytes: u64) -> Result<Sites> {
     let network = Network::new(&config.topology, log.region_names());
     let regions = log.region_names().len();
-    let cost = |link: &nearcast_cache_node::core::routing::Link| Cost {
-        round_trip: link.round_trip.as_secs_f32(),
-        per_byte: (1.0 / link.bandwidth.max(1.0)) as f32,
-    };
+    let cost = |link: &Link| Cost::new(link.round_trip, link.bandwidth);
     let link = |region: usize, node: usize| match region == node {
         true => Cost::default(),
         false => cost(network.between(region, node)),
