@@ -153,8 +153,11 @@ struct Shadow {
     sample_ratio: FloatGauge,
 }
 
-/// What is shown of an arm's miniatures: the metric, its help and where its value comes from.
-const SHADOW: [(&str, &str, fn(&ArmShadow) -> f64); 7] = [
+/// A metric of an arm's miniatures: its name, its help and where its value comes from.
+type ShadowMetric = (&'static str, &'static str, fn(&ArmShadow) -> f64);
+
+/// What is shown of them.
+const SHADOW: [ShadowMetric; 7] = [
     ("hit_ratio", "Hit ratio by miniatures", |arm| arm.account.hit_ratio.estimate),
     ("hit_ratio_error", "How far off it may be", |arm| arm.account.hit_ratio.error),
     ("hit_ratio_over_none", "Hit ratio more than none has", |arm| arm.hit_ratio_over_none.estimate),

@@ -15,7 +15,7 @@ pub(crate) fn replace_file(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<tempfile::NamedTempFile>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let mut writer = BufWriter::new(tempfile::NamedTempFile::new_in(folder)?);
     write(&mut writer)?;
     writer.flush()?;

@@ -279,9 +279,14 @@ async fn act_on_an_experiment(chromium: &Path, cluster: &Loop) {
     let tab = Tab::open(chromium, &format!("{}/", front.url)).await;
     tab.until("two experiments with their charts", "document.querySelectorAll('.experiment').length === 2 && document.querySelectorAll('.experiment .band').length === 1").await;
     let told: String = tab.value("document.querySelector('#experiment-list').textContent").await;
-    for part in
-        [experiments::NAME, "INCONCLUSIVE", "0.9 (0.1 to 1.7) points", "4 (−∞ to ∞) points", "✓ holds", "logged nothing"]
-    {
+    for part in [
+        experiments::NAME,
+        "INCONCLUSIVE",
+        "0.9 (0.1 to 1.7) points",
+        "4 (−∞ to ∞) points",
+        "✓ holds",
+        "logged nothing",
+    ] {
         assert!(told.contains(part), "{part} is not in {told}");
     }
     assert_eq!(complaints(&tab, "experiments").await, [""; 0]);

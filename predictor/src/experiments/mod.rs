@@ -209,7 +209,8 @@ impl Experiments {
             matches!(action, Action::Promote { .. } | Action::Breach | Action::Abort | Action::Undo | Action::Finish);
         let mut evidence = None;
         if needs_evidence {
-            let document = serde_json::to_vec_pretty(&FullReport::of(trial, now, usize::MAX)).map_err(std::io::Error::from);
+            let document =
+                serde_json::to_vec_pretty(&FullReport::of(trial, now, usize::MAX)).map_err(std::io::Error::from);
             let document = document.map_err(crate::Error::file("write", name))?;
             let found = Evidence::of(trial.judgement().verdict, &document);
             self.files.keep_evidence(name, &found.hash.to_string(), &document)?;

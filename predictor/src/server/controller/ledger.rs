@@ -166,7 +166,10 @@ mod tests {
         assert_eq!((about[1].status, about[1].outcomes), (None, Outcomes::default()));
         assert!(ledger.about("/c").is_empty());
         let told = serde_json::to_value(&about[0]).unwrap();
-        assert_eq!((told["status"].as_str(), told["issued_at"].as_str()), (Some("done"), Some(&*rfc3339(Timestamp::MIN))));
+        assert_eq!(
+            (told["status"].as_str(), told["issued_at"].as_str()),
+            (Some("done"), Some(&*rfc3339(Timestamp::MIN)))
+        );
     }
 
     #[test]
@@ -175,7 +178,10 @@ mod tests {
         for id in 0..=COMMANDS_KEPT_MAX as u64 {
             ledger.issue(Entry::new(Timestamp::MIN, &"eu-1".into(), &command(id, "/a")));
         }
-        assert_eq!((ledger.entries.len(), ledger.places.len(), ledger.forgotten), (COMMANDS_KEPT_MAX, COMMANDS_KEPT_MAX, 1));
+        assert_eq!(
+            (ledger.entries.len(), ledger.places.len(), ledger.forgotten),
+            (COMMANDS_KEPT_MAX, COMMANDS_KEPT_MAX, 1)
+        );
         ledger.outcome(CommandId(0), OutcomeKind::Used);
         ledger.outcome(CommandId(1), OutcomeKind::Late);
         assert_eq!(ledger.entries[0].outcomes, Outcomes { late: 1, ..Outcomes::default() });

@@ -389,9 +389,8 @@ impl Controller {
 
     /// The live nodes that hold some segment of a key.
     fn locate(&self, key: &str) -> Vec<Member> {
-        let holds = |session: &&Session| {
-            self.arms.engine_at(session.node, &self.engine).segments_held(key, session.node) > 0
-        };
+        let holds =
+            |session: &&Session| self.arms.engine_at(session.node, &self.engine).segments_held(key, session.node) > 0;
         let member = |session: &Session| Member { node: session.descriptor.clone(), alive: true };
         let mut holders: Vec<Member> = self.sessions.values().filter(holds).map(member).collect();
         holders.sort_by(|a, b| a.node.name.cmp(&b.node.name));

@@ -3,9 +3,7 @@
 use std::{hash::BuildHasher, sync::Arc};
 
 use nearcast_datasets::{Map, Timestamp, segment_len};
-use nearcast_proto::message::{
-    CommandResult, NodeDescriptor, NodeReport, Outcome, Request, RequestBatch, SegmentSet,
-};
+use nearcast_proto::message::{CommandResult, NodeDescriptor, NodeReport, Outcome, Request, RequestBatch, SegmentSet};
 use serde_json::json;
 
 use super::Controller;
