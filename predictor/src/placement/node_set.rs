@@ -34,6 +34,12 @@ impl NodeSet {
         Self(self.0 & !other.0)
     }
 
+    /// What is in either set.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// How many nodes are in it.
     pub const fn len(self) -> usize {
         self.0.count_ones() as usize
