@@ -146,7 +146,10 @@ impl Decider {
             let (first, origin) = (sites.link(region, by_distance[0]), sites.origin(region));
             let second = by_distance.get(1).map(|node| sites.link(region, *node));
             let next = second.filter(|second| second.round_trip <= origin.round_trip).unwrap_or(origin);
-            lead.push(Cost { round_trip: next.round_trip - first.round_trip, per_byte: next.per_byte - first.per_byte });
+            lead.push(Cost {
+                round_trip: next.round_trip - first.round_trip,
+                per_byte: next.per_byte - first.per_byte,
+            });
             nearest.push(if first.round_trip <= origin.round_trip { by_distance[0] } else { nodes } as u16);
             let sources = by_distance.iter().map(|node| sites.link(region, *node)).chain([origin]);
             least.push(sources.reduce(|a, b| Cost {

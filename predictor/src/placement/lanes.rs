@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn groups_are_gone_through_whole() {
-        let numbers: Vec<Lanes> = (0..3).map(|group| std::array::from_fn(|lane| (16 * group + lane) as f32 - 3.0)).collect();
+        let numbers: Vec<Lanes> =
+            (0..3).map(|group| std::array::from_fn(|lane| (16 * group + lane) as f32 - 3.0)).collect();
         assert_eq!((greatest(&numbers), least(&numbers)), (Some(47), -3.0));
         assert_eq!((greatest(&[[0.0; LANES]]), greatest(&[]), least(&[])), (None, None, f32::INFINITY));
         assert!((sum(numbers[1]) - 328.0).abs() < 1e-3);

@@ -15,6 +15,8 @@ pub struct PlannedKey {
     pub bytes: u64,
     /// Seconds of waiting that its replicas are expected to save over the horizon.
     pub saved_seconds: f32,
+    /// Of those, the nodes that are to keep it from when it is there: fetching it ahead of a reader is not worth its bytes.
+    pub awaited: NodeSet,
     /// The key's row in the demand that was planned for.
     pub(crate) row: u32,
 }
@@ -72,14 +74,9 @@ impl Plan {
         self.get(key).map_or(NodeSet::EMPTY, |planned| planned.nodes)
     }
 
-    /// The row of the demand that `key` was planned by.
-    pub(super) fn row(&self, key: KeyId) -> Option<usize> {
-        self.get(key).map(|planned| planned.row as usize)
-    }
-
     /// All that is planned, about the best per byte first.
     pub fn iter(&self) -> impl Iterator<Item = (KeyId, &PlannedKey)> {
-        self.keys.iter().map(|(key, planned)| (*key, planned))
+        self.keys.iter().map(|(key, planned)| (*key, planned)).filter(|(_, planned)| !planned.nodes.is_empty())
     }
 
     /// Number of keys with replicas.
@@ -95,6 +92,18 @@ impl Plan {
     /// Bytes planned at a node.
     pub fn load_bytes(&self, node: usize) -> u64 {
         self.load_bytes.get(node).copied().unwrap_or(0)
+    }
+
+    /// What is planned of each key, to be weighed.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (KeyId, &mut PlannedKey)> {
+        self.keys.iter_mut().map(|(key, planned)| (*key, planned)).filter(|(_, planned)| !planned.nodes.is_empty())
+    }
+
+    /// Plans nothing any more for a key.
+    pub(super) fn forget(&mut self, key: KeyId) {
+        let Some(place) = self.places.get_mut(key.0 as usize).and_then(Option::take) else { return };
+        let planned = std::mem::take(&mut self.keys[place.get() as usize - 1].1);
+        planned.nodes.iter().for_each(|node| self.load_bytes[node] -= planned.bytes);
     }
 
     /// Adds one replica that was not planned for.
@@ -126,7 +135,7 @@ impl Plan {
         if nodes.is_empty() {
             return;
         }
-        *self.entry(key) = PlannedKey { nodes, bytes, saved_seconds, row: row as u32 };
+        *self.entry(key) = PlannedKey { nodes, bytes, saved_seconds, awaited: NodeSet::EMPTY, row: row as u32 };
         self.transfer_bytes += bytes * nodes.minus(held).len() as u64;
         self.saved_seconds += f64::from(saved_seconds);
     }

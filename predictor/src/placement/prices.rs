@@ -39,7 +39,8 @@ impl Sample<'_> {
     /// Every so many rows of a demand that are worth anything.
     pub(super) fn new<'a>(demand: &'a DemandTable, worth: &'a [f32], keys_max: usize) -> Sample<'a> {
         let step = demand.len().div_ceil(keys_max.max(1)).max(1);
-        let mut rows: Vec<u32> = (0..demand.len() as u32).step_by(step).filter(|row| worth[*row as usize] > 0.0).collect();
+        let mut rows: Vec<u32> =
+            (0..demand.len() as u32).step_by(step).filter(|row| worth[*row as usize] > 0.0).collect();
         rows.sort_by(|a, b| worth[*b as usize].total_cmp(&worth[*a as usize]).then(a.cmp(b)));
         Sample { demand, worth, rows, step }
     }

@@ -8,8 +8,8 @@ use nearcast_datasets::{KeyId, Map, RegionId, Timestamp};
 use nearcast_models::Model;
 
 use super::{
-    DecayedAverage, DemandTable, Forecast, Guard, GuardChoice, KeyDemand, Learned, NodeSet, Plan, Planner, Sites,
-    Trained, Volley, budget::WasteBudget, planner::waiting_seconds,
+    DecayedAverage, DemandTable, Forecast, Guard, GuardChoice, KeyDemand, Learned, NodeSet, Plan, PlannedKey, Planner,
+    Sites, Trained, Volley, budget::WasteBudget, planner::waiting_seconds,
 };
 
 /// Who holds what, as the cache map knows it.
@@ -253,6 +253,19 @@ impl Strategy {
         }
     }
 
+    /// A key's number is about to be given to another, which is to inherit nothing.
+    pub fn forget_key(&mut self, key: KeyId) {
+        self.keys.remove(&key);
+        self.forecast.forget_key(key);
+        self.plan.forget(key);
+        if let Some(ghost) = &mut self.ghost {
+            ghost.forecast.forget_key(key);
+            ghost.came.remove(&key);
+            ghost.plans.0.forget(key);
+            ghost.plans.1.forget(key);
+        }
+    }
+
     /// When the next plan is due.
     pub fn poll_timeout(&self) -> Timestamp {
         if self.requests >= self.config.requests_min || self.planned_at.is_none() {
@@ -290,8 +303,9 @@ impl Strategy {
                 }
             };
         }
+        self.weigh(&mut plan, &demand, held);
         if let Some(moves) = moves {
-            self.list_moves(&plan, &demand, held, moves);
+            self.list_moves(&plan, held, moves);
         }
         self.plan = plan;
         self.keys.values_mut().for_each(|active| active.requests = 0);
@@ -326,7 +340,7 @@ impl Strategy {
     }
 
     /// What leads to `plan`. What is planned and not held is asked for again: an order may have been lost or refused.
-    fn list_moves(&mut self, plan: &Plan, demand: &DemandTable, held: &dyn Holdings, moves: &mut Vec<Move>) {
+    fn list_moves(&self, plan: &Plan, held: &dyn Holdings, moves: &mut Vec<Move>) {
         let first = moves.len();
         for (key, old) in self.plan.iter() {
             for node in old.nodes.minus(plan.nodes(key)).iter() {
@@ -337,7 +351,8 @@ impl Strategy {
             let (before, holders) = (self.plan.nodes(key), held.holders(key));
             let value_seconds = new.saved_seconds / new.nodes.len().max(1) as f32;
             for node in new.nodes.iter().filter(|node| !(before.contains(*node) && holders.contains(*node))) {
-                let kind = if holders.contains(node) { MoveKind::Await } else { MoveKind::Hold };
+                let is_awaited = holders.contains(node) || new.awaited.contains(node);
+                let kind = if is_awaited { MoveKind::Await } else { MoveKind::Hold };
                 moves.push(Move { kind, key, bytes: new.bytes, node, value_seconds });
             }
         }
@@ -346,12 +361,29 @@ impl Strategy {
             let order = a.kind.cmp(&b.kind).then(per_byte(b).total_cmp(&per_byte(a)));
             order.then(a.key.cmp(&b.key)).then(a.node.cmp(&b.node))
         });
-        if let Some(budget) = &mut self.budget {
-            for step in moves[first..].iter_mut().filter(|step| step.kind == MoveKind::Hold) {
-                let requests = plan.row(step.key).map_or(&[][..], |row| demand.requests(row));
-                if !budget.spend(step.bytes, expected_at(self.placer.sites(), requests, step.node), step.value_seconds)
-                {
-                    step.kind = MoveKind::Await;
+    }
+
+    /// Spends the budget of waste on what is planned and not held, the best per byte first; what it does not suffice for
+    /// is to be kept from when it is there. A key whose class asks for several replicas gets them in any case.
+    fn weigh(&mut self, plan: &mut Plan, demand: &DemandTable, held: &dyn Holdings) {
+        let Some(budget) = &mut self.budget else { return };
+        let lacking = |key: KeyId, planned: &PlannedKey| planned.nodes.minus(held.holders(key));
+        let mut keys: Vec<_> = plan.iter_mut().filter(|(key, planned)| !lacking(*key, planned).is_empty()).collect();
+        let per_byte = |planned: &PlannedKey| {
+            planned.saved_seconds / planned.nodes.len().max(1) as f32 / planned.bytes.max(1) as f32
+        };
+        keys.sort_by(|a, b| per_byte(b.1).total_cmp(&per_byte(a.1)).then(a.0.cmp(&b.0)));
+        for (key, planned) in keys {
+            let value_seconds = planned.saved_seconds / planned.nodes.len().max(1) as f32;
+            let nodes = lacking(key, planned);
+            let mut there = planned.nodes.len() - nodes.len();
+            for node in nodes.iter() {
+                let requests = expected_at(self.placer.sites(), demand.requests(planned.row as usize), node);
+                let is_required = self.config.replicas_min > 1 && there < usize::from(self.config.replicas_min);
+                if budget.spend(planned.bytes, requests, value_seconds) || is_required {
+                    there += 1;
+                } else {
+                    planned.awaited = planned.awaited.with(node);
                 }
             }
         }
