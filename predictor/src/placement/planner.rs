@@ -89,7 +89,9 @@ impl Planner {
         }
         let worth: Vec<f32> = (0..demand.len()).map(|row| self.worth(demand, row)).collect();
         let sample = Sample::new(demand, &worth, self.config.sample_max);
-        let rounds = (self.config.rounds_max, self.config.rounds_max / 6);
+        // A round costs as much as it has keys and nodes; where it costs little, there are more of them.
+        let is_small = sample.rows.len() * self.sites.nodes() <= SMALL;
+        let rounds = (self.config.rounds_max, self.config.rounds_max / if is_small { 3 } else { 6 });
         self.prices.find(&sample, &self.sites, &mut self.decider, self.config.transfer_price, rounds);
         let rows = by_falling(&worth);
         let room: f64 = (0..self.sites.nodes()).map(|node| self.sites.capacity(node) as f64).sum();
@@ -255,6 +257,8 @@ fn by_falling(worth: &[f32]) -> Vec<u32> {
 
 /// Once prices are found, what is left over is filled at lower ones.
 const PASSES: [f32; 3] = [1.0, 0.3, 0.0];
+/// Keys by nodes that prices are found for in no time.
+const SMALL: usize = 1 << 18;
 /// Of the cheapest room's price.
 const IDLE_SHARE: f32 = 0.05;
 /// A plan that has filled so much of the room is not worth another pass.
