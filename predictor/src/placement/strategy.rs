@@ -1,6 +1,7 @@
 //! Forecast, planner and guard put together: what a placement does all day.
 
 mod sites;
+mod weigh;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -8,8 +9,8 @@ use nearcast_datasets::{KeyId, Map, RegionId, Timestamp};
 use nearcast_models::Model;
 
 use super::{
-    DecayedAverage, DemandTable, Forecast, Guard, GuardChoice, KeyDemand, Learned, NodeSet, Plan, PlannedKey, Planner,
-    Sites, Trained, Volley, budget::WasteBudget, planner::waiting_seconds,
+    DecayedAverage, DemandTable, Forecast, Guard, GuardChoice, KeyDemand, Learned, NodeSet, Plan, Planner, Sites,
+    Trained, Volley, budget::WasteBudget, planner::waiting_seconds,
 };
 
 /// Who holds what, as the cache map knows it.
@@ -361,32 +362,6 @@ impl Strategy {
             let order = a.kind.cmp(&b.kind).then(per_byte(b).total_cmp(&per_byte(a)));
             order.then(a.key.cmp(&b.key)).then(a.node.cmp(&b.node))
         });
-    }
-
-    /// Spends the budget of waste on what is planned and not held, the best per byte first; what it does not suffice for
-    /// is to be kept from when it is there. A key whose class asks for several replicas gets them in any case.
-    fn weigh(&mut self, plan: &mut Plan, demand: &DemandTable, held: &dyn Holdings) {
-        let Some(budget) = &mut self.budget else { return };
-        let lacking = |key: KeyId, planned: &PlannedKey| planned.nodes.minus(held.holders(key));
-        let mut keys: Vec<_> = plan.iter_mut().filter(|(key, planned)| !lacking(*key, planned).is_empty()).collect();
-        let per_byte = |planned: &PlannedKey| {
-            planned.saved_seconds / planned.nodes.len().max(1) as f32 / planned.bytes.max(1) as f32
-        };
-        keys.sort_by(|a, b| per_byte(b.1).total_cmp(&per_byte(a.1)).then(a.0.cmp(&b.0)));
-        for (key, planned) in keys {
-            let value_seconds = planned.saved_seconds / planned.nodes.len().max(1) as f32;
-            let nodes = lacking(key, planned);
-            let mut there = planned.nodes.len() - nodes.len();
-            for node in nodes.iter() {
-                let requests = expected_at(self.placer.sites(), demand.requests(planned.row as usize), node);
-                let is_required = self.config.replicas_min > 1 && there < usize::from(self.config.replicas_min);
-                if budget.spend(planned.bytes, requests, value_seconds) || is_required {
-                    there += 1;
-                } else {
-                    planned.awaited = planned.awaited.with(node);
-                }
-            }
-        }
     }
 
     /// Drops keys that nobody has asked for in a day and that are not expected to earn their room, and beyond the bound
