@@ -110,6 +110,9 @@ impl Prices {
             let rough = sample.thinned(ROUGH_KEYS);
             self.settle(&rough, sites, decider, transfer, floor, rounds.0);
         }
+        // Demand has moved on since a pace was learnt. The fewer nodes there are to stand in, the less a large step does harm.
+        let least = PACE.min(2.0 / self.nodes as f32);
+        self.paces.iter_mut().for_each(|pace| pace.pace = pace.pace.max(least));
         self.settle(sample, sites, decider, transfer, floor, rounds.1);
     }
 
