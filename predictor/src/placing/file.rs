@@ -201,7 +201,7 @@ mod tests {
             plans: 3,
             nodes: vec![NodeName::from("a")],
             draining: vec![NodeName::from("b")],
-            keys: vec![key("/a"), key("/\"b\"\n")],
+            keys: vec![key("/\"b\"\n"), key("/a")],
             ..Saved::begin()
         };
         saved.write(folder.path()).unwrap();
