@@ -69,10 +69,8 @@ impl Cell {
 
     #[inline(always)]
     fn seconds(&self, bytes: f32) -> Lanes {
-        let mut seconds = [0.0; LANES];
-        for lane in 0..LANES {
-            seconds[lane] = self.round_trips[lane] + self.per_byte[lane] * bytes;
-        }
+        let mut seconds = self.round_trips;
+        seconds.iter_mut().zip(&self.per_byte).for_each(|(seconds, per_byte)| *seconds += per_byte * bytes);
         seconds
     }
 }

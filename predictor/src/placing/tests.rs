@@ -64,7 +64,7 @@ impl World {
     }
 
     /// Such a plan, still on its way.
-    fn planned(&mut self, keys: &[(&str, &[usize])]) -> Planned {
+    fn planned(&self, keys: &[(&str, &[usize])]) -> Planned {
         let forgettable = self.placing.forgettable(self.now);
         let planned = |(key, nodes): &(&str, &[usize])| {
             let key = self.placing.known.lock().intern(&Arc::from(*key), forgettable, |_| false).expect("room");
