@@ -6,10 +6,12 @@
 //! clock or does I/O: replay and the live service run the same types.
 
 mod budget;
+mod decider;
 mod demand;
 mod error;
 pub mod forecast;
 mod guard;
+mod lanes;
 mod map;
 mod node_set;
 mod plan;

@@ -1,55 +1,84 @@
-//! A set of nodes in one word.
+//! A set of nodes in a few words.
 
 /// Most nodes of one plan.
-pub const NODES_MAX: usize = 64;
+pub const NODES_MAX: usize = 64 * WORDS;
+
+const WORDS: usize = 4;
 
 /// A set of nodes, by their position in [`Sites`](super::Sites).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeSet(u64);
+pub struct NodeSet([u64; WORDS]);
 
 impl NodeSet {
     /// No node.
-    pub const EMPTY: Self = Self(0);
+    pub const EMPTY: Self = Self([0; WORDS]);
 
     /// Whether `node` is in it.
+    #[inline]
     pub const fn contains(self, node: usize) -> bool {
-        node < NODES_MAX && self.0 >> node & 1 == 1
+        node < NODES_MAX && self.0[node / 64] >> (node % 64) & 1 == 1
     }
 
     /// The set and `node`; nodes from [`NODES_MAX`] on are left out.
     #[must_use]
-    pub const fn with(self, node: usize) -> Self {
-        if node < NODES_MAX { Self(self.0 | 1 << node) } else { self }
+    #[inline]
+    pub const fn with(mut self, node: usize) -> Self {
+        if node < NODES_MAX {
+            self.0[node / 64] |= 1 << (node % 64);
+        }
+        self
     }
 
     /// The set without `node`.
     #[must_use]
-    pub const fn without(self, node: usize) -> Self {
-        if node < NODES_MAX { Self(self.0 & !(1 << node)) } else { self }
+    #[inline]
+    pub const fn without(mut self, node: usize) -> Self {
+        if node < NODES_MAX {
+            self.0[node / 64] &= !(1 << (node % 64));
+        }
+        self
     }
 
     /// What is in this set and not in `other`.
     #[must_use]
-    pub const fn minus(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
+    #[inline]
+    pub fn minus(self, other: Self) -> Self {
+        Self(std::array::from_fn(|word| self.0[word] & !other.0[word]))
+    }
+
+    /// What is in either set.
+    #[must_use]
+    #[inline]
+    pub fn union(self, other: Self) -> Self {
+        Self(std::array::from_fn(|word| self.0[word] | other.0[word]))
     }
 
     /// How many nodes are in it.
-    pub const fn len(self) -> usize {
-        self.0.count_ones() as usize
+    #[inline]
+    pub fn len(self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
     /// Whether no node is in it.
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.0 == [0; WORDS]
     }
 
     /// The nodes, ascending.
+    #[inline]
     pub fn iter(self) -> impl Iterator<Item = usize> {
-        let mut rest = self.0;
+        let (mut rest, mut word) = (self.0, 0);
         std::iter::from_fn(move || {
-            let node = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
-            rest &= rest - 1;
+            while rest[word] == 0 {
+                word += 1;
+                if word == WORDS {
+                    word = 0;
+                    return None;
+                }
+            }
+            let node = 64 * word + rest[word].trailing_zeros() as usize;
+            rest[word] &= rest[word] - 1;
             Some(node)
         })
     }
@@ -67,9 +96,12 @@ mod tests {
 
     #[test]
     fn sets_hold_what_they_were_given() {
-        let set: NodeSet = [3, 63, 64, 3].into_iter().collect();
-        assert_eq!((set.iter().collect::<Vec<_>>(), set.len()), (vec![3, 63], 2));
-        assert!(set.contains(63) && !set.contains(64) && !set.without(63).contains(63));
-        assert_eq!(set.minus(NodeSet::EMPTY.with(3)), NodeSet::EMPTY.with(63));
+        let set: NodeSet = [3, 64, 63, 255, 256, 3].into_iter().collect();
+        assert_eq!((set.iter().collect::<Vec<_>>(), set.len()), (vec![3, 63, 64, 255], 4));
+        assert!(set.contains(255) && !set.contains(256) && !set.without(63).contains(63));
+        let pair: NodeSet = [3, 255].into_iter().collect();
+        assert_eq!((set.minus(pair).len(), set.minus(pair).union(pair)), (2, set));
+        let mut nodes = NodeSet::EMPTY.with(7).iter();
+        assert_eq!((nodes.next(), nodes.next(), nodes.next()), (Some(7), None, None));
     }
 }

@@ -1,6 +1,8 @@
 //! Replica sets, as planned.
 
-use nearcast_datasets::{KeyId, Map};
+use std::num::NonZeroU32;
+
+use nearcast_datasets::KeyId;
 
 use super::{KeyDemand, NodeSet};
 
@@ -13,6 +15,8 @@ pub struct PlannedKey {
     pub bytes: u64,
     /// Seconds of waiting that its replicas are expected to save over the horizon.
     pub saved_seconds: f32,
+    /// Of those, the nodes that are to keep it from when it is there: fetching it ahead of a reader is not worth its bytes.
+    pub awaited: NodeSet,
     /// The key's row in the demand that was planned for.
     pub(crate) row: u32,
 }
@@ -20,7 +24,9 @@ pub struct PlannedKey {
 /// Which nodes should hold which keys; a key that is not in it is left to pull-through or hashing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    keys: Map<KeyId, PlannedKey>,
+    keys: Vec<(KeyId, PlannedKey)>,
+    /// By the key's number: its place among them.
+    places: Vec<Option<NonZeroU32>>,
     /// Bytes planned per node.
     load_bytes: Vec<u64>,
     /// Bytes of replicas that are not held yet.
@@ -35,19 +41,42 @@ impl Plan {
         Self { load_bytes: vec![0; nodes], ..Self::default() }
     }
 
+    /// Makes room for so many keys at once, numbered below `numbers`.
+    pub(super) fn reserve(&mut self, keys: usize, numbers: usize) {
+        self.keys.reserve(keys);
+        self.places.resize(self.places.len().max(numbers), None);
+    }
+
+    /// What is planned of `key`.
+    fn get(&self, key: KeyId) -> Option<&PlannedKey> {
+        let place = self.places.get(key.0 as usize).copied().flatten()?;
+        self.keys.get(place.get() as usize - 1).map(|(_, planned)| planned)
+    }
+
+    fn entry(&mut self, key: KeyId) -> &mut PlannedKey {
+        let number = key.0 as usize;
+        if self.places.len() <= number {
+            self.places.resize(number + 1, None);
+        }
+        let place = match self.places[number] {
+            Some(place) => place.get() as usize - 1,
+            None => {
+                self.keys.push((key, PlannedKey::default()));
+                self.places[number] = NonZeroU32::new(self.keys.len() as u32);
+                self.keys.len() - 1
+            }
+        };
+        &mut self.keys[place].1
+    }
+
     /// Where `key` should be held; nowhere in particular when the plan does not have it.
     pub fn nodes(&self, key: KeyId) -> NodeSet {
-        self.keys.get(&key).map_or(NodeSet::EMPTY, |planned| planned.nodes)
+        self.get(key).map_or(NodeSet::EMPTY, |planned| planned.nodes)
     }
 
-    /// The row of the demand that `key` was planned by.
-    pub(super) fn row(&self, key: KeyId) -> Option<usize> {
-        self.keys.get(&key).map(|planned| planned.row as usize)
-    }
-
-    /// All that is planned, in no particular but always the same order.
+    /// All that is planned, about the best per byte first.
     pub fn iter(&self) -> impl Iterator<Item = (KeyId, &PlannedKey)> {
-        self.keys.iter().map(|(key, planned)| (*key, planned))
+        self.keys.iter().map(|(key, planned)| (*key, planned)).filter(|(_, planned)| !planned.nodes.is_empty())
     }
 
     /// Number of keys with replicas.
@@ -65,9 +94,21 @@ impl Plan {
         self.load_bytes.get(node).copied().unwrap_or(0)
     }
 
+    /// What is planned of each key, to be weighed.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (KeyId, &mut PlannedKey)> {
+        self.keys.iter_mut().map(|(key, planned)| (*key, planned)).filter(|(_, planned)| !planned.nodes.is_empty())
+    }
+
+    /// Plans nothing any more for a key.
+    pub(super) fn forget(&mut self, key: KeyId) {
+        let Some(place) = self.places.get_mut(key.0 as usize).and_then(Option::take) else { return };
+        let planned = std::mem::take(&mut self.keys[place.get() as usize - 1].1);
+        planned.nodes.iter().for_each(|node| self.load_bytes[node] -= planned.bytes);
+    }
+
     /// Adds one replica that was not planned for.
     pub(super) fn hold_also(&mut self, key: KeyId, bytes: u64, node: usize, saved_seconds: f32) {
-        let planned = self.keys.entry(key).or_default();
+        let planned = self.entry(key);
         if planned.nodes.contains(node) {
             return;
         }
@@ -77,21 +118,25 @@ impl Plan {
         self.load_bytes[node] += bytes;
     }
 
-    /// Adds replicas of a key, the one in that row of the demand.
+    /// Adds replicas of a key that it does not have, the one in that row of the demand.
     pub(super) fn add(&mut self, row: usize, demand: &KeyDemand, nodes: NodeSet, saved_seconds: f32) {
+        nodes.iter().for_each(|node| self.load_bytes[node] += demand.bytes);
+        self.put(row, demand, nodes, saved_seconds);
+    }
+
+    /// Takes over what each node was filled with, counted where it was, of which [`Self::put`] then says what it is.
+    pub(super) fn load(&mut self, load_bytes: Vec<u64>) {
+        self.load_bytes = load_bytes;
+    }
+
+    /// Notes replicas of a key that it does not have, whose bytes are counted already.
+    pub(super) fn put(&mut self, row: usize, demand: &KeyDemand, nodes: NodeSet, saved_seconds: f32) {
         let KeyDemand { key, bytes, held, .. } = *demand;
         if nodes.is_empty() {
             return;
         }
-        let planned = self.keys.entry(key).or_default();
-        let new = nodes.minus(planned.nodes);
-        for node in new.iter() {
-            self.load_bytes[node] += bytes;
-            planned.nodes = planned.nodes.with(node);
-        }
-        (planned.bytes, planned.row) = (bytes, row as u32);
-        planned.saved_seconds += saved_seconds;
-        self.transfer_bytes += bytes * new.minus(held).len() as u64;
+        *self.entry(key) = PlannedKey { nodes, bytes, saved_seconds, awaited: NodeSet::EMPTY, row: row as u32 };
+        self.transfer_bytes += bytes * nodes.minus(held).len() as u64;
         self.saved_seconds += f64::from(saved_seconds);
     }
 }

@@ -10,7 +10,10 @@ use nearcast_datasets::KeyId;
 
 use super::{
     DemandTable, NodeSet, Plan, Sites,
-    prices::{Decider, Prices, Question},
+    decider::{Decider, Decision, Question, Rates, Work},
+    demand::padded,
+    lanes::{Lanes, groups},
+    prices::{Prices, Sample, question},
 };
 
 /// What bounds a [`Planner`].
@@ -43,16 +46,30 @@ pub struct Planner {
     sites: Sites,
     decider: Decider,
     prices: Prices,
-    /// Nodes with room for anything.
-    open: NodeSet,
+    /// Nodes with room for nothing.
+    closed: NodeSet,
+}
+
+/// A plan in the making.
+#[derive(Debug)]
+struct Filling {
+    /// By place among the rows of the demand, the worthiest first.
+    nodes: Vec<NodeSet>,
+    saved_seconds: Vec<f32>,
+    /// Bytes that are left, by node.
+    left: Vec<u64>,
+    /// The least that is left at any node that is not closed.
+    least_left: u64,
+    closed: NodeSet,
+    /// Full is who has turned away so much more than it has room for that trying goes nowhere.
+    turned_away: Vec<u32>,
 }
 
 impl Planner {
     /// A planner for `sites`.
     pub fn new(config: PlannerConfig, sites: Sites) -> Self {
-        let decider = Decider::new(&sites);
-        let prices = Prices { room: Vec::new(), transfer: config.transfer_price };
-        Self { config, decider, prices, open: open(&sites), sites }
+        let (decider, prices, closed) = (Decider::new(&sites), Prices::new(&sites), closed(&sites));
+        Self { config, decider, prices, closed, sites }
     }
 
     /// The sites that it plans for.
@@ -62,168 +79,160 @@ impl Planner {
 
     /// Plans for other sites from now on: nodes came, went or changed their capacity.
     pub fn handle_sites(&mut self, sites: Sites) {
-        self.decider = Decider::new(&sites);
-        self.open = open(&sites);
-        self.prices.room.clear();
-        self.sites = sites;
+        *self = Self::new(self.config, sites);
     }
 
     /// Replica sets for `demand` that no node's capacity is exceeded by.
     pub fn plan(&mut self, demand: &DemandTable) -> Plan {
-        let mut plan = Plan::new(self.sites.nodes());
-        if demand.is_empty() || self.open.is_empty() {
-            return plan;
+        if demand.is_empty() || self.closed.len() == self.sites.nodes() {
+            return Plan::new(self.sites.nodes());
         }
         let worth: Vec<f32> = (0..demand.len()).map(|row| self.worth(demand, row)).collect();
-        self.find_prices(demand, &worth);
-        let room = self.prices.room.clone();
+        let sample = Sample::new(demand, &worth, self.config.sample_max);
+        // A round costs as much as it has keys and nodes; where it costs little, there are more of them.
+        let is_small = sample.rows.len() * self.sites.nodes() <= SMALL;
+        let rounds = (self.config.rounds_max, self.config.rounds_max / if is_small { 3 } else { 6 });
+        self.prices.find(&sample, &self.sites, &mut self.decider, self.config.transfer_price, rounds);
         let rows = by_falling(&worth);
+        let room: f64 = (0..self.sites.nodes()).map(|node| self.sites.capacity(node) as f64).sum();
+        let mut filling = Filling::new(&self.sites, rows.len());
         let mut last = f32::INFINITY;
         for factor in PASSES {
-            let floor = factor * cheapest(&room);
+            let prices = self.prices.times(factor);
+            let floor = prices.cheapest();
             if floor >= last {
                 continue;
             }
             last = floor;
-            self.prices.room.iter_mut().zip(&room).for_each(|(price, found)| *price = factor * found);
             let worthy = rows.partition_point(|row| worth[*row as usize] > floor);
-            let is_roomy = self.fill(demand, &rows[..worthy], &mut plan);
-            let (load, room) = self
-                .open
-                .iter()
-                .map(|node| (plan.load_bytes(node), self.sites.capacity(node)))
-                .fold((0.0, 0.0), |sums, (load, room)| (sums.0 + load as f64, sums.1 + room as f64));
-            if !is_roomy || load > FULL * room {
+            filling.reopen(self.closed);
+            let rates = prices.rates(self.config.transfer_price);
+            self.decider.dispatch(Fill { demand, rows: &rows[..worthy], rates, filling: &mut filling });
+            let left: f64 = filling.left.iter().map(|left| *left as f64).sum();
+            if filling.closed.len() == self.sites.nodes() || left < (1.0 - FULL) * room {
                 break;
             }
         }
-        self.prices.room = room;
-        plan
+        filling.plan(demand, &rows, &self.sites)
     }
 
     /// Where else a key that just became known should be held under the prices of the last plan, and the seconds of
     /// waiting that this would save; nowhere before there was one. Capacity is not looked at: such replicas are held on
     /// probation until the next plan.
     pub fn consider(&mut self, requests: &[f32], bytes: u64, held: NodeSet) -> (NodeSet, f32) {
-        if self.prices.room.is_empty() || requests.len() != self.sites.regions() {
+        if !self.prices.is_known() || requests.len() != self.sites.regions() {
             return (NodeSet::EMPTY, 0.0);
         }
-        let (bytes, open) = (bytes.max(1) as f32, self.open);
-        let question = Question { requests, bytes, held, already: held, open, replicas_min: 0 };
-        let decision = self.decider.decide(&question, &self.prices);
+        let requests: Vec<Lanes> = padded(requests, groups(requests.len())).collect();
+        let (bytes, closed) = (bytes.max(1) as f32, self.closed);
+        let question = Question { requests: &requests, bytes, held, already: held, closed, replicas_min: 0 };
+        let decision = self.decider.decide(&question, &self.prices.rates(self.config.transfer_price));
         (decision.nodes, decision.saved_seconds)
-    }
-
-    /// Goes through `rows` while any node has room; returns whether one still has.
-    fn fill(&mut self, demand: &DemandTable, rows: &[u32], plan: &mut Plan) -> bool {
-        let mut open = self.open;
-        // Full is who has turned away so much more than it has room for that trying goes nowhere.
-        let mut turned_away = vec![0_u32; self.sites.nodes()];
-        for row in rows {
-            let row = *row as usize;
-            let key = *demand.key(row);
-            let fits = |node: &usize| plan.load_bytes(*node) + key.bytes <= self.sites.capacity(*node);
-            let roomy: NodeSet = open.iter().filter(fits).collect();
-            for node in open.minus(roomy).iter() {
-                turned_away[node] += 1;
-                if turned_away[node] >= TURNED_AWAY_MAX {
-                    open = open.without(node);
-                }
-            }
-            if roomy.is_empty() {
-                if open.is_empty() {
-                    return false;
-                }
-                continue;
-            }
-            let question = question(demand, row, plan.nodes(key.key), roomy);
-            let decision = self.decider.decide(&question, &self.prices);
-            plan.add(row, &key, decision.nodes, decision.saved_seconds);
-        }
-        !open.is_empty()
     }
 
     /// Whether a row of the demand is so far below what room costs anywhere that it need not be looked at for a while.
     pub(super) fn is_idle(&self, demand: &DemandTable, row: usize) -> bool {
-        self.worth(demand, row) < IDLE_SHARE * cheapest(&self.prices.room)
+        self.worth(demand, row) < IDLE_SHARE * self.prices.cheapest()
     }
 
     fn worth(&self, demand: &DemandTable, row: usize) -> f32 {
-        self.decider.worth_at_most(demand.requests(row), demand.key(row).bytes.max(1) as f32)
-    }
-
-    fn find_prices(&mut self, demand: &DemandTable, worth: &[f32]) {
-        let step = demand.len().div_ceil(self.config.sample_max.max(1)).max(1);
-        let mut sample: Vec<usize> = (0..demand.len()).step_by(step).filter(|row| worth[*row] > 0.0).collect();
-        sample.sort_by(|a, b| worth[*b].total_cmp(&worth[*a]).then(a.cmp(b)));
-        // Lower prices keep nobody out, and one that is next to nothing takes long to rise again.
-        let least = sample.last().map_or(PRICE_MIN, |row| (LEAST_SHARE * worth[*row]).max(PRICE_MIN));
-        let mut rounds = self.config.rounds_max / 3;
-        if self.prices.room.len() != self.sites.nodes() {
-            self.prices.room = vec![self.first_price(demand, worth, &sample, step).max(least); self.sites.nodes()];
-            rounds = self.config.rounds_max;
-        }
-        for round in 0..rounds {
-            let loads = self.loads(demand, worth, &sample);
-            let eagerness = 0.9 / (1.0 + 0.15 * round as f32);
-            let mut is_balanced = true;
-            for (node, load) in loads.iter().enumerate() {
-                let over = (load * step as f64 / self.sites.capacity(node).max(1) as f64) as f32;
-                is_balanced &= (over - 1.0).abs() < BALANCED || (over < 1.0 && self.prices.room[node] <= least);
-                self.prices.room[node] *= over.clamp(0.1, 10.0).powf(eagerness);
-                self.prices.room[node] = self.prices.room[node].max(least);
-            }
-            if is_balanced {
-                break;
-            }
-        }
-    }
-
-    /// The price at which keys of that worth and above fill all nodes about half with one replica each.
-    fn first_price(&self, demand: &DemandTable, worth: &[f32], sample: &[usize], step: usize) -> f32 {
-        let capacity: u64 = (0..self.sites.nodes()).map(|node| self.sites.capacity(node)).sum();
-        let mut left = capacity as f64 / 2.0;
-        for row in sample {
-            left -= demand.key(*row).bytes as f64 * step as f64;
-            if left < 0.0 {
-                return (worth[*row] / 2.0).max(PRICE_MIN);
-            }
-        }
-        PRICE_MIN
-    }
-
-    /// Bytes that the sample's keys would take at each node under the present prices.
-    fn loads(&mut self, demand: &DemandTable, worth: &[f32], sample: &[usize]) -> Vec<f64> {
-        let mut loads = vec![0.0; self.sites.nodes()];
-        let floor = cheapest(&self.prices.room);
-        for row in sample.iter().copied().take_while(|row| worth[*row] > floor) {
-            let question = question(demand, row, NodeSet::EMPTY, self.open);
-            let nodes = self.decider.decide(&question, &self.prices).nodes;
-            nodes.iter().for_each(|node| loads[node] += demand.key(row).bytes as f64);
-        }
-        loads
+        self.decider.worth_at_most(demand.lanes(row), demand.key(row).bytes.max(1) as f32)
     }
 }
 
-fn open(sites: &Sites) -> NodeSet {
-    (0..sites.nodes()).filter(|node| sites.capacity(*node) > 0).collect()
+/// Going through rows while any node has room.
+struct Fill<'a> {
+    demand: &'a DemandTable,
+    rows: &'a [u32],
+    rates: Rates<'a>,
+    filling: &'a mut Filling,
 }
 
-fn cheapest(room: &[f32]) -> f32 {
-    room.iter().copied().fold(f32::INFINITY, f32::min)
-}
+impl Work for Fill<'_> {
+    type Output = ();
 
-/// Where a row of the demand should be held beyond `already`, of the nodes in `open`.
-fn question(demand: &DemandTable, row: usize, already: NodeSet, open: NodeSet) -> Question<'_> {
-    let key = demand.key(row);
-    Question {
-        requests: demand.requests(row),
-        bytes: key.bytes.max(1) as f32,
-        held: key.held,
-        already,
-        open,
-        replicas_min: usize::from(key.replicas_min),
+    #[inline(always)]
+    fn run(self, decider: &mut Decider) {
+        let Self { demand, rows, rates, filling } = self;
+        for (place, row) in rows.iter().map(|row| *row as usize).enumerate() {
+            if place.is_multiple_of(AHEAD) {
+                demand.touch(&rows[place..rows.len().min(place + AHEAD)]);
+            }
+            let bytes = demand.key(row).bytes;
+            let closed = if bytes > filling.least_left { filling.turn_away(bytes) } else { filling.closed };
+            if closed.len() == filling.left.len() {
+                if filling.closed == closed {
+                    break;
+                }
+                continue;
+            }
+            let decision = decider.decide(&question(demand, row, filling.nodes[place], closed), &rates);
+            filling.add(place, bytes, &decision);
+        }
     }
+}
+
+impl Filling {
+    fn new(sites: &Sites, rows: usize) -> Self {
+        Self {
+            nodes: vec![NodeSet::EMPTY; rows],
+            saved_seconds: vec![0.0; rows],
+            left: (0..sites.nodes()).map(|node| sites.capacity(node)).collect(),
+            least_left: 0,
+            closed: NodeSet::EMPTY,
+            turned_away: vec![0; sites.nodes()],
+        }
+    }
+
+    /// All nodes but those have room again.
+    fn reopen(&mut self, closed: NodeSet) {
+        (self.closed, self.least_left) = (closed, 0);
+        self.turned_away.fill(0);
+    }
+
+    /// The nodes that have no room for so many bytes.
+    #[inline(never)]
+    fn turn_away(&mut self, bytes: u64) -> NodeSet {
+        let mut turned = self.closed;
+        self.least_left = u64::MAX;
+        for (node, left) in self.left.iter().enumerate().filter(|(node, _)| !self.closed.contains(*node)) {
+            if *left < bytes {
+                turned = turned.with(node);
+                self.turned_away[node] += 1;
+            }
+            if self.turned_away[node] < TURNED_AWAY_MAX {
+                self.least_left = self.least_left.min(*left);
+            }
+        }
+        let is_full = |node: &usize| self.turned_away[*node] >= TURNED_AWAY_MAX;
+        self.closed = turned.iter().filter(|node| self.closed.contains(*node) || is_full(node)).collect();
+        turned
+    }
+
+    #[inline(always)]
+    fn add(&mut self, place: usize, bytes: u64, decision: &Decision) {
+        self.nodes[place] = self.nodes[place].union(decision.nodes);
+        self.saved_seconds[place] += decision.saved_seconds;
+        for node in decision.nodes.iter() {
+            self.left[node] -= bytes;
+            self.least_left = self.least_left.min(self.left[node]);
+        }
+    }
+
+    fn plan(self, demand: &DemandTable, rows: &[u32], sites: &Sites) -> Plan {
+        let mut plan = Plan::new(self.left.len());
+        let last = (0..demand.len()).map(|row| demand.key(row).key.0).max().unwrap_or(0);
+        plan.reserve(self.nodes.iter().filter(|nodes| !nodes.is_empty()).count(), last as usize + 1);
+        plan.load(self.left.iter().enumerate().map(|(node, left)| sites.capacity(node) - left).collect());
+        for (row, (nodes, saved_seconds)) in rows.iter().zip(self.nodes.into_iter().zip(self.saved_seconds)) {
+            plan.put(*row as usize, demand.key(*row as usize), nodes, saved_seconds);
+        }
+        plan
+    }
+}
+
+fn closed(sites: &Sites) -> NodeSet {
+    (0..sites.nodes()).filter(|node| sites.capacity(*node) == 0).collect()
 }
 
 /// The seconds that reads wait in all when `demand` comes as it says and `holders` hold each key.
@@ -248,14 +257,13 @@ fn by_falling(worth: &[f32]) -> Vec<u32> {
 
 /// Once prices are found, what is left over is filled at lower ones.
 const PASSES: [f32; 3] = [1.0, 0.3, 0.0];
+/// Keys by nodes that prices are found for in no time.
+const SMALL: usize = 1 << 18;
 /// Of the cheapest room's price.
 const IDLE_SHARE: f32 = 0.05;
 /// A plan that has filled so much of the room is not worth another pass.
 const FULL: f64 = 0.98;
-/// Prices are found when every load is so close to its capacity.
-const BALANCED: f32 = 0.02;
+/// Rows that are fetched from memory at a time.
+const AHEAD: usize = 16;
 /// Keys in a row that a node has no room for before it counts as full.
 const TURNED_AWAY_MAX: u32 = 2_000;
-const PRICE_MIN: f32 = 1e-18;
-/// The least price, as a share of what the least worthy key of the sample saves per byte.
-const LEAST_SHARE: f32 = 0.01;

@@ -82,6 +82,8 @@ pub struct ShardManager {
     config: ShardConfig,
     epoch: Epoch,
     wanted: Map<KeyId, NodeSet>,
+    /// Of that, what is to be pinned when it is there and not to be fetched for it.
+    awaited: Map<KeyId, NodeSet>,
     /// What nodes have confirmed to hold pinned.
     pinned: Map<KeyId, NodeSet>,
     /// What nodes were ever told to pin since they last confirmed to have dropped it: it may be pinned.
@@ -112,6 +114,7 @@ impl ShardManager {
             config,
             epoch: Epoch(0),
             wanted: Map::default(),
+            awaited: Map::default(),
             pinned: Map::default(),
             asked: Map::default(),
             held: Map::default(),
@@ -154,12 +157,43 @@ impl ShardManager {
         self.todo = targets.into();
     }
 
+    /// Of what the strategy wants, so much is worth keeping and not worth fetching. To be said before the strategy is.
+    pub fn handle_awaited(&mut self, keys: impl IntoIterator<Item = (KeyId, NodeSet)>) {
+        self.awaited = keys.into_iter().filter(|(_, nodes)| !nodes.is_empty()).collect();
+    }
+
     /// The next command to send, `None` while there is none or enough are under way. Call again after any `handle_*`.
     #[must_use]
     pub fn poll_command(&mut self, now: Timestamp) -> Option<ShardCommand> {
-        while self.in_flight.len() < self.config.in_flight_max {
+        self.poll_command_if(now, |_, _| true)
+    }
+
+    /// The next command to send of those that fetch what may be fetched by a node now; the others keep their turn.
+    #[must_use]
+    pub fn poll_command_if(
+        &mut self,
+        now: Timestamp,
+        mut may_fetch: impl FnMut(KeyId, usize) -> bool,
+    ) -> Option<ShardCommand> {
+        let mut waiting: Vec<Target> = Vec::new();
+        let command = self.next_command(now, &mut waiting, &mut may_fetch);
+        waiting.into_iter().rev().for_each(|target| self.todo.push_front(target));
+        command
+    }
+
+    fn next_command(
+        &mut self,
+        now: Timestamp,
+        waiting: &mut Vec<Target>,
+        may_fetch: &mut impl FnMut(KeyId, usize) -> bool,
+    ) -> Option<ShardCommand> {
+        while self.in_flight.len() < self.config.in_flight_max && waiting.len() < WAITING_MAX {
             let target = self.todo.pop_front()?;
             let Some(action) = self.lacking(target).filter(|_| !self.busy.contains_key(&target)) else { continue };
+            if action == Action::Replicate && !may_fetch(target.0, target.1) {
+                waiting.push(target);
+                continue;
+            }
             let id = CommandId(self.next_id);
             self.next_id += 1;
             let deadline = now.after(self.config.deadline);
@@ -205,6 +239,7 @@ impl ShardManager {
     /// One key of the strategy should be held elsewhere than it said.
     pub fn handle_wanted(&mut self, key: KeyId, nodes: NodeSet) {
         let before = self.wanted.insert(key, nodes).unwrap_or_default();
+        nodes.minus(before).iter().for_each(|node| take(&mut self.awaited, (key, node)));
         let changed = before.minus(nodes).iter().chain(nodes.minus(before).iter());
         self.todo.extend(changed.map(|node| (key, node)));
     }
@@ -296,6 +331,11 @@ impl ShardManager {
         self.in_flight.get(&id).map(|((key, node), action)| (*key, *node, *action))
     }
 
+    /// Whether a key may be pinned anywhere.
+    pub fn is_asked(&self, key: KeyId) -> bool {
+        self.asked.contains_key(&key)
+    }
+
     /// What may be pinned, wanted or not.
     pub fn asked(&self) -> impl Iterator<Item = (KeyId, NodeSet)> {
         self.asked.iter().map(|(key, nodes)| (*key, *nodes))
@@ -327,6 +367,7 @@ impl ShardManager {
         match (has(&self.held), has(&self.pinned)) {
             (_, true) => None,
             (true, false) => Some(Action::Pin),
+            (false, false) if has(&self.awaited) => None,
             (false, false) => Some(Action::Replicate),
         }
     }
@@ -348,6 +389,9 @@ impl ShardManager {
         Some((target, action))
     }
 }
+
+/// Targets at the head of the queue that may have to wait for their links while others go first.
+const WAITING_MAX: usize = 256;
 
 fn targets(keys: impl Iterator<Item = (KeyId, NodeSet)>) -> impl Iterator<Item = Target> {
     keys.flat_map(|(key, nodes)| nodes.iter().map(move |node| (key, node)))

@@ -1,6 +1,7 @@
 //! Forecast, planner and guard put together: what a placement does all day.
 
 mod sites;
+mod weigh;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -253,6 +254,19 @@ impl Strategy {
         }
     }
 
+    /// A key's number is about to be given to another, which is to inherit nothing.
+    pub fn forget_key(&mut self, key: KeyId) {
+        self.keys.remove(&key);
+        self.forecast.forget_key(key);
+        self.plan.forget(key);
+        if let Some(ghost) = &mut self.ghost {
+            ghost.forecast.forget_key(key);
+            ghost.came.remove(&key);
+            ghost.plans.0.forget(key);
+            ghost.plans.1.forget(key);
+        }
+    }
+
     /// When the next plan is due.
     pub fn poll_timeout(&self) -> Timestamp {
         if self.requests >= self.config.requests_min || self.planned_at.is_none() {
@@ -290,8 +304,9 @@ impl Strategy {
                 }
             };
         }
+        self.weigh(&mut plan, &demand, held);
         if let Some(moves) = moves {
-            self.list_moves(&plan, &demand, held, moves);
+            self.list_moves(&plan, held, moves);
         }
         self.plan = plan;
         self.keys.values_mut().for_each(|active| active.requests = 0);
@@ -326,7 +341,7 @@ impl Strategy {
     }
 
     /// What leads to `plan`. What is planned and not held is asked for again: an order may have been lost or refused.
-    fn list_moves(&mut self, plan: &Plan, demand: &DemandTable, held: &dyn Holdings, moves: &mut Vec<Move>) {
+    fn list_moves(&self, plan: &Plan, held: &dyn Holdings, moves: &mut Vec<Move>) {
         let first = moves.len();
         for (key, old) in self.plan.iter() {
             for node in old.nodes.minus(plan.nodes(key)).iter() {
@@ -337,7 +352,8 @@ impl Strategy {
             let (before, holders) = (self.plan.nodes(key), held.holders(key));
             let value_seconds = new.saved_seconds / new.nodes.len().max(1) as f32;
             for node in new.nodes.iter().filter(|node| !(before.contains(*node) && holders.contains(*node))) {
-                let kind = if holders.contains(node) { MoveKind::Await } else { MoveKind::Hold };
+                let is_awaited = holders.contains(node) || new.awaited.contains(node);
+                let kind = if is_awaited { MoveKind::Await } else { MoveKind::Hold };
                 moves.push(Move { kind, key, bytes: new.bytes, node, value_seconds });
             }
         }
@@ -346,15 +362,6 @@ impl Strategy {
             let order = a.kind.cmp(&b.kind).then(per_byte(b).total_cmp(&per_byte(a)));
             order.then(a.key.cmp(&b.key)).then(a.node.cmp(&b.node))
         });
-        if let Some(budget) = &mut self.budget {
-            for step in moves[first..].iter_mut().filter(|step| step.kind == MoveKind::Hold) {
-                let requests = plan.row(step.key).map_or(&[][..], |row| demand.requests(row));
-                if !budget.spend(step.bytes, expected_at(self.placer.sites(), requests, step.node), step.value_seconds)
-                {
-                    step.kind = MoveKind::Await;
-                }
-            }
-        }
     }
 
     /// Drops keys that nobody has asked for in a day and that are not expected to earn their room, and beyond the bound

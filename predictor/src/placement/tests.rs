@@ -134,8 +134,8 @@ fn what_is_held_stays_where_another_place_is_hardly_better() {
 #[test]
 fn nonsense_is_refused_or_counts_as_nothing() {
     assert_eq!(
-        Sites::new(1, vec![1; 65], |_, _| Cost::default(), |_| Cost::default()).unwrap_err(),
-        PlacementError::NodeCount { nodes: 65 }
+        Sites::new(1, vec![1; NODES_MAX + 1], |_, _| Cost::default(), |_| Cost::default()).unwrap_err(),
+        PlacementError::NodeCount { nodes: 257 }
     );
     let bad = Cost { round_trip: f32::NAN, per_byte: 0.0 };
     assert_eq!(Sites::new(1, vec![1], |_, _| bad, |_| Cost::default()).unwrap_err(), PlacementError::BadCost);
@@ -166,6 +166,8 @@ enum Lie {
 }
 
 impl Forecast for Liar {
+    fn forget_key(&mut self, _: KeyId) {}
+
     fn record(&mut self, _: Timestamp, _: KeyId, _: RegionId) {}
 
     fn begin(&mut self, _: Timestamp, _: Duration) {
@@ -233,6 +235,35 @@ fn waited(mut strategy: Strategy) -> f64 {
 
 fn strategy_holders(holders: &Map<KeyId, NodeSet>, key: KeyId) -> NodeSet {
     holders.get(&key).copied().unwrap_or_default()
+}
+
+#[test]
+fn a_number_that_goes_to_another_key_takes_no_demand_with_it() {
+    let place = |is_reused: bool| {
+        let config = StrategyConfig { interval: Duration::from_secs(60), requests_min: 1, ..StrategyConfig::default() };
+        let half_life = Duration::from_secs(3_600);
+        let mut strategy = Strategy::gapa(config, planner(&[3_000; REGIONS]), half_life, None, &["a", "b", "c", "d"]);
+        let nowhere = |_: KeyId| NodeSet::EMPTY;
+        let at = |second: i64| Timestamp::from_micros(1_000_000 * second);
+        for second in 0..300 {
+            strategy.handle_timeout(at(second), &nowhere, None);
+            for key in 0..2 {
+                let (key, mut moves) = ((KeyId(key), "/old"), Vec::new());
+                strategy.handle_request(at(second), key, RegionId(0), 100, &nowhere, &mut moves);
+            }
+        }
+        assert!(strategy.plan().nodes(KeyId(1)).contains(0));
+        if is_reused {
+            strategy.forget_key(KeyId(1));
+            assert_eq!((strategy.plan().nodes(KeyId(1)), strategy.plan().load_bytes(0)), (NodeSet::EMPTY, 100));
+        }
+        strategy.handle_request(at(301), (KeyId(1), "/new"), RegionId(3), 100, &nowhere, &mut Vec::new());
+        strategy.handle_timeout(at(400), &nowhere, None);
+        let planned = strategy.plan().iter().find(|(key, _)| *key == KeyId(1));
+        planned.map_or(0.0, |(_, planned)| planned.saved_seconds)
+    };
+    let (kept, reused) = (place(false), place(true));
+    assert!(kept > 5.0 * reused, "one request is expected to save {reused} s, three hundred {kept} s");
 }
 
 #[test]

@@ -212,7 +212,7 @@ mod tests {
     fn board(keys: u32) -> (Arc<Board>, Vec<(KeyId, NodeSet)>) {
         let known = SharedKnown::new(100_000);
         let forgettable = Forgettable { silent_since: Timestamp::MIN, reach: Epoch(0) };
-        let intern = |number| known.lock().intern(&Arc::from(format!("/{number}")), forgettable).unwrap();
+        let intern = |number| known.lock().intern(&Arc::from(format!("/{number}")), forgettable, |_| false).unwrap();
         let placed = (0..keys).map(|number| (intern(number), NodeSet::EMPTY.with(1))).collect();
         let nodes = vec![NodeName::from("a"), NodeName::from("b")];
         (Arc::new(Board::new(Arc::from("m"), GlobalMap::new(10_000), nodes, known)), placed)

@@ -34,7 +34,7 @@ pub(crate) struct ExplainedNode {
     pinned: bool,
     /// Whether other nodes are told to ask it.
     on_map: bool,
-    /// Why it is meant to hold it: `plan` or `hot`; `None` when it is not, and holds it of its own.
+    /// Why it is meant to hold it: `plan`, `hot`, or `reader` once a reader has brought it; `None` when it is not, and holds it of its own.
     reason: Option<&'static str>,
     expected_saved_seconds: f32,
 }
@@ -68,7 +68,11 @@ impl Placing {
                 holds: held.contains(position),
                 pinned: pinned.contains(position),
                 on_map: on_map.contains(position),
-                reason: is_wanted.then_some(if is_hot { "hot" } else { "plan" }),
+                reason: is_wanted.then_some(match (is_hot, wanted.awaited.contains(position)) {
+                    (true, _) => "hot",
+                    (false, true) if !held.contains(position) => "reader",
+                    (false, _) => "plan",
+                }),
                 expected_saved_seconds: if is_wanted && !is_hot { share } else { 0.0 },
             })
         };

@@ -191,7 +191,7 @@ mod tests {
         let key = |name: &str| SavedKey {
             key: Arc::from(name),
             bytes: 5,
-            wanted: [0, 63].into_iter().collect(),
+            wanted: [0, 63, 255].into_iter().collect(),
             holders: NodeSet::EMPTY.with(1),
             asked: NodeSet::EMPTY,
             saved_seconds: 0.25,
@@ -201,7 +201,7 @@ mod tests {
             plans: 3,
             nodes: vec![NodeName::from("a")],
             draining: vec![NodeName::from("b")],
-            keys: vec![key("/a"), key("/\"b\"\n")],
+            keys: vec![key("/\"b\"\n"), key("/a")],
             ..Saved::begin()
         };
         saved.write(folder.path()).unwrap();

@@ -23,6 +23,8 @@ pub(crate) struct Known {
     segments_max: usize,
     hand: u32,
     refused: u64,
+    /// Numbers taken from their keys that nobody has been told of.
+    forgotten: Vec<KeyId>,
 }
 
 /// What is known of one key.
@@ -55,6 +57,7 @@ impl SharedKnown {
             segments_max: keys_max,
             hand: 0,
             refused: 0,
+            forgotten: Vec::new(),
         })))
     }
 
@@ -70,12 +73,18 @@ impl Holdings for SharedKnown {
 }
 
 impl Known {
-    /// The number of a key, given out now when it is new; `None` when there is no room for it.
-    pub(crate) fn intern(&mut self, name: &Arc<str>, forgettable: Forgettable) -> Option<KeyId> {
+    /// The number of a key, given out now when it is new; `None` when there is no room for it. `is_in_use` says whether
+    /// something that is kept elsewhere still means a key by its number.
+    pub(crate) fn intern(
+        &mut self,
+        name: &Arc<str>,
+        forgettable: Forgettable,
+        is_in_use: impl Fn(KeyId) -> bool,
+    ) -> Option<KeyId> {
         if let Some(key) = self.find(name) {
             return Some(key);
         }
-        if self.names.len() >= self.keys_max && !self.forget_one(forgettable) {
+        if self.names.len() >= self.keys_max && !self.forget_one(forgettable, is_in_use) {
             self.refused += 1;
             return None;
         }
@@ -200,6 +209,11 @@ impl Known {
         lost
     }
 
+    /// Numbers that were taken from their keys since this was last asked, to tell who else counts by them.
+    pub(crate) fn take_forgotten(&mut self) -> Vec<KeyId> {
+        std::mem::take(&mut self.forgotten)
+    }
+
     /// How many keys are known.
     pub(crate) fn len(&self) -> usize {
         self.names.len()
@@ -217,7 +231,7 @@ impl Known {
     }
 
     /// Makes room for one key, if one of the next few may be forgotten.
-    fn forget_one(&mut self, forgettable: Forgettable) -> bool {
+    fn forget_one(&mut self, forgettable: Forgettable, is_in_use: impl Fn(KeyId) -> bool) -> bool {
         let bound = u32::try_from(self.facts.len()).unwrap_or(u32::MAX).max(1);
         for _ in 0..PROBES {
             self.hand = (self.hand + 1) % bound;
@@ -225,9 +239,11 @@ impl Known {
             let is_forgettable = facts.held.is_empty()
                 && facts.asked < forgettable.silent_since
                 && facts.mapped <= forgettable.reach
-                && self.names.name(self.hand).is_some();
+                && self.names.name(self.hand).is_some()
+                && !is_in_use(KeyId(self.hand));
             if is_forgettable {
                 self.names.remove(self.hand);
+                self.forgotten.push(KeyId(self.hand));
                 return true;
             }
         }
@@ -242,6 +258,10 @@ const PROBES: u32 = 16;
 mod tests {
     use super::*;
 
+    fn unused(_: KeyId) -> bool {
+        false
+    }
+
     const NOW: Forgettable = Forgettable { silent_since: Timestamp::MIN, reach: Epoch(0) };
 
     fn set(key: &str, size_bytes: u64, segments: &[u32]) -> SegmentSet {
@@ -252,7 +272,7 @@ mod tests {
     fn a_key_is_held_once_all_its_segments_are_and_no_longer_once_one_is_lost() {
         let shared = SharedKnown::new(10);
         let mut known = shared.lock();
-        let key = known.intern(&Arc::from("/a"), NOW).unwrap();
+        let key = known.intern(&Arc::from("/a"), NOW, unused).unwrap();
         assert_eq!(known.note_gained(key, 3, &set("/a", 25, &[0, 2]), 10), 15);
         assert!(known.holders(key).is_empty());
         assert_eq!(known.note_gained(key, 3, &set("/a", 25, &[1, 2, 9]), 10), 10);
@@ -270,13 +290,20 @@ mod tests {
         let shared = SharedKnown::new(2);
         let mut known = shared.lock();
         let later = Timestamp::from_micros(10);
-        let (a, b) = (known.intern(&Arc::from("/a"), NOW).unwrap(), known.intern(&Arc::from("/b"), NOW).unwrap());
+        let (a, b) = (
+            known.intern(&Arc::from("/a"), NOW, unused).unwrap(),
+            known.intern(&Arc::from("/b"), NOW, unused).unwrap(),
+        );
         known.note_asked(later, a, 5);
         known.note_mapped(b, Epoch(3));
         let silent = Forgettable { silent_since: later, reach: Epoch(2) };
-        assert_eq!(known.intern(&Arc::from("/c"), silent), None);
+        assert_eq!(known.intern(&Arc::from("/c"), silent, unused), None);
         assert_eq!(known.refused(), 1);
-        assert_eq!(known.intern(&Arc::from("/c"), Forgettable { reach: Epoch(3), ..silent }), Some(b));
+        let reached = Forgettable { reach: Epoch(3), ..silent };
+        assert_eq!(known.intern(&Arc::from("/c"), reached, |key| key == b), None, "it is meant to be held somewhere");
+        assert_eq!(known.take_forgotten(), []);
+        assert_eq!(known.intern(&Arc::from("/c"), reached, unused), Some(b));
+        assert_eq!((known.take_forgotten(), known.take_forgotten()), (vec![b], vec![]));
         assert_eq!((known.find("/b"), known.len()), (None, 2));
     }
 }

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `known` | keys by number, who holds them; shared by all |
 //! | `nodes` | nodes by position, sites, estimated round trips |
+//! | `links` | what each link between regions may carry |
 //! | `planning` | the thread that plans |
 //! | `reports` | what nodes say, and what of it cannot be |
 //! | `orders` | commands to nodes, and their results |
@@ -20,6 +21,7 @@ mod explain;
 mod file;
 mod hot;
 mod known;
+mod links;
 mod nodes;
 mod orders;
 mod planning;
@@ -31,6 +33,7 @@ mod status;
 mod tests;
 
 use std::{
+    collections::VecDeque,
     path::Path,
     sync::{
         Arc,
@@ -51,6 +54,7 @@ use self::{
     file::Saved,
     hot::HotKeys,
     known::{Forgettable, SharedKnown},
+    links::Links,
     nodes::Nodes,
     planning::{Planning, Told},
     plans::Wanted,
@@ -86,11 +90,16 @@ pub(crate) struct Placing {
     guard: Option<(GuardChoice, u64)>,
     tell: SyncSender<Told>,
     untold: u64,
+    /// Numbers that went to other keys since the last plan was made: how many had done so before, and which.
+    reused: VecDeque<(u64, KeyId)>,
+    reuses: u64,
+    reuses_told: u64,
     maps: SyncSender<Saved>,
     /// Keys whose holders on the map may be others now.
     changed: Set<KeyId>,
-    /// Bytes that may be fetched before it has to be waited again.
+    /// Bytes that may be fetched before it has to be waited again: by all together, and over each link.
     allowance: Allowance,
+    links: Links,
     commit_due: Option<Timestamp>,
     /// When the map last changed, and how many keys with it.
     committed: (Timestamp, usize),
@@ -153,6 +162,7 @@ impl Placing {
         let board = Arc::new(Board::new(Arc::clone(&saved.map), map, nodes.names(), known.clone()));
         let planning = Planning { settings: settings.clone(), known: known.clone(), is_restored };
         let allowance = Allowance { bytes: settings.bytes_per_second, at: now };
+        let links = Links::new(settings.link_share);
         let placing = Self {
             hot: HotKeys::new(settings.hot_requests_per_second, settings.hot_keys_max),
             settings,
@@ -166,9 +176,13 @@ impl Placing {
             guard: None,
             tell,
             untold: 0,
+            reused: VecDeque::new(),
+            reuses: 0,
+            reuses_told: 0,
             maps: maps_in,
             changed: Set::default(),
             allowance,
+            links,
             commit_due: None,
             committed: (now, 0),
             sites_due: None,
@@ -245,14 +259,13 @@ impl Placing {
 
     /// A model version is in service.
     pub(crate) fn handle_model(&mut self, model: Arc<Model>) {
-        if self.tell.try_send(Told::Model(model)).is_err() {
-            self.untold += 1;
-        }
+        self.untold += u64::from(!self.tell(Told::Model(model)));
     }
 
     /// When [`Self::handle_timeout`] has something to do. Ask again after any `handle_*` and [`Self::poll_order`].
     pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
-        let refill = (self.allowance.bytes < 0.0).then(|| self.allowance.at.after(REFILL));
+        let is_waiting = self.allowance.bytes < 0.0 || self.links.is_waiting();
+        let refill = is_waiting.then(|| self.allowance.at.after(REFILL));
         let dues = [self.commit_due, self.sites_due, self.save_due, self.shards.poll_timeout(), refill];
         dues.into_iter().chain([self.hot.poll_timeout()]).flatten().min()
     }
@@ -261,6 +274,7 @@ impl Placing {
     pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
         self.shards.handle_timeout(now);
         self.allowance.refill(now, self.settings.bytes_per_second);
+        self.links.look_again();
         self.spread_hot_keys(now);
         if self.commit_due.is_some_and(|due| due <= now) {
             self.commit(now);
@@ -283,7 +297,7 @@ impl Placing {
         self.sites_due = self.nodes.next_loss(now);
         match self.nodes.sites(now) {
             Ok(sites) => {
-                if self.tell.try_send(Told::Sites(sites, self.nodes.region_names())).is_err() {
+                if !self.tell(Told::Sites(sites, self.nodes.region_names())) {
                     self.sites_due = Some(now.after(TELL_AGAIN));
                 }
             }
@@ -294,6 +308,24 @@ impl Placing {
 
     fn hurry_sites(&mut self, due: Option<Timestamp>) {
         self.sites_due = [self.sites_due, due].into_iter().flatten().min();
+    }
+
+    /// Tells the planning thread something, after which numbers now stand for other keys: it must not take one's demand
+    /// for another's. Says whether there was room.
+    fn tell(&mut self, told: Told) -> bool {
+        let forgotten = self.known.lock().take_forgotten();
+        for key in forgotten {
+            self.reused.push_back((self.reuses, key));
+            self.reuses += 1;
+        }
+        let first = self.reused.front().map_or(self.reuses, |(number, _)| *number);
+        while let Some((number, key)) = self.reused.get((self.reuses_told.max(first) - first) as usize).copied() {
+            if self.tell.try_send(Told::Reused(key)).is_err() {
+                return false;
+            }
+            self.reuses_told = number + 1;
+        }
+        self.tell.try_send(told).is_ok()
     }
 
     /// Nothing is known any more of what a node holds.
@@ -326,7 +358,7 @@ fn take_up(
     let forgettable = Forgettable { silent_since: Timestamp::MIN, reach: saved.epoch };
     let (mut wanted, mut holders, mut asked) = (Map::default(), Vec::new(), Vec::new());
     for line in &saved.keys {
-        let Some(key) = known.intern(&line.key, forgettable) else { continue };
+        let Some(key) = known.intern(&line.key, forgettable, |_| false) else { continue };
         known.note_asked(now, key, line.bytes);
         known.note_mapped(key, saved.epoch);
         if !line.wanted.is_empty() {

@@ -9,6 +9,7 @@ use nearcast_proto::{
 };
 use serde::Serialize;
 
+use super::links::Link;
 use crate::placement::{Cost, NODES_MAX, NodeSet, PlacementError, Sites};
 
 /// The nodes that placement knows. A node keeps its position for as long as anything is meant to be held there.
@@ -172,6 +173,25 @@ impl Nodes {
             None => self.origin(usize::from(region.0)),
         };
         f64::from(cost.seconds(bytes as f32))
+    }
+
+    /// The link over which a node would fetch what these hold, with its bytes per second: from the nearest of them that is
+    /// there, or the origin. `None` within a region, and when the node's region is not known.
+    pub(super) fn nearest_source(&self, to: usize, holders: NodeSet) -> Option<(Link, f64)> {
+        let home = self.slots.get(to)?.region?;
+        let name = self.regions.get(usize::from(home.0))?;
+        let regions = holders.without(to).iter().filter_map(|from| {
+            let slot = self.slots.get(from).filter(|slot| slot.is_connected)?;
+            Some((self.round_trip(name, self.regions.get(usize::from(slot.region?.0))?), slot.region?))
+        });
+        let nearest = regions.min().filter(|(round_trip, _)| *round_trip < self.topology.origin_rtt(name));
+        match nearest {
+            Some((_, region)) if region == home => None,
+            Some((_, region)) => {
+                Some(((Some(region), home), self.topology.bandwidth(&self.regions[usize::from(region.0)], name)))
+            }
+            None => Some(((None, home), self.topology.origin_bandwidth(name))),
+        }
     }
 
     /// The sites as they are now. Who is away for longer than its grace, drains, or has not yet said what it holds gets

@@ -32,11 +32,19 @@ impl Placing {
     pub(crate) fn poll_order(&mut self, now: Timestamp) -> Option<PlacementOrder> {
         self.allowance.refill(now, self.settings.bytes_per_second);
         while self.allowance.bytes >= 0.0 {
-            let command = self.shards.poll_command(now)?;
+            let Self { shards, links, nodes, known, .. } = self;
+            let command = shards.poll_command_if(now, |key, node| {
+                let link = nodes.nearest_source(node, known.lock().holders(key));
+                link.is_none_or(|(link, bytes_per_second)| links.may_begin(now, link, bytes_per_second))
+            })?;
             match self.order(&command) {
                 Some(order) => {
                     if order.action == Action::Replicate {
                         self.allowance.bytes -= order.target.size_bytes as f64;
+                        let holders = self.known.lock().holders(command.key);
+                        if let Some((link, _)) = self.nodes.nearest_source(command.node, holders) {
+                            self.links.begin(link, order.target.size_bytes);
+                        }
                     }
                     return Some(order);
                 }

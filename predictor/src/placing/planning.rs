@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     clock,
-    placement::{GuardChoice, PlannedKey, Planner, PlannerConfig, Sites, Strategy, StrategyConfig},
+    placement::{GuardChoice, Move, MoveKind, PlannedKey, Planner, PlannerConfig, Sites, Strategy, StrategyConfig},
 };
 
 /// What the thread is told.
@@ -28,15 +28,27 @@ use crate::{
 pub(super) enum Told {
     /// Somebody asked a node of a region for a key.
     Request { at: Timestamp, key: KeyId, name: Arc<str>, region: RegionId, bytes: u64 },
+    /// A number is another key's from now on.
+    Reused(KeyId),
     /// Nodes came, went or changed; with the names of regions by number.
     Sites(Sites, Vec<Arc<str>>),
     /// A version is in service.
     Model(Arc<Model>),
 }
 
+/// What the thread says.
+#[derive(Debug)]
+pub(crate) enum Planned {
+    /// A plan.
+    Whole(WholePlan),
+    /// What became known since the last plan and is worth holding at once, and how many numbers had gone to other keys
+    /// by then.
+    Between(Vec<Move>, u64),
+}
+
 /// A plan.
 #[derive(Debug)]
-pub(crate) struct Planned {
+pub(crate) struct WholePlan {
     /// What should be held where, best per byte first.
     pub(super) keys: Vec<(KeyId, PlannedKey)>,
     /// Which plan the guard chose, and how often it fell back so far; `None` without a guard.
@@ -46,6 +58,8 @@ pub(crate) struct Planned {
     pub(super) transfer_bytes: u64,
     pub(super) saved_seconds: f64,
     pub(super) took: Duration,
+    /// How many numbers had gone to other keys when it was made.
+    pub(super) reuses: u64,
 }
 
 /// What the thread begins with. A strategy never leaves the thread that it is made on.
@@ -64,10 +78,13 @@ struct Work {
     regions: Vec<Arc<str>>,
     started: Timestamp,
     requests: u64,
+    reuses: u64,
     has_planned: bool,
     model: Option<Arc<Model>>,
     sites: Option<Sites>,
     strategy: Option<Strategy>,
+    /// What became worth moving since it was last said.
+    moves: Vec<Move>,
 }
 
 impl Planning {
@@ -78,10 +95,12 @@ impl Planning {
             regions: Vec::new(),
             started: clock::now(),
             requests: 0,
+            reuses: 0,
             has_planned: false,
             model: None,
             sites: None,
             strategy: None,
+            moves: Vec::new(),
         };
         work.run(told, publish);
     }
@@ -103,7 +122,12 @@ impl Work {
             if self.is_due(now)
                 && let Some(planned) = self.plan(now)
             {
-                publish(planned);
+                publish(Planned::Whole(planned));
+            }
+            // What nodes should only try is left to their readers: there is no room for it.
+            self.moves.retain(|step| step.kind == MoveKind::Hold);
+            if !self.moves.is_empty() {
+                publish(Planned::Between(std::mem::take(&mut self.moves), self.reuses));
             }
         }
     }
@@ -113,8 +137,11 @@ impl Work {
             Told::Request { at, key, name, region, bytes } => {
                 self.requests += 1;
                 let Some(strategy) = &mut self.strategy else { return };
-                // Without pushes there is nothing to move at once.
-                strategy.handle_request(at, (key, &name), region, bytes, &self.begun.known, &mut Vec::new());
+                strategy.handle_request(at, (key, &name), region, bytes, &self.begun.known, &mut self.moves);
+            }
+            Told::Reused(key) => {
+                self.reuses += 1;
+                self.strategy.iter_mut().for_each(|strategy| strategy.forget_key(key));
             }
             Told::Sites(sites, regions) => {
                 self.regions = regions;
@@ -139,9 +166,9 @@ impl Work {
         let config = StrategyConfig {
             interval: settings.interval,
             requests_min: settings.requests_min,
-            waste_share: None,
+            waste_share: Some(settings.waste_share).filter(|_| settings.kind == PlacementKind::Gapa),
             keys_max: settings.keys_max,
-            pushes: false,
+            pushes: settings.kind == PlacementKind::Gapa,
             replicas_min: settings.replicas_min,
         };
         let planner = Planner::new(PlannerConfig::default(), sites);
@@ -166,23 +193,26 @@ impl Work {
         due.map_or(LOOK_AGAIN, |due| due.since(now)).min(LOOK_AGAIN)
     }
 
-    fn plan(&mut self, now: Timestamp) -> Option<Planned> {
+    fn plan(&mut self, now: Timestamp) -> Option<WholePlan> {
         let strategy = self.strategy.as_mut()?;
         // What to move follows from what nodes say they hold, which the shard manager compares the plan with.
         strategy.handle_timeout(now, &self.begun.known, None);
+        // The plan has them all.
+        self.moves.clear();
         self.has_planned = true;
         let plan = strategy.plan();
         let mut keys: Vec<(KeyId, PlannedKey)> = plan.iter().map(|(key, planned)| (key, *planned)).collect();
         let per_byte = |planned: &PlannedKey| planned.saved_seconds / planned.bytes.max(1) as f32;
         keys.sort_by(|a, b| per_byte(&b.1).total_cmp(&per_byte(&a.1)).then(a.0.cmp(&b.0)));
         let nodes = keys.iter().flat_map(|(_, planned)| planned.nodes.iter()).max().map_or(0, |last| last + 1);
-        Some(Planned {
+        Some(WholePlan {
             guard: strategy.guard().map(|guard| (guard.choice(), guard.fallbacks())),
             load_bytes: (0..nodes).map(|node| plan.load_bytes(node)).collect(),
             transfer_bytes: plan.transfer_bytes,
             saved_seconds: plan.saved_seconds,
             keys,
             took: clock::now().since(now),
+            reuses: self.reuses,
         })
     }
 }

@@ -2,21 +2,26 @@
 
 use std::{sync::Arc, time::Duration};
 
-use nearcast_datasets::{KeyId, Map, Timestamp};
+use nearcast_datasets::{KeyId, Map, Set, Timestamp};
 use nearcast_proto::message::Epoch;
 
 use super::{
     Placing,
     file::{Saved, SavedKey},
-    planning::Planned,
+    planning::{Planned, WholePlan},
     status::PlanStatus,
 };
-use crate::{events::rfc3339, placement::NodeSet};
+use crate::{
+    events::rfc3339,
+    placement::{Move, NodeSet, PlannedKey},
+};
 
 /// Where a key is meant to be held, and why.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Wanted {
     pub(super) nodes: NodeSet,
+    /// Of those, the ones that are to keep it from when it is there.
+    pub(super) awaited: NodeSet,
     /// Of those, the ones that the key got for being hot.
     pub(super) hot: NodeSet,
     pub(super) bytes: u64,
@@ -35,9 +40,27 @@ impl Wanted {
 }
 
 impl Placing {
-    /// Goes over to a plan.
-    pub(crate) fn handle_planned(&mut self, now: Timestamp, planned: &Planned) {
+    /// Goes over to a plan, or to what is worth holding before the next one. Says whether it was a plan.
+    pub(crate) fn handle_planned(&mut self, now: Timestamp, planned: &Planned) -> bool {
+        match planned {
+            Planned::Whole(plan) => self.take_over(now, plan),
+            Planned::Between(moves, reuses) => self.hold_also(now, moves, *reuses),
+        }
+        matches!(planned, Planned::Whole(_))
+    }
+
+    /// Numbers that went to other keys since the planning thread had heard of so many of them: there they mean others.
+    fn reused_since(&mut self, reuses: u64) -> Set<KeyId> {
+        while self.reused.front().is_some_and(|(number, _)| *number < reuses) {
+            self.reused.pop_front();
+        }
+        self.reused.iter().map(|(_, key)| *key).collect()
+    }
+
+    fn take_over(&mut self, now: Timestamp, planned: &WholePlan) {
         self.plans += 1;
+        let reused = self.reused_since(planned.reuses);
+        let keys: Vec<_> = planned.keys.iter().filter(|(key, _)| !reused.contains(key)).collect();
         self.last_plan = Some(PlanStatus {
             at: rfc3339(now),
             took_seconds: planned.took.as_secs_f64(),
@@ -49,19 +72,20 @@ impl Placing {
         self.hot.handle_plan();
         let mut before = std::mem::take(&mut self.wanted);
         self.changed.extend(before.keys().copied());
-        for (key, planned) in &planned.keys {
+        for (key, planned) in &keys {
             let earned = before.remove(key).unwrap_or_default();
-            let (nodes, bytes, saved_seconds) = (planned.nodes, planned.bytes, planned.saved_seconds);
-            self.wanted.insert(*key, Wanted { nodes, bytes, saved_seconds, hot: NodeSet::EMPTY, ..earned });
+            let PlannedKey { nodes, awaited, bytes, saved_seconds, .. } = *planned;
+            self.wanted.insert(*key, Wanted { nodes, awaited, bytes, saved_seconds, hot: NodeSet::EMPTY, ..earned });
             self.changed.insert(*key);
         }
         let loads = planned.load_bytes.iter().copied().chain(std::iter::repeat(0));
         self.nodes.iter_mut().zip(loads).for_each(|(slot, bytes)| slot.planned_bytes = bytes);
-        let strategy = planned.keys.iter().map(|(key, planned)| (*key, planned.nodes));
+        self.shards.handle_awaited(keys.iter().map(|(key, planned)| (*key, planned.awaited)));
+        let strategy = keys.iter().map(|(key, planned)| (*key, planned.nodes));
         self.shards.handle_strategy(Epoch(self.plans), strategy);
         let connected = self.nodes.connected();
         let known = self.known.lock();
-        for (key, planned) in &planned.keys {
+        for (key, planned) in &keys {
             let there = known.holders(*key);
             let held = planned.nodes.iter().filter(|node| there.contains(*node) && connected.contains(*node));
             held.for_each(|node| self.shards.handle_held(*key, node));
@@ -70,6 +94,33 @@ impl Placing {
         // What a restart would otherwise undo.
         self.save_due = Some(now);
         self.commit_due = Some(now);
+    }
+
+    /// Has nodes hold what became known since the last plan, until the next one decides.
+    fn hold_also(&mut self, now: Timestamp, moves: &[Move], reuses: u64) {
+        let reused = self.reused_since(reuses);
+        for Move { key, bytes, node, value_seconds, .. } in moves.iter().filter(|step| !reused.contains(&step.key)) {
+            let Some(slot) = self.nodes.get_mut(*node).filter(|slot| slot.is_connected && !slot.is_draining) else {
+                continue;
+            };
+            slot.planned_bytes += bytes;
+            let wanted = self.wanted.entry(*key).or_default();
+            wanted.bytes = *bytes;
+            wanted.nodes = wanted.nodes.with(*node);
+            wanted.awaited = wanted.awaited.without(*node);
+            wanted.saved_seconds += value_seconds;
+            self.want(now, *key, *node);
+        }
+    }
+
+    /// One key should be held at one more node than the plan said.
+    fn want(&mut self, now: Timestamp, key: KeyId, node: usize) {
+        let nodes = self.wanted.get(&key).map_or(NodeSet::EMPTY, |wanted| wanted.nodes);
+        self.shards.handle_wanted(key, nodes);
+        if self.known.lock().holders(key).contains(node) {
+            self.shards.handle_held(key, node);
+        }
+        self.note_changed(now, key);
     }
 
     /// Gives hot keys another holder each, without waiting for the next plan.
@@ -89,13 +140,9 @@ impl Placing {
             wanted.bytes = bytes;
             wanted.nodes = wanted.nodes.with(hot.node);
             wanted.hot = wanted.hot.with(hot.node);
-            let nodes = wanted.nodes;
+            wanted.awaited = wanted.awaited.without(hot.node);
             self.hot.note_added();
-            self.shards.handle_wanted(hot.key, nodes);
-            if self.known.lock().holders(hot.key).contains(hot.node) {
-                self.shards.handle_held(hot.key, hot.node);
-            }
-            self.note_changed(now, hot.key);
+            self.want(now, hot.key, hot.node);
         }
     }
 
@@ -161,7 +208,9 @@ impl Placing {
             change(keys.entry(key).or_insert_with(new));
         };
         for (key, wanted) in &self.wanted {
-            add(*key, &|line| (line.wanted, line.saved_seconds) = (wanted.nodes, wanted.saved_seconds));
+            // What is only waited for is the next plan's to say again, unless it has come.
+            let nodes = wanted.nodes.minus(wanted.awaited.minus(known.holders(*key)));
+            add(*key, &|line| (line.wanted, line.saved_seconds) = (nodes, wanted.saved_seconds));
         }
         self.board.entries().into_iter().for_each(|(key, nodes)| add(key, &|line| line.holders = nodes));
         self.shards.asked().for_each(|(key, nodes)| add(key, &|line| line.asked = nodes));

@@ -66,14 +66,13 @@ impl Placing {
         let Some(region) = self.nodes.get(position).and_then(|slot| slot.region) else { return };
         let forgettable = self.forgettable(now);
         let mut known = self.known.lock();
-        let Some(key) = known.intern(&request.key, forgettable) else { return };
+        let is_in_use = |key| self.wanted.contains_key(&key) || self.shards.is_asked(key);
+        let Some(key) = known.intern(&request.key, forgettable, is_in_use) else { return };
         known.note_asked(now, key, request.size_bytes);
         let (name, holders) = (Arc::clone(&request.key), known.holders(key));
         drop(known);
         let told = Told::Request { at: now, key, name, region, bytes: request.size_bytes };
-        if self.tell.try_send(told).is_err() {
-            self.untold += 1;
-        }
+        self.untold += u64::from(!self.tell(told));
         if request.served == ServedFrom::Peer {
             self.hot.handle_asked(key, position);
         }
@@ -134,7 +133,8 @@ impl Placing {
             return None;
         }
         let mut known = self.known.lock();
-        let key = known.intern(&set.key, forgettable)?;
+        let is_in_use = |key| self.wanted.contains_key(&key) || self.shards.is_asked(key);
+        let key = known.intern(&set.key, forgettable, is_in_use)?;
         slot.held_bytes += known.note_gained(key, position, set, slot.segment_bytes);
         Some(key)
     }

@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Error, Result,
-    placement::{NODES_MAX, ShardConfig},
-};
+use crate::{Error, Result, placement::ShardConfig};
 
 /// What decides which nodes hold which keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +47,10 @@ pub struct RawPlacement {
     pub changes_max: usize,
     /// Bytes per second that nodes are told to fetch, all together. Default 50e6.
     pub bytes_per_second: f64,
+    /// Share of each link's bandwidth, as the topology says it, that transfers may take. Default 0.5.
+    pub link_share: f64,
+    /// Bytes that gapa may move in vain, as a share of what misses fetch. Default 0.3.
+    pub waste_share: f64,
     /// How long a command may take. Default 60.
     pub deadline_seconds: f64,
     /// Commands under way. Default 1,024.
@@ -88,6 +89,10 @@ pub struct PlacementSettings {
     pub changes_max: usize,
     /// Bytes per second that nodes are told to fetch.
     pub bytes_per_second: f64,
+    /// Share of each link's bandwidth that transfers may take.
+    pub link_share: f64,
+    /// Bytes that gapa may move in vain, as a share of what misses fetch.
+    pub waste_share: f64,
     /// Bounds of the shard manager.
     pub shards: ShardConfig,
     /// Requests per second of one holder.
@@ -115,6 +120,8 @@ impl Default for RawPlacement {
             regions_max: 16,
             changes_max: 100_000,
             bytes_per_second: 50e6,
+            link_share: 0.5,
+            waste_share: 0.3,
             deadline_seconds: 60.0,
             in_flight_max: 1_024,
             attempts_max: 5,
@@ -128,10 +135,9 @@ impl TryFrom<RawPlacement> for PlacementSettings {
     type Error = Error;
 
     fn try_from(raw: RawPlacement) -> Result<Self> {
-        let replicas_max = NODES_MAX as f64;
         for (name, value, least, most, expected) in [
             ("placement.share", raw.share, 0.0, 1.0, "between 0 and 1"),
-            ("placement.replicas_min", f64::from(raw.replicas_min), 1.0, replicas_max, "between 1 and 64"),
+            ("placement.replicas_min", f64::from(raw.replicas_min), 1.0, 255.0, "between 1 and 255"),
             ("placement.regions_max", raw.regions_max as f64, 1.0, 64.0, "between 1 and 64"),
             ("placement.keys_max", raw.keys_max as f64, 1.0, COUNT_MAX, "between 1 and 1073741824"),
             ("placement.changes_max", raw.changes_max as f64, 1.0, COUNT_MAX, "between 1 and 1073741824"),
@@ -139,6 +145,8 @@ impl TryFrom<RawPlacement> for PlacementSettings {
             ("placement.hot_keys_max", raw.hot_keys_max as f64, 0.0, COUNT_MAX, "between 0 and 1073741824"),
             ("placement.attempts_max", f64::from(raw.attempts_max), 1.0, 1_000.0, "between 1 and 1000"),
             ("placement.bytes_per_second", raw.bytes_per_second, 1.0, f64::MAX, "at least 1"),
+            ("placement.link_share", raw.link_share, 0.001, 1.0, "between 0.001 and 1"),
+            ("placement.waste_share", raw.waste_share, 0.0, 1_000.0, "between 0 and 1000"),
             ("placement.hot_requests_per_second", raw.hot_requests_per_second, 0.1, f64::MAX, "at least 0.1"),
         ] {
             if !(least..=most).contains(&value) {
@@ -163,6 +171,8 @@ impl TryFrom<RawPlacement> for PlacementSettings {
             regions_max: raw.regions_max,
             changes_max: raw.changes_max,
             bytes_per_second: raw.bytes_per_second,
+            link_share: raw.link_share,
+            waste_share: raw.waste_share,
             shards,
             hot_requests_per_second: raw.hot_requests_per_second,
             hot_keys_max: raw.hot_keys_max,
@@ -195,9 +205,10 @@ mod tests {
         for (text, part) in [
             ("share = 1.5", "placement.share"),
             ("replicas_min = 0", "placement.replicas_min"),
-            ("replicas_min = 65", "placement.replicas_min"),
             ("interval_seconds = 0.0", "placement.interval_seconds"),
             ("bytes_per_second = nan", "placement.bytes_per_second"),
+            ("link_share = 0.0", "placement.link_share"),
+            ("waste_share = -1.0", "placement.waste_share"),
             ("in_flight_max = 0", "placement.in_flight_max"),
         ] {
             let message = parse(text).unwrap_err().to_string();

@@ -35,6 +35,8 @@ pub(crate) struct PlacementStatus {
     guard_fallbacks: u64,
     /// Commands under way.
     transfers_in_flight: usize,
+    /// Times that a transfer was found to have to wait for its link.
+    link_waits: u64,
     commands: ShardCounters,
     hot: HotCounters,
     /// Requests and changes that the planning thread was not told, being too slow.
@@ -86,6 +88,7 @@ impl PlacementStatus {
             ("guard_is_reactive", f64::from(u8::from(self.guard == Some(GuardChoice::Reactive)))),
             ("guard_fallbacks", self.guard_fallbacks as f64),
             ("transfers_in_flight", self.transfers_in_flight as f64),
+            ("link_waits", self.link_waits as f64),
             ("commands_issued", commands.issued as f64),
             ("commands_retried", commands.retried as f64),
             ("commands_given_up", commands.given_up as f64),
@@ -129,6 +132,7 @@ impl Placing {
             guard: self.guard.map(|(choice, _)| choice),
             guard_fallbacks: self.guard.map_or(0, |(_, fallbacks)| fallbacks),
             transfers_in_flight: self.shards.in_flight(),
+            link_waits: self.links.waits(),
             commands: *self.shards.counters(),
             hot: self.hot.counters(),
             untold: self.untold,

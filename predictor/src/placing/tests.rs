@@ -5,8 +5,11 @@ use std::{path::Path, sync::Arc, time::Duration};
 use nearcast_datasets::{ServedFrom, Timestamp};
 use nearcast_proto::message::{Action, CommandStatus, PlacementPosition, Request, SegmentSet};
 
-use super::{planning::Planned, *};
-use crate::placement::{GuardChoice, PlannedKey};
+use super::{
+    planning::{Planned, WholePlan},
+    *,
+};
+use crate::placement::{GuardChoice, Move, MoveKind, PlannedKey};
 
 struct World {
     placing: Placing,
@@ -17,10 +20,21 @@ struct World {
 impl World {
     /// Takes up what is in a folder.
     fn open(folder: &Path) -> Self {
-        let raw = RawPlacement { kind: PlacementKind::Gapa, hot_requests_per_second: 10.0, ..RawPlacement::default() };
+        Self::open_with(folder, |_| ())
+    }
+
+    fn open_with(folder: &Path, set: impl FnOnce(&mut RawPlacement)) -> Self {
+        Self::open_in(folder, "", set)
+    }
+
+    fn open_in(folder: &Path, topology: &str, set: impl FnOnce(&mut RawPlacement)) -> Self {
+        let topology = toml::from_str(topology).expect("a topology");
+        let kind = PlacementKind::Gapa;
+        let mut raw = RawPlacement { kind, hot_requests_per_second: 10.0, ..RawPlacement::default() };
+        set(&mut raw);
         let now = Timestamp::from_micros(1_000_000_000);
         let settings = raw.try_into().expect("valid");
-        let (placing, threads) = Placing::open(settings, Topology::default(), folder, now).expect("a writable folder");
+        let (placing, threads) = Placing::open(settings, topology, folder, now).expect("a writable folder");
         Self { placing, threads, now }
     }
 
@@ -45,22 +59,28 @@ impl World {
 
     /// A plan to hold keys of 100 bytes at nodes comes.
     fn plan(&mut self, keys: &[(&str, &[usize])]) {
+        let plan = self.planned(keys);
+        self.placing.handle_planned(self.now, &plan);
+    }
+
+    /// Such a plan, still on its way.
+    fn planned(&self, keys: &[(&str, &[usize])]) -> Planned {
         let forgettable = self.placing.forgettable(self.now);
         let planned = |(key, nodes): &(&str, &[usize])| {
-            let key = self.placing.known.lock().intern(&Arc::from(*key), forgettable).expect("room");
+            let key = self.placing.known.lock().intern(&Arc::from(*key), forgettable, |_| false).expect("room");
             self.placing.known.lock().note_asked(self.now, key, 100);
             let nodes = nodes.iter().copied().collect();
-            (key, PlannedKey { nodes, bytes: 100, saved_seconds: 1.0, row: 0 })
+            (key, PlannedKey { nodes, bytes: 100, saved_seconds: 1.0, ..PlannedKey::default() })
         };
-        let plan = Planned {
+        Planned::Whole(WholePlan {
             keys: keys.iter().map(planned).collect(),
             guard: Some((GuardChoice::Forecast, 0)),
             load_bytes: Vec::new(),
             transfer_bytes: 0,
             saved_seconds: 1.0,
             took: Duration::from_millis(1),
-        };
-        self.placing.handle_planned(self.now, &plan);
+            reuses: self.placing.reuses,
+        })
     }
 
     /// Time passes.
@@ -95,7 +115,7 @@ impl World {
     fn told_capacities(&self) -> Option<Vec<u64>> {
         let sites = self.threads.told.try_iter().filter_map(|told| match told {
             Told::Sites(sites, _) => Some((0..sites.nodes()).map(|node| sites.capacity(node)).collect()),
-            Told::Request { .. } | Told::Model(_) => None,
+            Told::Request { .. } | Told::Reused(_) | Told::Model(_) => None,
         });
         sites.last()
     }
@@ -279,6 +299,85 @@ fn a_hot_key_gets_another_holder_where_it_is_asked_for_and_the_account_says_what
     assert!(!world.placing.explain("/nothing").is_placed());
     world.plan(&[("/x", &[a])]);
     assert_eq!(world.obey(), [told("b", Action::Unpin, "/x")], "a plan takes everything into account");
+}
+
+#[test]
+fn what_is_not_worth_fetching_is_kept_once_a_reader_has_brought_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World::open(folder.path());
+    let [a, b] = world.join(&["a", "b"])[..] else { unreachable!() };
+    let mut plan = world.planned(&[("/x", &[a, b])]);
+    let Planned::Whole(whole) = &mut plan else { unreachable!() };
+    whole.keys[0].1.awaited = NodeSet::EMPTY.with(b);
+    world.placing.handle_planned(world.now, &plan);
+    assert_eq!(world.obey(), [told("a", Action::Replicate, "/x"), told("a", Action::Pin, "/x")]);
+    assert_eq!(world.holders("/x"), ["a"]);
+    world.placing.handle_delta(world.now, b, &[object("/x")], &[]);
+    assert_eq!(world.obey(), [told("b", Action::Pin, "/x")]);
+    assert_eq!(world.holders("/x"), ["a", "b"]);
+}
+
+#[test]
+fn what_becomes_known_between_two_plans_is_held_until_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World::open(folder.path());
+    let [a, b] = world.join(&["a", "b"])[..] else { unreachable!() };
+    world.plan(&[("/x", &[a])]);
+    world.obey();
+    let key = world.placing.known.lock().find("/x").unwrap();
+    let step = Move { kind: MoveKind::Hold, key, bytes: 100, node: b, value_seconds: 1.0 };
+    world.placing.handle_planned(world.now, &Planned::Between(vec![step], world.placing.reuses));
+    assert_eq!(world.obey(), [told("b", Action::Replicate, "/x"), told("b", Action::Pin, "/x")]);
+    assert_eq!(world.holders("/x"), ["a", "b"]);
+    world.plan(&[("/x", &[a])]);
+    assert_eq!(world.obey(), [told("b", Action::Unpin, "/x")]);
+}
+
+#[test]
+fn a_slow_link_holds_up_nobody_elses_transfers() {
+    let folder = tempfile::tempdir().unwrap();
+    let topology =
+        "[default]\nrtt_ms = 50.0\n[regions.slow]\norigin_bandwidth_bytes_per_second = 200.0\n[regions.fast]\n";
+    let mut world = World::open_in(folder.path(), topology, |_| ());
+    let [slow, fast] = world.join(&["slow", "fast"])[..] else { unreachable!() };
+    let keys: Vec<String> = (0..8).map(|number| format!("/{number}")).collect();
+    let at = |number: usize| if number < 4 { vec![slow] } else { vec![fast] };
+    let nodes: Vec<Vec<usize>> = (0..8).map(at).collect();
+    let plan: Vec<(&str, &[usize])> = keys.iter().zip(&nodes).map(|(key, nodes)| (key.as_str(), &nodes[..])).collect();
+    world.plan(&plan);
+    let fetches = |world: &mut World| -> Vec<String> {
+        let orders = std::iter::from_fn(|| world.placing.poll_order(world.now));
+        orders.filter(|it| it.action == Action::Replicate).map(|it| it.node.0.to_string()).collect()
+    };
+    // Half of 200 bytes a second is for placement: a second's worth, and what began within it.
+    assert_eq!(fetches(&mut world), ["slow", "slow", "fast", "fast", "fast", "fast"]);
+    assert!(world.placing.poll_timeout().unwrap() <= world.now.after(Duration::from_millis(20)));
+    world.pass(Duration::from_millis(900));
+    assert_eq!(fetches(&mut world), [""; 0]);
+    world.pass(Duration::from_millis(200));
+    assert_eq!(fetches(&mut world), ["slow"]);
+}
+
+#[test]
+fn a_number_is_given_out_again_only_when_nothing_is_placed_under_it_and_the_planner_hears_of_it_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World::open_with(folder.path(), |raw| raw.keys_max = 2);
+    let [a] = world.join(&["a"])[..] else { unreachable!() };
+    world.plan(&[("/kept", &[a])]);
+    world.obey();
+    let number = |world: &World, key: &str| world.placing.known.lock().find(key);
+    world.placing.handle_delta(world.now, a, &[], &[object("/kept")]);
+    let stale = world.planned(&[("/idle", &[a])]);
+    let idle = number(&world, "/idle").unwrap();
+    world.threads.told.try_iter().for_each(drop);
+    world.pass(Duration::from_secs(30 * 86_400));
+    world.placing.handle_request(world.now, a, &request("/new", ServedFrom::Origin));
+    assert_eq!((number(&world, "/new"), number(&world, "/idle")), (Some(idle), None));
+    assert!(number(&world, "/kept").is_some(), "it is meant to be held");
+    let told: Vec<Told> = world.threads.told.try_iter().collect();
+    assert!(matches!(told[..], [Told::Reused(key), Told::Request { .. }] if key == idle), "{told:?}");
+    world.placing.handle_planned(world.now, &stale);
+    assert!(!world.placing.explain("/new").is_placed(), "the plan meant the key that had the number before");
 }
 
 #[test]

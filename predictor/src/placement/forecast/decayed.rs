@@ -25,6 +25,10 @@ impl DecayedAverage {
 }
 
 impl Forecast for DecayedAverage {
+    fn forget_key(&mut self, key: KeyId) {
+        self.counted.forget(key);
+    }
+
     fn record(&mut self, now: Timestamp, key: KeyId, region: RegionId) {
         self.counted.record(now, key, region);
     }

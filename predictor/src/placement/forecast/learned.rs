@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use nearcast_datasets::{KeyId, Map, RegionId, Timestamp};
+use nearcast_datasets::{KeyId, Map, RegionId, Set, Timestamp};
 
 use super::{
     Counted, Forecast,
@@ -27,6 +27,8 @@ pub struct Learned {
     classes: [Class; CLASSES],
     pending: Vec<Pending>,
     came: Map<(KeyId, u16), u32>,
+    /// Keys of which nothing is to be learned from what came: their numbers are others' now.
+    forgotten: Set<KeyId>,
 }
 
 /// What an outside expert, such as a trained head, says of a key in each region.
@@ -72,6 +74,7 @@ impl Learned {
             classes: [Class::new(); CLASSES],
             pending: Vec::new(),
             came: Map::default(),
+            forgotten: Set::default(),
         }
     }
 
@@ -135,16 +138,22 @@ impl Learned {
         for class in &mut self.classes {
             class.forget();
         }
-        for pending in self.pending.drain(..) {
+        for pending in self.pending.drain(..).filter(|pending| !self.forgotten.contains(&pending.key)) {
             let came = self.came.get(&(pending.key, pending.region)).copied().unwrap_or(0) as f32;
             self.classes[usize::from(pending.class)].learn(&pending.features, came, elapsed);
         }
         self.classes.iter_mut().for_each(Class::settle);
         self.came.clear();
+        self.forgotten.clear();
     }
 }
 
 impl Forecast for Learned {
+    fn forget_key(&mut self, key: KeyId) {
+        self.counted.forget(key);
+        self.forgotten.insert(key);
+    }
+
     fn record(&mut self, now: Timestamp, key: KeyId, region: RegionId) {
         self.counted.record(now, key, region);
         *self.came.entry((key, region.0)).or_default() += 1;

@@ -21,6 +21,9 @@ pub trait Forecast: Debug {
     /// A key that requests may be told of from now on, by its name; again when its number goes to another key.
     fn learn_key(&mut self, _key: KeyId, _name: &str) {}
 
+    /// A key's number is about to be given to another: what was counted and promised under it is not the other's.
+    fn forget_key(&mut self, key: KeyId);
+
     /// One request.
     fn record(&mut self, now: Timestamp, key: KeyId, region: RegionId);
 

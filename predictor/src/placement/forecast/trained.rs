@@ -68,6 +68,12 @@ impl Forecast for Trained {
         self.items[slot] = Some(self.model.vocabulary.item(name));
     }
 
+    fn forget_key(&mut self, key: KeyId) {
+        self.history.forget(key);
+        self.items.get_mut(key.0 as usize).into_iter().for_each(|item| *item = None);
+        self.learned.forget_key(key);
+    }
+
     fn record(&mut self, now: Timestamp, key: KeyId, region: RegionId) {
         self.history.record(now, key, region);
         self.learned.record(now, key, region);

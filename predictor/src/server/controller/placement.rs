@@ -69,7 +69,9 @@ impl Controller {
     /// A plan has been made.
     pub(super) fn planned(&mut self, now: Timestamp, planned: &Planned) {
         let Some(placing) = &mut self.placing else { return };
-        placing.handle_planned(now, planned);
+        if !placing.handle_planned(now, planned) {
+            return;
+        }
         let data = serde_json::to_value(placing.status()).unwrap_or_default();
         let subject = data["map"].as_str().unwrap_or_default().to_owned();
         self.events.publish(now, kind::PLACEMENT_PLANNED, &subject, json!({ "last_plan": data["last_plan"] }));

@@ -45,6 +45,8 @@ impl Hindsight {
 }
 
 impl Forecast for Hindsight {
+    fn forget_key(&mut self, _key: KeyId) {}
+
     fn record(&mut self, _now: Timestamp, _key: KeyId, _region: RegionId) {}
 
     fn begin(&mut self, _now: Timestamp, _horizon: Duration) {}
@@ -80,6 +82,8 @@ impl NextHour {
 }
 
 impl Forecast for NextHour {
+    fn forget_key(&mut self, _key: KeyId) {}
+
     fn record(&mut self, _now: Timestamp, _key: KeyId, _region: RegionId) {}
 
     fn begin(&mut self, now: Timestamp, horizon: Duration) {
