@@ -66,10 +66,17 @@ def needs(fleet, defaults, c):
         ("predictor: memory for ghosts", nodes * defaults["engine_ghost_entries_max"] * c["engine_bytes_per_ghost_entry"] / GB, "GB", "each predictor"),
         ("commands", rate * fleet["orders_per_request"], "/s", "all nodes together"),
         ("membership map", nodes * map_bytes / GB, "GB", "sent by the predictor for one node that comes or goes"),
-        ("placement changes", nodes * c["map_changes_per_second"], "/s", "deliveries, if the predictor alone were the limit"),
-        ("NATS (to be measured)", rate * event / (c["nats_batches_per_second"] * c["nats_batch_bytes"]), "servers", "that take batches, without copies"),
-        ("NATS (to be measured): puts", fleet["churn_per_hour"] / 3600 + 50, "/s", "leases of partitions and of placement, renewed every 3 s; one server takes 3,600"),
+        ("placement: 10,000 changes", 10_000 * nodes / (c["map_changes_per_second"] * 13), "s", "until the last node has them, at what 13 nodes and the predictor did on two cores"),
+        ("log batches", nodes * batches(fleet, defaults), "/s", "all nodes together, as they send them by default"),
+        ("NATS (to be measured)", rate * event / (c["nats_batches_per_second"] * c["nats_batch_bytes"]), "servers", "that take batches of 64 KiB, without copies"),
     ]
+
+
+def batches(fleet, defaults):
+    """Batches a second of one node: a batch is full, or its first event has waited long enough."""
+    per_node = fleet["requests_per_second"] / fleet["nodes"]
+    waited = min(per_node, 1 / defaults["predictor_flush_interval_seconds"])
+    return max(per_node / defaults["predictor_batch_max"], waited)
 
 
 def limits(fleet, defaults, c):
@@ -79,17 +86,18 @@ def limits(fleet, defaults, c):
     per_core = fleet["predictors"] * c["predictor_events_per_core"]
     queue_seconds = defaults["predictor_queue_max"] / (rate / nodes)
     rows = [
-        ("keys remembered by the engine", defaults["engine_keys_max"], "keys", fleet["keys"], "`bounds.keys` full in /status: the keys idle longest are forgotten", "`engine.keys_max`; memory"),
+        ("keys remembered by the engine", defaults["engine_keys_max"], "keys", fleet["keys"], "`account.bounds.keys_forgotten` in /status grows: those idle longest go", "`engine.keys_max`; memory"),
         ("clients remembered by the engine", defaults["engine_clients_max"], "clients", fleet["clients"], "sessions begin anew", "`engine.clients_max`; memory; more predictors"),
         ("events learned by one engine", per_core, "requests/s", rate, "`NearcastEngineBehind`, `NearcastLogLost`: nodes drop events and serve", "more predictors, which need the bus; else fewer nodes that name a predictor"),
         ("nodes with placed keys", defaults["placement_nodes"], "nodes", nodes, "further nodes are routed to by hashing alone", "none: a fleet of its own with a predictor of its own"),
         ("regions told apart by placement", defaults["placement_regions_max"], "regions", regions, "later ones share the last number", "`placement.regions_max`, at most 64, or a topology that names them"),
-        ("nodes known to the engine", defaults["engine_nodes_max"], "nodes", nodes, "`bounds.nodes_refused` in /status: nothing is ordered for them", "`engine.nodes_max`, at most 1,024"),
-        ("regions told apart by the engine", defaults["engine_regions_max"], "regions", regions, "`bounds.regions_shared`", "`engine.regions_max`, at most 1,024"),
+        ("nodes known to the engine", defaults["engine_nodes_max"], "nodes", nodes, "`nearcast_predictor_streams_refused_total{reason=\"too_many_nodes\"}`: the others stay without a predictor", "`engine.nodes_max`, at most 1,024"),
+        ("regions told apart by the engine", defaults["engine_regions_max"], "regions", regions, "`account.bounds.regions_shared`", "`engine.regions_max`, at most 1,024"),
         ("members that nodes know", defaults["members_max"], "nodes", nodes, "those beyond are not routed to", "none; names of nodes that never come back count as well"),
         ("entries of a node", defaults["index_entries_max"], "entries", fleet["entries_per_node"], "evictions though bytes are free", "`index.entries_max`; memory"),
-        ("pause of the predictor without loss", queue_seconds, "s", 1.0, "`NearcastLogLost`", "`predictor.queue_max` of the node: that many events"),
+        ("a pause of the predictor of one second, without loss", queue_seconds, "s", 1.0, "`NearcastLogLost`", "`predictor.queue_max` of the node: that many events"),
         ("one NATS server (to be measured)", c["nats_batches_per_second"] * c["nats_batch_bytes"] / event, "requests/s", rate, "to be written", "streams on more servers"),
+        ("batches of one NATS server (to be measured)", c["nats_batches_per_second"], "batches/s", nodes * batches(fleet, defaults), "to be written", "`predictor.flush_interval` and `batch_max` of the node: a batch of 64 KiB has some 780 events"),
     ]
     return sorted(((name, limit, unit, asked / limit, seen, knob) for name, limit, unit, asked, seen, knob in rows), key=lambda row: -row[3])
 

@@ -5,6 +5,8 @@
 mod configs;
 #[path = "deploy/containers.rs"]
 mod containers;
+#[path = "deploy/docs.rs"]
+mod docs;
 #[path = "deploy/files.rs"]
 mod files;
 #[path = "support/http.rs"]

@@ -14,9 +14,7 @@ use nearcast_datasets::{
     synthesize::{Workload, WorkloadConfig},
 };
 use nearcast_proto::{
-    message::{
-        CacheMap, Epoch, Member, NodeDescriptor, NodeName, NodeReport, PredictorNotice, Request, RequestBatch,
-    },
+    message::{CacheMap, Epoch, Member, NodeDescriptor, NodeName, NodeReport, PredictorNotice, Request, RequestBatch},
     wire,
 };
 use prost::Message;

@@ -27,7 +27,13 @@ pub(crate) fn check(folder: &Path, service: &str, text: &str) -> Output {
     let token = folder.join("admin.token").display().to_string();
     let replaced: Vec<String> = text
         .lines()
-        .map(|line| if line.starts_with("admin_token_file = ") { format!("admin_token_file = {token:?}") } else { line.to_owned() })
+        .map(|line| {
+            if line.starts_with("admin_token_file = ") {
+                format!("admin_token_file = {token:?}")
+            } else {
+                line.to_owned()
+            }
+        })
         .collect();
     let path = folder.join("checked.toml");
     fs::write(&path, replaced.join("\n")).expect("writable");
@@ -87,7 +93,8 @@ fn the_short_flag_says_in_words_what_a_service_would_do() {
     let output = nearcast(&["predictor", "--check", "-c", path.to_str().expect("UTF-8")]).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && said.contains("is valid; with it, the service would"), "{said}");
-    for words in ["plain gRPC on 127.0.0.1:7700", "no registry is named", "order nothing", "everybody who reaches gRPC"] {
+    for words in ["plain gRPC on 127.0.0.1:7700", "no registry is named", "order nothing", "everybody who reaches gRPC"]
+    {
         assert!(said.contains(words), "{said}");
     }
     assert!(!folder.path().join("data").exists(), "checking makes nothing");

@@ -101,7 +101,8 @@ fn the_compose_file_mounts_what_is_there_where_it_is_looked_for() {
         let line = line.trim_matches(['[', ']', '"']);
         let Some((source, target)) = line.strip_suffix(":ro").and_then(|line| line.split_once(':')) else { continue };
         assert!(deploy("container").join(source).is_file(), "{source} is not there");
-        let is_started = ["node", "nearcast"].into_iter().any(|name| started(&stage(name)).iter().any(|word| word == target));
+        let is_started =
+            ["node", "nearcast"].into_iter().any(|name| started(&stage(name)).iter().any(|word| word == target));
         assert!(is_started || text.contains(&format!("\"{target}\", \"--listen\"")), "nothing reads {target}");
         mounts += 1;
     }

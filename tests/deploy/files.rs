@@ -29,9 +29,12 @@ pub(crate) fn table(file: &str) -> Table {
 /// Every `KEY value` or `KEY: value` of a text, the value up to white space, a comma or a bracket, comments left out.
 pub(crate) fn values(text: &str, key: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for line in text.lines().map(|line| line.split(" #").next().unwrap_or(line)).filter(|line| !line.trim().starts_with('#')) {
+    for line in
+        text.lines().map(|line| line.split(" #").next().unwrap_or(line)).filter(|line| !line.trim().starts_with('#'))
+    {
         for (at, _) in line.match_indices(key) {
-            let starts_a_word = !line[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '/' | '.'));
+            let starts_a_word =
+                !line[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '/' | '.'));
             let rest = line[at + key.len()..].trim_start();
             let value = rest.split([' ', ',', '}', ']', '"']).find(|part| !part.is_empty());
             if let (true, Some(value)) = (starts_a_word, value) {

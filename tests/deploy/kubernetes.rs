@@ -12,10 +12,8 @@ use crate::{
 fn manifests_and_configurations_name_the_same_ports_and_folders() {
     for (service, file) in [("node", "kubernetes/node.toml"), ("predictor", "kubernetes/predictor.toml")] {
         let (text, config) = (read(&format!("kubernetes/{service}.yaml")), table(file));
-        let mut ports: Vec<&str> = ["listen", "http_listen"]
-            .into_iter()
-            .filter_map(|key| Some(port(config.get(key)?.as_str()?)))
-            .collect();
+        let mut ports: Vec<&str> =
+            ["listen", "http_listen"].into_iter().filter_map(|key| Some(port(config.get(key)?.as_str()?))).collect();
         assert_eq!(values(&text, "containerPort:"), ports);
         let scraped = ports.pop().expect("a port");
         assert_eq!(value(&text, "prometheus.io/port: "), scraped);
@@ -27,7 +25,10 @@ fn manifests_and_configurations_name_the_same_ports_and_folders() {
         assert!(is_mounted(token), "{token} in {mounts:?}");
         let key = token.rsplit_once('/').expect("a path").1;
         assert!(read("kubernetes/predictor.yaml").contains(&format!("--from-file={key}=")), "{key}");
-        assert!(text.contains(&format!("args: [{}-c, /etc/nearcast/{service}.toml]", if service == "node" { "" } else { "predictor, " })));
+        assert!(text.contains(&format!(
+            "args: [{}-c, /etc/nearcast/{service}.toml]",
+            if service == "node" { "" } else { "predictor, " }
+        )));
         assert!(read("kubernetes/kustomization.yaml").contains(&format!("files: [{service}.toml]")));
     }
 }
@@ -38,7 +39,8 @@ fn every_node_gets_a_name_and_an_address_of_its_own() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (template, rendered) = (folder.path().join("template"), folder.path().join("node.toml"));
     fs::write(&template, &config).expect("writable");
-    let line = text.lines().map(str::trim).find(|line| line.starts_with("sed ")).expect("the line of the init container");
+    let line =
+        text.lines().map(str::trim).find(|line| line.starts_with("sed ")).expect("the line of the init container");
     let line = line
         .replace("/etc/nearcast-template/node.toml", template.to_str().expect("UTF-8"))
         .replace("/etc/nearcast/node.toml", rendered.to_str().expect("UTF-8"));

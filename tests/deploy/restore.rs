@@ -117,7 +117,8 @@ async fn what_was_backed_up_brings_a_lost_site_back() {
     await_node(&http, &predictor, "lost").await;
     await_node(&http, &predictor, "stays").await;
     assert!(is_healthy(&lost.ready, KEY) && is_healthy(&stays.ready, KEY));
-    let purge = nearcast(&["purge", "--to", &stays.ready, &lost.ready, "--predictor", grpc(&predictor), "--key", OTHER]);
+    let purge =
+        nearcast(&["purge", "--to", &stays.ready, &lost.ready, "--predictor", grpc(&predictor), "--key", OTHER]);
     assert!({ purge }.status().expect("it runs").success());
     back_up(site.folder.path(), backup.path());
 

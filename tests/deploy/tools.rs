@@ -18,7 +18,10 @@ fn tool(name: &str) -> Option<PathBuf> {
     }
     let path = env::var_os("PATH").unwrap_or_default();
     let below_target = root().join("target/deploy-tools/bin");
-    std::iter::once(below_target).chain(env::split_paths(&path)).map(|folder| folder.join(name)).find(|tool| tool.exists())
+    std::iter::once(below_target)
+        .chain(env::split_paths(&path))
+        .map(|folder| folder.join(name))
+        .find(|tool| tool.exists())
 }
 
 /// Runs a tool, or says that it is skipped. Returns what it wrote.

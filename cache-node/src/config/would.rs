@@ -23,11 +23,7 @@ impl NodeConfig {
         vec![
             format!("be {} in region {}, and serve {}", self.name.0, self.region, self.listens()),
             format!("tell peers to reach it at {}", self.advertises()),
-            format!(
-                "hold {capacity} of {}, in segments of {} KiB",
-                self.origin.url,
-                self.segment_bytes >> 10
-            ),
+            format!("hold {capacity} of {}, in segments of {} KiB", self.origin.url, self.segment_bytes >> 10),
             format!(
                 "keep {} in memory, and at most {} below {}",
                 mebibytes(self.store.memory_bytes),

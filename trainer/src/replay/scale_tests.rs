@@ -52,7 +52,11 @@ fn two_hundred_nodes_are_replayed_and_the_same_way_twice() {
     for placement in [PlacementKind::None, PlacementKind::Hash] {
         let [alone, ahead] = [PrefetchKind::None, PrefetchKind::Nearcast].map(|kind| play(200, kind, placement));
         assert_eq!((alone.requests, ahead.requests), (10_000, 10_000));
-        assert!(ahead.prefetch.used > 500 && 10 * ahead.misses < 9 * alone.misses, "{placement:?}: {:?}", ahead.prefetch);
+        assert!(
+            ahead.prefetch.used > 500 && 10 * ahead.misses < 9 * alone.misses,
+            "{placement:?}: {:?}",
+            ahead.prefetch
+        );
         let account = ahead.account.as_ref().unwrap();
         assert!(account.nodes.len() > 180 && account.bounds.nodes_refused == 0, "{}", account.nodes.len());
         let again = play(200, PrefetchKind::Nearcast, placement);
