@@ -25,6 +25,7 @@ fn tool(name: &str) -> Option<PathBuf> {
 }
 
 /// Runs a tool, or says that it is skipped. Returns what it wrote.
+#[expect(clippy::print_stdout, reason = "a test that skips something says so")]
 fn take(name: &str, tool: Option<PathBuf>, arguments: &[&str]) -> Option<String> {
     let Some(tool) = tool else {
         println!("skipped: no {name}; install deploy/requirements.txt, or set NEARCAST_DEPLOY_TOOLS");

@@ -1,6 +1,11 @@
 //! The systemd units: what they start exists and takes its flags, and what they give is where the configuration looks.
 
-use std::{fs, os::unix::fs::symlink, process::Command};
+use std::{
+    fs,
+    os::unix::{fs::symlink, net::UnixDatagram},
+    process::Command,
+    time::Duration,
+};
 
 use toml::Table;
 
@@ -100,4 +105,32 @@ fn systemd_takes_the_units_and_finds_them_locked() {
             assert!(output.status.success() && !said.contains(unit), "{unit}, {check:?}: {said}");
         }
     }
+}
+
+/// `Type=notify`: systemd takes the predictor for started when it is ready, as `/readyz` says it, and hears of its end.
+#[test]
+fn the_predictor_tells_systemd_when_it_is_ready_and_when_it_stops() {
+    assert_eq!(setting("nearcast-predictor.service", "Type"), "notify");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = folder.path().join("predictor.toml");
+    let text = "listen = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\ndata_dir = \"d\"\nregistry = \"models\"\n";
+    fs::write(&config, text).expect("writable");
+    let systemd = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
+    systemd.set_read_timeout(Some(Duration::from_secs(60))).expect("it can be set");
+    let heard = || {
+        let mut buffer = [0; 256];
+        let length = systemd.recv(&mut buffer).expect("it is told in time");
+        String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
+    };
+    let mut child = nearcast(&["predictor", "-c", config.to_str().expect("UTF-8")])
+        .env("NOTIFY_SOCKET", folder.path().join("notify"))
+        .spawn()
+        .expect("it starts");
+    assert_eq!(heard(), "READY=1");
+    let second = nearcast(&["predictor", "-c", config.to_str().expect("UTF-8")]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(!second.status.success() && said.contains("another predictor uses"), "{said}");
+    assert!(Command::new("kill").arg(child.id().to_string()).status().expect("kill is there").success());
+    assert_eq!(heard(), "STOPPING=1");
+    assert!(child.wait().expect("it ends").success());
 }
