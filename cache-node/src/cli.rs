@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
+use nearcast_proto::ConfigCheck;
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -22,9 +23,24 @@ pub struct NodeArgs {
     /// The node's configuration, in TOML.
     #[arg(short, long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Check the configuration and the files that it names, and end.
-    #[arg(long)]
+    /// Only check the configuration and the files that it names, and say what the node would do with it; exit 1 when it is
+    /// not valid.
+    #[arg(long, visible_alias = "check")]
     pub check_config: bool,
+}
+
+/// Checks the configuration and what it names, and says what the node would do.
+///
+/// # Errors
+/// When the configuration is wrong or a file that it names cannot be used.
+pub fn check(args: &NodeArgs) -> anyhow::Result<ConfigCheck> {
+    let config = load(args)?;
+    check_files(&config).with_context(|| format!("cannot use {}", args.config.display()))?;
+    Ok(ConfigCheck::passed(&args.config, config.would()))
+}
+
+fn load(args: &NodeArgs) -> anyhow::Result<NodeConfig> {
+    NodeConfig::load(&args.config).with_context(|| format!("cannot use {}", args.config.display()))
 }
 
 /// Runs a node until SIGTERM or Ctrl-C, then drains it. SIGHUP makes it read its configuration again.
@@ -32,10 +48,7 @@ pub struct NodeArgs {
 /// # Errors
 /// When the configuration is wrong, the address is taken, or the node cannot start.
 pub fn run(args: &NodeArgs) -> anyhow::Result<()> {
-    let config = NodeConfig::load(&args.config).with_context(|| format!("cannot use {}", args.config.display()))?;
-    if args.check_config {
-        return check_files(&config).with_context(|| format!("cannot use {}", args.config.display()));
-    }
+    let config = load(args)?;
     // On one core, threads only hand work to each other.
     let is_alone = available_parallelism().is_ok_and(|cores| cores.get() == 1);
     let mut builder =

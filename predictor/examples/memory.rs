@@ -1,4 +1,5 @@
-//! Measures what the engine keeps in memory per client and per key.
+//! Measures what the engine keeps in memory per client, per key and per entry of the ghosts that stand for nodes without
+//! prefetching.
 //!
 //! ```text
 //! cargo run --release --package nearcast-predictor --example memory -- 13    # regions
@@ -23,10 +24,12 @@ type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 /// How many clients and keys are measured.
 const COUNT: u64 = 300_000;
+/// What a ghost holds by default before it follows a sample of the keys only.
+const GHOST_ENTRIES: u64 = 65_000;
 
 fn main() -> Result<()> {
     let regions = std::env::args().nth(1).map_or(Ok(1), |regions| regions.parse())?;
-    let mut world = World::new(regions)?;
+    let mut world = World::new(regions, 1_000)?;
     let empty = resident_bytes()?;
     (0..COUNT).for_each(|client| world.ask(client, "/"));
     let met = resident_bytes()?;
@@ -44,7 +47,25 @@ fn main() -> Result<()> {
     writeln!(out, "bytes per client after one request: {}", per(empty, met))?;
     writeln!(out, "bytes per client after six requests: {}", per(empty, known))?;
     writeln!(out, "bytes per key, its name of 23 bytes and up to 8 pairs included: {}", per(known, filled))?;
+    writeln!(out, "bytes per ghost entry: {}", ghost_entry_bytes()?)?;
     Ok(())
+}
+
+/// One node with room for everything, and the same requests again with room for next to nothing: the difference is what its
+/// ghost holds.
+fn ghost_entry_bytes() -> Result<u64> {
+    let grown = |capacity_bytes: u64| -> Result<(World, u64)> {
+        let mut world = World::new(1, capacity_bytes)?;
+        let before = resident_bytes()?;
+        (0..GHOST_ENTRIES).for_each(|number| world.ask(number % 1_000, &format!("/objects/number/{number:07}")));
+        let after = resident_bytes()?;
+        Ok((world, after.saturating_sub(before)))
+    };
+    // The first takes up what tables that grew have left free.
+    let _first = grown(1_000)?;
+    let (_kept, small) = grown(1_000)?;
+    let (_kept_too, large) = grown(1 << 40)?;
+    Ok(large.saturating_sub(small) / GHOST_ENTRIES)
 }
 
 /// An engine with one node per region, asked in turn.
@@ -55,7 +76,7 @@ struct World {
 }
 
 impl World {
-    fn new(regions: usize) -> Result<Self> {
+    fn new(regions: usize, capacity_bytes: u64) -> Result<Self> {
         let settings = EngineSettings { clients_max: 1_000_000, ..EngineSettings::default() };
         let mut engine = Engine::new(EngineConfig::try_from(settings)?, Topology::default());
         let place = |number: usize| {
@@ -64,7 +85,7 @@ impl World {
                 name: NodeName::from(region.as_str()),
                 region: region.as_str().into(),
                 url: "http://node.test".into(),
-                capacity_bytes: 1_000,
+                capacity_bytes,
                 segment_bytes: 1 << 20,
             };
             (engine.handle_join(Timestamp::default(), node), engine.intern_region(&region))

@@ -12,6 +12,12 @@ pub enum Error {
     /// The engine ended although nobody asked it to.
     #[error("the engine stopped unexpectedly; this is a defect, its message is in the log")]
     EngineStopped,
+    /// Another predictor uses the data folder.
+    #[error("another predictor uses `{}`: end it, or choose another `data_dir`", path.display())]
+    DataDirTaken {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A file or folder of the service could not be used.
     #[error("cannot {action} `{}`", path.display())]
     File {

@@ -17,6 +17,7 @@
 pub mod arms;
 mod clock;
 mod config;
+mod data_lock;
 pub mod engine;
 mod error;
 mod events;

@@ -2,7 +2,7 @@
 //!
 //! [`message`] holds the domain types that both sides decide with; [`wire`] holds the generated types that travel.
 //! [`convert`] is the only place where one becomes the other. [`topology`] says how far regions are apart, and
-//! [`config_file`] reads the TOML files of every service.
+//! [`config_file`] reads the TOML files of every service, and a [`ConfigCheck`] says what one of them would do with its own.
 //!
 //! ```
 //! use nearcast_proto::{message::PredictorNotice, wire};
@@ -15,6 +15,7 @@
 //! ```
 
 mod admin_token;
+mod config_check;
 pub mod config_file;
 pub mod convert;
 mod error;
@@ -23,6 +24,7 @@ pub mod topology;
 pub mod wire;
 
 pub use admin_token::AdminToken;
+pub use config_check::ConfigCheck;
 pub use error::{Error, Result};
 pub use wire::{
     control_client::ControlClient, control_server::ControlServer, predictor_client::PredictorClient,

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use nearcast_predictor::{PredictorConfig, listen};
-use serde_json::json;
+use nearcast_proto::ConfigCheck;
 
 use crate::{output::Output, shutdown::shutdown_signal};
 
@@ -18,8 +18,9 @@ pub(crate) struct Args {
     /// The configuration, TOML.
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
-    /// Only check the configuration; exit 1 when it is not valid.
-    #[arg(long)]
+    /// Only check the configuration and the files that it names, and say what the predictor would do with it; exit 1 when
+    /// it is not valid.
+    #[arg(long, visible_alias = "check")]
     check_config: bool,
 }
 
@@ -28,9 +29,8 @@ pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     let config =
         PredictorConfig::load(&args.config).with_context(|| format!("cannot use {}", args.config.display()))?;
     if args.check_config {
-        config.check_files()?;
-        let document = json!({ "schema": "nearcast.config-check/1", "config": args.config, "valid": true });
-        output.show(&document, |_| format!("{} is valid", args.config.display()))?;
+        config.check_files().with_context(|| format!("cannot use {}", args.config.display()))?;
+        output.show(&ConfigCheck::passed(&args.config, config.would()), ConfigCheck::to_string)?;
         return Ok(ExitCode::SUCCESS);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

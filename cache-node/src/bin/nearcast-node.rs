@@ -1,7 +1,11 @@
 //! The lean node binary: parses what the user typed, binds, runs. Links no model code.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
+use anyhow::Context;
 use clap::Parser;
 use nearcast_cache_node::cli::{self, NodeArgs};
 
@@ -19,11 +23,17 @@ struct Cli {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     cli::start_logging(cli.verbose);
-    match cli::run(&cli.args) {
+    let ended = if cli.args.check_config { say_what_it_would_do(&cli.args) } else { cli::run(&cli.args) };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             cli::report_error(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+fn say_what_it_would_do(args: &NodeArgs) -> anyhow::Result<()> {
+    let check = cli::check(args)?;
+    write!(io::stdout(), "{check}").context("cannot write to stdout")
 }

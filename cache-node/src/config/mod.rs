@@ -6,6 +6,7 @@ mod raw;
 mod sections;
 mod tls;
 mod units;
+mod would;
 
 use std::{
     net::SocketAddr,

@@ -1,6 +1,7 @@
 //! The service's configuration: as written, and checked.
 
 mod raw;
+mod would;
 
 use std::{path::Path, path::PathBuf, time::Duration};
 

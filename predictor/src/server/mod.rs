@@ -22,6 +22,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use nearcast_models::Registry;
 use nearcast_proto::{AdminToken, ControlServer, PredictorServer, wire};
+use sd_notify::NotifyState;
 use tokio::{
     net::TcpListener,
     sync::watch,
@@ -49,6 +50,7 @@ use crate::{
     Error, PlacementKind, PredictorConfig, Result,
     arms::ArmSpec,
     clock,
+    data_lock::DataLock,
     engine::Engine,
     events::{EventBus, EventFile},
     experiments::Experiments,
@@ -77,6 +79,8 @@ pub async fn run(
 
 /// Everything that runs.
 struct Service {
+    /// Held until everything has ended.
+    _lock: DataLock,
     drain: Duration,
     cancel: CancellationToken,
     ready: watch::Sender<bool>,
@@ -90,6 +94,7 @@ struct Service {
 
 impl Service {
     fn start(listener: TcpListener, http_listener: TcpListener, config: &PredictorConfig) -> Result<Self> {
+        let lock = DataLock::take(&config.data_dir)?;
         let generation = Generation::begin(&config.data_dir)?;
         let purges = Arc::new(PurgeLog::open(&config.data_dir)?);
         let token = config.admin_token_file.as_deref().map(AdminToken::read).transpose()?;
@@ -116,6 +121,7 @@ impl Service {
         let (inputs, receiver) = Inputs::bounded(config.queues.inputs_max);
         let (health, health_server) = tonic_health::server::health_reporter();
         let mut service = Self {
+            _lock: lock,
             drain: config.drain,
             cancel: CancellationToken::new(),
             ready: watch::channel(false).0,
@@ -185,6 +191,7 @@ impl Service {
             };
             if is_ready {
                 health.set_serving::<PredictorServer<NodeStreams>>().await;
+                tell_systemd(NotifyState::Ready);
             }
             Ok(())
         });
@@ -218,6 +225,7 @@ impl Service {
     }
 
     async fn drain(mut self) {
+        tell_systemd(NotifyState::Stopping);
         self.ready.send_replace(false);
         self.health.set_not_serving::<PredictorServer<NodeStreams>>().await;
         self.cancel.cancel();
@@ -230,6 +238,13 @@ impl Service {
         for thread in self.placing {
             let _ = thread.await;
         }
+    }
+}
+
+/// Tells systemd, when it started the predictor and waits to be told (`Type=notify`).
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd cannot be told");
     }
 }
 

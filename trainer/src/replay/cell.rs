@@ -117,6 +117,10 @@ impl CellSpec {
         let mut settings = config.engine.clone();
         settings.seed = config.seed;
         settings.budget_share = self.budget;
+        // A live predictor turns away what is beyond its bounds, and an operator reads that and raises them.
+        let regions = log.region_names().len();
+        settings.nodes_max = settings.nodes_max.max(regions);
+        settings.regions_max = settings.regions_max.max(regions);
         if let EvictionKind::Node(policy) = self.policy {
             settings.policy = policy;
         }

@@ -33,6 +33,8 @@ mod report;
 mod report_tests;
 #[cfg(test)]
 mod rival_tests;
+#[cfg(test)]
+mod scale_tests;
 mod tally;
 #[cfg(test)]
 mod tests;
