@@ -25,11 +25,15 @@ use std::{sync::Arc, time::Duration};
 use arrow::array::RecordBatch;
 use nearcast_datasets::{LogSource, Timestamp};
 
+#[cfg(any(test, feature = "cluster"))]
+pub(crate) use self::pairs::for_each_head;
+#[cfg(feature = "cluster")]
+pub(crate) use self::pairs::{Pair, PairCount};
 pub use self::speed::{FeatureSpeed, FeatureStage, measure_features};
 pub(crate) use self::{
     coded::CodedLog,
     hours::HOUR_MICROS,
-    pairs::{Pair, PairCount, PairLimits, PairScope, for_each_head},
+    pairs::{PairLimits, PairScope},
     requests::Request,
     sessions::Sessions,
     vocabulary::KeyCount,
