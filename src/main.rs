@@ -2,6 +2,7 @@
 
 mod commands;
 mod demo;
+mod destination;
 mod experiment;
 mod load;
 mod operate;

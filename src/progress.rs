@@ -29,6 +29,11 @@ impl TrainingBar {
             Progress::Stage(name) => {
                 self.begin(name, None, "");
             }
+            Progress::Counting { parts, total } => {
+                // Where no bar is shown, `-v` tells the same.
+                tracing::info!(parts, total, "the cluster counts co-access");
+                self.counted("counting co-access on the cluster", parts, Some(total), "parts");
+            }
             Progress::Fitting { epoch, requests, total, loss } => {
                 self.counted(&format!("epoch {epoch}"), requests, Some(total), "requests");
                 self.bar.set_message(format!("loss {loss:.4}"));

@@ -72,6 +72,9 @@ pub enum Error {
     /// The node was ended while it started.
     #[error("interrupted while it started")]
     Interrupted,
+    /// The store that the request log is sent to cannot be used.
+    #[error("cannot send the request log away (`log.upload`)")]
+    LogUpload(#[source] Box<nearcast_datasets::store::StoreError>),
     /// The origin cannot be used as configured.
     #[error("cannot use the origin {url}: {problem}")]
     Origin {

@@ -55,6 +55,7 @@ mod front;
 mod key;
 mod link;
 mod log;
+mod log_upload;
 mod metrics;
 mod object;
 mod origin;

@@ -17,16 +17,17 @@ use std::{
 
 use arc_swap::ArcSwap;
 use chrono::DateTime;
-use nearcast_datasets::{LogWriter, RequestEvent, Timestamp, WriteOptions};
+use nearcast_datasets::{LogWriter, RequestEvent, Timestamp, WriteOptions, store::Objects};
 use prometheus_client::metrics::counter::Counter;
 
-use crate::{clock, config::LogConfig, error::Error, metrics::Metrics};
+use crate::{clock, config::LogConfig, error::Error, log_upload::LogUpload, metrics::Metrics};
 
 /// The sending end of the log. Pushing never waits.
 #[derive(Debug)]
 pub(crate) struct RequestLog {
     sender: SyncSender<Message>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    upload: Mutex<Option<LogUpload>>,
     config: Arc<ArcSwap<LogConfig>>,
 }
 
@@ -40,10 +41,12 @@ impl RequestLog {
     /// Starts writing below the configured folder; `node` goes into the files' names.
     ///
     /// # Errors
-    /// When the folder cannot be made.
+    /// When the folder cannot be made, or the environment has no credentials for where files are to be sent.
     pub(crate) fn start(config: &LogConfig, node: &str, metrics: &Metrics) -> Result<Self, Error> {
         let failed = |source| Error::DataDir { path: config.dir.clone(), source };
         std::fs::create_dir_all(&config.dir).map_err(failed)?;
+        let objects = config.upload.as_ref().map(Objects::open).transpose();
+        let objects = objects.map_err(|error| Error::LogUpload(Box::new(error)))?;
         let (sender, receiver) = sync_channel(config.queue_max);
         let shared = Arc::new(ArcSwap::from_pointee(config.clone()));
         let writer = Writer {
@@ -56,7 +59,10 @@ impl RequestLog {
         };
         let thread = std::thread::Builder::new().name("nearcast-log".to_owned());
         let writer = thread.spawn(move || writer.run(&receiver)).map_err(failed)?;
-        Ok(Self { sender, writer: Mutex::new(Some(writer)), config: shared })
+        let counter = metrics.log_upload_failed.clone();
+        let upload = objects.map(|objects| LogUpload::start(config.dir.clone(), objects, counter)).transpose();
+        let upload = Mutex::new(upload.map_err(failed)?);
+        Ok(Self { sender, writer: Mutex::new(Some(writer)), upload, config: shared })
     }
 
     /// Ends files by other bounds from now on.
@@ -80,6 +86,9 @@ impl RequestLog {
         let _ = self.sender.send(Message::Close);
         if writer.join().is_err() {
             tracing::error!("the log's writer panicked; the rows that it had not written are lost");
+        }
+        if let Some(upload) = self.upload.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            upload.close();
         }
     }
 }

@@ -89,6 +89,7 @@ pub(crate) struct Metrics {
     pub(crate) connections_full: Counter,
     pub(crate) log_dropped: Counter,
     pub(crate) log_failed: Counter,
+    pub(crate) log_upload_failed: Counter,
     pub(crate) link_connects: Counter,
     pub(crate) warmed_segments: Counter,
     pub(crate) warmed_bytes: Counter,
@@ -139,6 +140,7 @@ impl Default for Metrics {
             connections_full: Counter::default(),
             log_dropped: Counter::default(),
             log_failed: Counter::default(),
+            log_upload_failed: Counter::default(),
             link_connects: Counter::default(),
             warmed_segments: Counter::default(),
             warmed_bytes: Counter::default(),
@@ -218,7 +220,7 @@ impl Metrics {
         }
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 24] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 25] {
         [
             ("origin_bytes", "Payload bytes fetched from the origin, directly or through a peer", &self.origin_bytes),
             ("peer_bytes", "Payload bytes that peers held and gave", &self.peer_bytes),
@@ -237,6 +239,11 @@ impl Metrics {
             ("connections_full", "Times that the bound on connections was reached", &self.connections_full),
             ("log_dropped", "Log rows dropped because the queue was full", &self.log_dropped),
             ("log_failed", "Log rows lost because a file could not be written", &self.log_failed),
+            (
+                "log_upload_failed",
+                "Tries to send the log that the store refused; it stays here",
+                &self.log_upload_failed,
+            ),
             ("link_connects", "Times that the link to the predictor was made", &self.link_connects),
             ("warmed_segments", "Segments fetched ahead for operators", &self.warmed_segments),
             ("warmed_bytes", "Bytes fetched ahead for operators", &self.warmed_bytes),

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::schema;
+use crate::{schema, store::StoreError};
 
 /// Why a log could not be read, written, split or described.
 #[derive(Debug, thiserror::Error)]
@@ -13,14 +13,6 @@ pub enum Error {
     BadShare {
         /// The share that was asked for.
         share: f64,
-    },
-    /// A text looks like a URL but names no kind of store that can be read.
-    #[error("\"{text}\" is not a log location; give a path, or a URL of s3, gs, az, file, http or https")]
-    BadUrl {
-        /// What was given.
-        text: String,
-        /// What the URL parser or the store said.
-        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A cell holds something that its column does not allow.
     #[error("{file}: row {row}, column \"{column}\": {problem}")]
@@ -137,14 +129,9 @@ pub enum Error {
         /// What the Parquet library said.
         source: parquet::errors::ParquetError,
     },
-    /// An object store refused or failed.
-    #[error("cannot read {location} from its object store")]
-    Store {
-        /// The object or prefix.
-        location: String,
-        /// What the store said.
-        source: object_store::Error,
-    },
+    /// A place could not be understood, or its object store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// More files overlap in time than are merged at once.
     #[error("{log}: more than {max} files overlap in time; merge some of them first")]
     TooManyOverlapping {

@@ -20,6 +20,7 @@ mod read;
 pub mod schema;
 mod source;
 mod split;
+pub mod store;
 pub mod synthesize;
 #[cfg(test)]
 mod tests;

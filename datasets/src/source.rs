@@ -8,20 +8,17 @@ use std::{
 
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, path::Path as StorePath};
-use url::Url;
 
-use crate::{Error, blocking, error::Result};
+use crate::{
+    Error, blocking,
+    error::Result,
+    store::{Location, StoreError},
+};
 
 /// The place of a log: a Parquet file or a folder of them (`date=YYYY-MM-DD/…`), local or in an object store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSource {
-    place: Place,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
-    Local(PathBuf),
-    Remote(Url),
+    place: Location,
 }
 
 /// One Parquet file of a log, found but not opened.
@@ -49,34 +46,21 @@ impl LogSource {
     /// `AWS_ACCESS_KEY_ID` or `AWS_ENDPOINT_URL`.
     ///
     /// # Errors
-    /// [`Error::BadUrl`] for a URL of an unknown kind.
+    /// [`Error::Store`] for a URL of an unknown kind.
     pub fn parse(text: &str) -> Result<Self> {
-        if !text.contains("://") {
-            return Ok(Self { place: Place::Local(PathBuf::from(text)) });
-        }
-        let url = Url::parse(text).map_err(|source| Error::BadUrl { text: text.into(), source: source.into() })?;
-        if url.scheme() == "file" {
-            let no_path = || Error::BadUrl { text: text.into(), source: "a file URL names no other machine".into() };
-            return Ok(Self { place: Place::Local(url.to_file_path().map_err(|()| no_path())?) });
-        }
-        object_store::ObjectStoreScheme::parse(&url)
-            .map_err(|source| Error::BadUrl { text: text.into(), source: source.into() })?;
-        Ok(Self { place: Place::Remote(url) })
+        Ok(Self { place: Location::parse(text)? })
     }
 
     /// The local path, unless the log lies in an object store.
     pub fn local_path(&self) -> Option<&Path> {
-        match &self.place {
-            Place::Local(path) => Some(path),
-            Place::Remote(_) => None,
-        }
+        self.place.local_path()
     }
 
     /// Every Parquet file of the log, by name. Names that start with `.` or `_` are passed over, as Hive does.
     pub(crate) fn files(&self) -> Result<Vec<FileAt>> {
-        let mut files = match &self.place {
-            Place::Local(path) => local_files(path)?,
-            Place::Remote(url) => remote_files(url)?,
+        let mut files = match self.place.local_path() {
+            Some(path) => local_files(path)?,
+            None => remote_files(&self.place)?,
         };
         files.sort_by(|a, b| a.name.cmp(&b.name));
         if files.is_empty() { Err(Error::NoFiles { log: self.to_string() }) } else { Ok(files) }
@@ -85,22 +69,19 @@ impl LogSource {
 
 impl From<&Path> for LogSource {
     fn from(path: &Path) -> Self {
-        Self { place: Place::Local(path.to_owned()) }
+        Self { place: path.into() }
     }
 }
 
 impl From<PathBuf> for LogSource {
     fn from(path: PathBuf) -> Self {
-        Self { place: Place::Local(path) }
+        Self { place: path.into() }
     }
 }
 
 impl fmt::Display for LogSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Local(path) => path.display().fmt(f),
-            Place::Remote(url) => url.fmt(f),
-        }
+        self.place.fmt(f)
     }
 }
 
@@ -132,12 +113,13 @@ fn local_file(path: PathBuf) -> FileAt {
     FileAt { name: path.display().to_string().into(), place: FilePlace::Local(path) }
 }
 
-fn remote_files(url: &Url) -> Result<Vec<FileAt>> {
-    // The stores ask for consent to plain HTTP; whoever wrote the scheme has given it.
-    let consent = (url.scheme() == "http").then(|| ("allow_http".to_owned(), "true".to_owned()));
-    let (store, prefix) = object_store::parse_url_opts(url, std::env::vars().chain(consent))
-        .map_err(|source| Error::Store { location: url.to_string(), source })?;
-    stored_files(&Arc::from(store), &prefix, &url[..url::Position::BeforePath])
+fn remote_files(location: &Location) -> Result<Vec<FileAt>> {
+    let (store, prefix) = location.open()?;
+    let url = location.to_string();
+    // What follows the scheme up to the next slash is the bucket, or the server.
+    let start = url.find("://").map_or(0, |scheme| scheme + 3);
+    let end = url[start..].find('/').map_or(url.len(), |bucket| start + bucket);
+    stored_files(&store, &prefix, &url[..end])
 }
 
 /// The object at `prefix` if that ends like a log's file, else the files below it; named as continuations of `base`.
@@ -147,7 +129,7 @@ fn stored_files(store: &Arc<dyn ObjectStore>, prefix: &StorePath, base: &str) ->
     let found = blocking::wait(async move {
         if is_file { Ok(vec![listed.head(&below).await?]) } else { listed.list(Some(&below)).try_collect().await }
     });
-    let found: Vec<_> = found.map_err(|source| Error::Store { location: format!("{base}/{prefix}"), source })?;
+    let found: Vec<_> = found.map_err(StoreError::refused("read", format!("{base}/{prefix}")))?;
     let wanted = found.into_iter().filter(|file| {
         let inner = file.location.prefix_match(prefix).into_iter().flatten();
         file.location.extension() == Some(EXTENSION) && !inner.into_iter().any(|part| is_hidden(part.as_ref()))
@@ -194,6 +176,6 @@ mod tests {
         check("logs/date=2026-01-01/a.parquet", &[first]);
         check("elsewhere", &[]);
         let gone = stored_files(&store, &StorePath::from("logs/gone.parquet"), "s3://bucket").unwrap_err();
-        assert_eq!(gone.to_string(), "cannot read s3://bucket/logs/gone.parquet from its object store");
+        assert_eq!(gone.to_string(), "cannot read s3://bucket/logs/gone.parquet: there is no such object");
     }
 }

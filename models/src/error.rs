@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use nearcast_datasets::store::StoreError;
+
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -133,23 +135,33 @@ pub enum Error {
         /// How many numbers were tried.
         tries: u32,
     },
-    /// An object store refused an operation.
-    #[error("cannot {action} {path} in the registry")]
-    Store {
-        /// What was tried, as a verb.
-        action: &'static str,
-        /// Where.
-        path: String,
-        /// Why it failed.
-        source: object_store::Error,
+    /// A place could not be understood, or its object store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Somebody else moved an alias at the same time.
+    #[error(
+        "alias `{alias}` was moved by somebody else meanwhile: it is {now}, and not pointed at {wanted}; look, and try again"
+    )]
+    AliasMoved {
+        /// The alias.
+        alias: String,
+        /// What is behind it now.
+        now: String,
+        /// What was to be.
+        wanted: String,
     },
-    /// A registry's place could not be understood.
-    #[error("`{text}` is no registry: {reason}; give a directory or a URL such as s3://bucket/prefix")]
-    RegistryLocation {
-        /// What was given.
-        text: String,
-        /// What is wrong with it.
-        reason: String,
+    /// The registry is laid out in a way that this build does not know.
+    #[error(
+        "registry {registry} has format {found}, written by a newer nearcast; this build reads up to {expected} and touches \
+         nothing in it: use the newer one"
+    )]
+    RegistryFormat {
+        /// The registry.
+        registry: String,
+        /// What its `format` says.
+        found: String,
+        /// The newest format that this build knows.
+        expected: u32,
     },
 }
 

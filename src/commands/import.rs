@@ -17,7 +17,10 @@ use nearcast_datasets::{
     },
 };
 
-use crate::output::{self, Output};
+use crate::{
+    destination::Destination,
+    output::{self, Output},
+};
 
 /// Arguments of `nearcast import`.
 #[derive(Debug, clap::Args)]
@@ -26,9 +29,10 @@ pub(crate) struct Args {
     /// What to import: files, or `-` for standard input; .gz and .zst are known by their content.
     #[arg(required = true, value_name = "IN")]
     inputs: Vec<Input>,
-    /// Where the log goes: a folder with one `date=YYYY-MM-DD/` a day, or one file when it ends in .parquet.
+    /// Where the log goes: a folder with one `date=YYYY-MM-DD/` a day, or one file when it ends in .parquet; local, or a
+    /// URL of an object store.
     #[arg(short, long, value_name = "OUT")]
-    output: PathBuf,
+    output: String,
     /// auto, combined, common, delimited, jsonl or oracle-general; auto looks at the beginning of each input.
     #[arg(long, default_value = "auto", value_parser = format)]
     format: FormatChoice,
@@ -136,11 +140,11 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     if args.export.to_oracle_general {
         return export(&args, output);
     }
-    let (inputs, out) = (args.inputs.clone(), args.output.clone());
-    let options = options(args)?;
+    let (inputs, out) = (args.inputs.clone(), Destination::open(&args.output)?);
+    let options = options(args, out.path())?;
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     bar.set_style(ProgressStyle::with_template("{msg} {human_pos} {per_sec}")?);
-    let report = import(&inputs, &out, &options, |progress| match progress {
+    let mut report = import(&inputs, out.path(), &options, |progress| match progress {
         Progress::Chosen { input, format, decision } => {
             bar.suspend(|| output::note(&format!("{input}: {format} ({decision})")));
         }
@@ -153,13 +157,17 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
             bar.set_position(rows);
         }
     })?;
+    out.deliver()?;
     bar.finish_and_clear();
+    for path in report.files.iter_mut().chain([&mut report.output]).chain(&mut report.rejects_file) {
+        *path = out.shown(path);
+    }
     output.show(&report, text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn options(args: Args) -> anyhow::Result<ImportOptions> {
-    let rejects = args.rejects.unwrap_or_else(|| beside(&args.output, ".rejects.jsonl"));
+fn options(args: Args, out: &Path) -> anyhow::Result<ImportOptions> {
+    let rejects = args.rejects.unwrap_or_else(|| beside(out, ".rejects.jsonl"));
     let mut options = ImportOptions::new(pseudonym_key(args.clients.pseudonym_key_file.as_deref())?, rejects);
     options.format = args.format.0;
     options.columns = args.fields.columns.unwrap_or_default();
@@ -209,7 +217,10 @@ fn export(args: &Args, output: Output) -> anyhow::Result<ExitCode> {
     let [Input::File(path)] = &*args.inputs else { bail!("--to-oracle-general takes one request log") };
     let source = LogSource::parse(&path.to_string_lossy())?;
     let options = ExportOptions { region: args.export.only_region.clone(), seed: args.export.seed };
-    let report = export_oracle_general(&source, &args.output, &options)?;
+    let out = Destination::open(&args.output)?;
+    let mut report = export_oracle_general(&source, out.path(), &options)?;
+    out.deliver()?;
+    report.output = out.shown(&report.output);
     output.show(&report, export_text)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -4,6 +4,8 @@ mod compare;
 mod demo;
 mod drain;
 mod evaluate;
+#[cfg(feature = "cluster")]
+mod executor;
 mod experiment;
 mod import;
 mod load;
@@ -15,6 +17,8 @@ mod predictor;
 mod profile;
 mod purge;
 mod replay;
+#[cfg(feature = "cluster")]
+mod scheduler;
 mod stat;
 mod synthesize;
 mod tail;
@@ -44,6 +48,9 @@ pub(crate) enum Command {
     Drain(drain::Args),
     /// Measures a model version on a log beside baselines.
     Evaluate(evaluate::Args),
+    /// Runs an executor of a training cluster.
+    #[cfg(feature = "cluster")]
+    Executor(executor::Args),
     /// Finds out on live nodes which arm is better; promotes, rolls back, and keeps the record.
     Experiment(experiment::Args),
     /// Converts access logs of other systems into the request-log schema.
@@ -66,6 +73,9 @@ pub(crate) enum Command {
     Purge(purge::Args),
     /// Drives the production engine and nodes with a log under a virtual clock.
     Replay(replay::Args),
+    /// Runs the scheduler of a training cluster.
+    #[cfg(feature = "cluster")]
+    Scheduler(scheduler::Args),
     /// Shows how nodes do: hits, latency, misses by cause, prefetches, what is held.
     Stat(stat::Args),
     /// Makes a seeded log whose best achievable accuracy is known.
@@ -90,6 +100,8 @@ impl Command {
             Self::Demo(args) => demo::run(args, output),
             Self::Drain(args) => drain::run(args, output),
             Self::Evaluate(args) => evaluate::run(args, output),
+            #[cfg(feature = "cluster")]
+            Self::Executor(args) => executor::run(args),
             Self::Experiment(args) => experiment::run(args, output),
             Self::Import(args) => import::run(args, output),
             Self::Load(args) => load::run(args, output),
@@ -101,6 +113,8 @@ impl Command {
             Self::Profile(args) => profile::run(args, output),
             Self::Purge(args) => purge::run(args, output),
             Self::Replay(args) => replay::run(args, output),
+            #[cfg(feature = "cluster")]
+            Self::Scheduler(args) => scheduler::run(&args),
             Self::Stat(args) => stat::run(&args, output),
             Self::Synthesize(args) => synthesize::run(args, output),
             Self::Tail(args) => tail::run(&args, output),

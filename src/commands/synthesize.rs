@@ -1,19 +1,20 @@
 //! `nearcast synthesize`: makes a log whose best achievable accuracy is known.
 
-use std::{fmt::Write, path::PathBuf, process::ExitCode, time::Duration};
+use std::{fmt::Write, process::ExitCode, time::Duration};
 
 use indicatif::{BinaryBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nearcast_datasets::synthesize::{BestAccuracy, RegionConfig, SynthesizeReport, WorkloadConfig, synthesize};
 
-use crate::output::Output;
+use crate::{destination::Destination, output::Output};
 
 /// Arguments of `nearcast synthesize`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Where the log goes: a folder with one `date=YYYY-MM-DD/` a day and truth.json, or one file when it ends in .parquet.
+    /// Where the log goes: a folder with one `date=YYYY-MM-DD/` a day and truth.json, or one file when it ends in .parquet;
+    /// local, or a URL of an object store.
     #[arg(short, long, value_name = "OUT")]
-    output: PathBuf,
+    output: String,
     /// Requests.
     #[arg(long, default_value_t = WorkloadConfig::default().request_count)]
     requests: u64,
@@ -78,19 +79,24 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   nearcast synthesize -o logs/
+  nearcast synthesize -o s3://bucket/logs
   nearcast synthesize -o small.parquet --requests 50000 --keys 2000 --days 2 --drift 0 --newborn 0
   nearcast synthesize -o big/ --requests 100000000 --keys 1000000 --days 14 --seed 7
   nearcast synthesize -o logs/ --json | jq '.truth.next_key.at[] | select(.k == 10)'";
 
 /// Makes a seeded log whose best achievable accuracy is known.
 pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
-    let out = args.output.clone();
+    let out = Destination::open(&args.output)?;
     let config = config(args)?;
     // Hides itself unless stderr is a terminal.
     let bar = ProgressBar::with_draw_target(Some(config.request_count), ProgressDrawTarget::stderr());
     bar.set_style(ProgressStyle::with_template("making {bar:30} {percent:>3} % {human_pos} rows {per_sec} {eta}")?);
-    let report = synthesize(&config, &out, |rows| bar.set_position(rows))?;
+    let mut report = synthesize(&config, out.path(), |rows| bar.set_position(rows))?;
+    out.deliver()?;
     bar.finish_and_clear();
+    for path in report.files.iter_mut().chain([&mut report.output, &mut report.truth_file]) {
+        *path = out.shown(path);
+    }
     output.show(&report, text)?;
     Ok(ExitCode::SUCCESS)
 }

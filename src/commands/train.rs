@@ -7,11 +7,11 @@ use std::{
 };
 
 use anyhow::ensure;
-use nearcast_datasets::{LogSource, Timestamp};
+use nearcast_datasets::{LogSource, Timestamp, store::Location};
 use nearcast_models::Registry;
 use nearcast_trainer::{
     CheckpointOptions, GateReport, GateTrials, METRICS_TABLE, PublishOptions, Published, REPORT, RawTrainConfig,
-    TRAIN_CONFIG, TrainConfig, checkpoint_name, train,
+    TRAIN_CONFIG, TrainConfig, checkpoint_name, has_checkpoint, train,
 };
 
 use super::evaluate;
@@ -46,6 +46,10 @@ pub(crate) struct Args {
     /// Decides everything random: the same seed and logs give the same weights, byte for byte.
     #[arg(long)]
     seed: Option<u64>,
+    /// Where features are computed: `embedded`, in this process, or `ballista://HOST:PORT`, on the cluster of that
+    /// scheduler; see `docs/TRAINING-CLUSTER.md`.
+    #[arg(long, value_name = "ENGINE")]
+    engine: Option<String>,
     /// Sets any value of the configuration by its name; may be given more than once.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     settings: Vec<String>,
@@ -59,10 +63,10 @@ pub(crate) struct Args {
     /// Goes on from the checkpoint of a training that was interrupted, to the same bytes.
     #[arg(long, conflicts_with = "no_checkpoints")]
     resume: bool,
-    /// Folder for checkpoints, removed when the version is published [default: one below a local registry or the current
-    /// folder, named after configuration and logs].
+    /// Folder or object-store URL for checkpoints, emptied when the version is published [default: one below the registry,
+    /// named after configuration and logs].
     #[arg(long, value_name = "DIR")]
-    checkpoints: Option<PathBuf>,
+    checkpoints: Option<String>,
     /// Longest time between checkpoints; one is written after every pass anyway.
     #[arg(long, value_name = "MINUTES", default_value_t = 10.0)]
     checkpoint_minutes: f64,
@@ -74,10 +78,12 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   nearcast train datasets/samples/web-1995.parquet --registry models/
-  nearcast train logs/ --registry s3://bucket/models -c train.toml
+  nearcast train s3://bucket/logs/ --registry s3://bucket/models -c train.toml
   nearcast train logs/ --registry models/ --alias challenger --seed 7 --json | jq .evaluation.verdicts
   nearcast train logs/ --registry models/ --set fit.epochs_max=20 --set model.sequence.embedding_width=128
   nearcast train logs/ --registry models/ --resume
+  nearcast train s3://bucket/logs/ --registry s3://bucket/models --engine ballista://scheduler:50050 \\
+      --set features.partitions=8 --set features.shared=s3://bucket/scratch
   nearcast train logs/ --registry models/ --track tb:runs/first --track mlflow+http://localhost:5000/prefetch
 
 The split is by time: the model is measured on what comes after everything it learned from.";
@@ -117,10 +123,10 @@ pub(crate) fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
 
 /// Says after a failure what is left to go on from.
 fn note_checkpoint(checkpoints: Option<&CheckpointOptions>) {
-    if let Some(CheckpointOptions { folder, .. }) =
-        checkpoints.filter(|options| options.folder.join("current").exists())
-    {
-        note(&format!("the last good checkpoint is in {}; `--resume` goes on from it", folder.display()));
+    let Some(CheckpointOptions { folder, .. }) = checkpoints else { return };
+    // Whoever cannot look has been told why training failed.
+    if has_checkpoint(folder).unwrap_or(false) {
+        note(&format!("the last good checkpoint is in {folder}; `--resume` goes on from it"));
     }
 }
 
@@ -130,6 +136,7 @@ impl Args {
         raw.seed = self.seed.unwrap_or(raw.seed);
         raw.split.train_share = self.train_share.unwrap_or(raw.split.train_share);
         raw.split.validation_share = self.validation_share.unwrap_or(raw.split.validation_share);
+        raw.features.engine = self.engine.clone().unwrap_or(raw.features.engine);
         raw.fit.epochs_max = self.epochs.unwrap_or(raw.fit.epochs_max);
         Ok(raw.try_into()?)
     }
@@ -141,16 +148,14 @@ impl Args {
         let minutes = self.checkpoint_minutes;
         ensure!((0.0..=1e6).contains(&minutes), "--checkpoint-minutes is {minutes}, but must be from 0 to 1000000");
         let folder = match &self.checkpoints {
-            Some(folder) => folder.clone(),
+            Some(folder) => Location::parse(folder)?,
             None => {
-                let is_local = !self.registry.contains("://");
-                let root = if is_local { Path::new(&self.registry).join("checkpoints") } else { "checkpoints".into() };
-                root.join(checkpoint_name(&config.raw, &self.logs)?)
+                let root = Location::parse(&self.registry)?.join("checkpoints");
+                root.join(&checkpoint_name(&config.raw, &self.logs)?)
             }
         };
         let every = Duration::from_secs_f64(minutes * 60.0);
-        if !self.resume && folder.join("current").exists() {
-            let folder = folder.display();
+        if !self.resume && has_checkpoint(&folder)? {
             note(&format!("{folder} holds a checkpoint of an interrupted training; starting anew, without `--resume`"));
         }
         Ok(Some(CheckpointOptions { folder, every, clock: now, resume: self.resume }))

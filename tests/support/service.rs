@@ -19,7 +19,18 @@ pub(crate) struct Service {
 impl Service {
     /// Starts `nearcast ARGUMENTS…` and waits until it serves.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let mut child = nearcast(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+        Self::start_with(arguments, &[])
+    }
+
+    /// As [`start`](Self::start), with these variables in its environment.
+    pub(crate) fn start_with(arguments: &[&str], variables: &[(&'static str, String)]) -> Self {
+        let variables = variables.iter().map(|(name, value)| (*name, value));
+        let mut child = nearcast(arguments)
+            .envs(variables)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
         let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let (sender, ready) = mpsc::channel();
         let mut service = Self { ready: String::new(), child, said: Arc::default() };

@@ -1,6 +1,6 @@
 //! Prints how fast features are built from a log: events per second by stage, and the most memory held.
 //!
-//! `feature_speed [--json] [--no-sessions] [--memory-mib N] [--partitions N] LOG…`
+//! `feature_speed [--json] [--no-sessions] [--memory-mib N] [--partitions N] [--engine ENGINE] [--shared FOLDER] LOG…`
 
 use std::{
     error::Error,
@@ -30,7 +30,9 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
             "--no-sessions" => found.sessions = false,
             "--memory-mib" => found.raw.features.memory_mib = number()?,
             "--partitions" => found.raw.features.partitions = number()?,
-            log => found.logs.push(LogSource::from(std::path::Path::new(log))),
+            "--engine" => found.raw.features.engine = words.next().ok_or("an engine is missing")?,
+            "--shared" => found.raw.features.shared = Some(words.next().ok_or("a folder is missing")?),
+            log => found.logs.push(LogSource::parse(log)?),
         }
     }
     if found.logs.is_empty() { Err("name a log".into()) } else { Ok(found) }

@@ -28,6 +28,14 @@ pub enum Error {
         /// The log.
         log: String,
     },
+    /// A cluster is not there, or did not do what it was asked.
+    #[error("cannot build features on the cluster at {scheduler}: {problem}")]
+    Cluster {
+        /// `host:port` of the scheduler.
+        scheduler: String,
+        /// What is wrong, and what to try.
+        problem: String,
+    },
     /// One side of the split holds no request.
     #[error("the {part} part of the log, {range}, holds no request; choose another share with `--train-share`")]
     EmptyPart {

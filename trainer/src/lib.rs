@@ -6,6 +6,8 @@
 
 mod card;
 mod checkpoint;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 mod config;
 mod demand;
 mod error;
@@ -24,11 +26,11 @@ mod tests;
 mod time;
 mod train;
 
-pub use checkpoint::{CheckpointError, CheckpointOptions, checkpoint_name};
+pub use checkpoint::{CheckpointError, CheckpointOptions, checkpoint_name, has_checkpoint};
 pub use config::{
-    BlendFitConfig, CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig, FitConfig, GateFitConfig,
-    RawBlendFit, RawDemand, RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig, SplitConfig,
-    TrainConfig,
+    BlendFitConfig, ClusterConfig, CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig, FitConfig,
+    GateFitConfig, RawBlendFit, RawDemand, RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig,
+    SplitConfig, TrainConfig,
 };
 pub use demand::BaselineFit;
 pub use error::{Error, Result};

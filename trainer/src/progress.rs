@@ -15,6 +15,13 @@ pub enum Progress<'a> {
     },
     /// A stage without measurable parts began.
     Stage(&'a str),
+    /// A cluster counted parts of the co-access.
+    Counting {
+        /// Parts so far.
+        parts: u64,
+        /// Parts in all.
+        total: u64,
+    },
     /// The sequence model learned from requests.
     Fitting {
         /// The pass over the sessions, from 1.

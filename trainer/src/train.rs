@@ -210,7 +210,7 @@ impl Training<'_> {
         let sequence = fit_sequence(&self.plan(&catalogue, &sessions), saver, &found, progress)?;
         let EarlyStop { epochs, best_epoch, best } = found;
         progress(Progress::Stage("counting co-access"));
-        let coaccess = fit_coaccess(self.features, training, &self.config.model.coaccess)?;
+        let coaccess = fit_coaccess(self.features, training, &self.config.model.coaccess, progress)?;
         progress(Progress::Stage("fitting the blend"));
         let (blend, blend_fit) = self.blend_plan().fit(self.features, training)?;
         progress(Progress::Stage("fitting demand"));
@@ -237,7 +237,7 @@ impl Training<'_> {
             card: String::new(),
         };
         progress(Progress::Stage("fitting the gate"));
-        let (mut model, gate_fit) = self.fit_gate(known, best, model)?;
+        let (mut model, gate_fit) = self.fit_gate(known, best, model, progress)?;
         let evaluation = evaluate_part(self.features, &model, Some(training), self.parts.test, self.config, progress)?;
         progress(Progress::Stage("looking closer"));
         let most = self.config.evaluate.predictions_max.min(DETAIL_PREDICTIONS_MAX);
@@ -251,7 +251,13 @@ impl Training<'_> {
 
     /// Gives `model` a gate, fitted with the `known` vocabulary and the `best` network, which have not seen the validation
     /// slice, and tries it on the later part.
-    fn fit_gate(&self, known: Vocabulary, best: SequenceModel, model: Model) -> Result<(Model, GateReport)> {
+    fn fit_gate(
+        &self,
+        known: Vocabulary,
+        best: SequenceModel,
+        model: Model,
+        progress: OnProgress<'_>,
+    ) -> Result<(Model, GateReport)> {
         let (config, parts) = (&self.config.gate, self.parts);
         if config.requests_max == 0 {
             let left_out = Some("`gate.requests_max` is 0".to_owned());
@@ -261,7 +267,7 @@ impl Training<'_> {
         let earlier = Model {
             vocabulary: known,
             sequence: best,
-            coaccess: fit_coaccess(self.features, parts.fit, &self.config.model.coaccess)?,
+            coaccess: fit_coaccess(self.features, parts.fit, &self.config.model.coaccess, progress)?,
             blend: self.blend_plan().fit(self.features, parts.fit)?.0,
             placement: model.placement.clone(),
             regions: model.regions.clone(),

@@ -28,6 +28,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["deny"] => steps::deny(),
         ["doc"] => steps::doc(),
         ["fmt"] => steps::fmt(),
+        ["lean"] => steps::lean(),
         ["test"] => steps::test(),
         ["tidy"] => tidy::check(),
         ["" | "help" | "-h" | "--help"] | [] => {
@@ -44,6 +45,7 @@ const HELP: &str = "usage: cargo xtask STEP
   fmt               rustfmt, checking only
   tidy              the project's own rules: file heads and lengths, pure cores, licences, dependencies
   codegen [--check] generated gRPC code from proto/; --check fails when it differs from what is checked in
+  lean              checks the command without the features that are off by default
   clippy            clippy on all targets, warnings are errors
   test              all tests and doc examples (nextest when installed)
   doc               rustdoc, warnings are errors

@@ -14,10 +14,11 @@ type Step = fn() -> anyhow::Result<()>;
 
 /// Every step in CI's order: the quick ones first.
 pub(crate) fn ci() -> anyhow::Result<()> {
-    let steps: [(&str, Step); 7] = [
+    let steps: [(&str, Step); 8] = [
         ("fmt", fmt),
         ("tidy", tidy::check),
         ("codegen", || codegen(true)),
+        ("lean", lean),
         ("clippy", clippy),
         ("test", test),
         ("doc", doc),
@@ -36,24 +37,29 @@ pub(crate) fn fmt() -> anyhow::Result<()> {
     cargo(&["fmt", "--all", "--check"])
 }
 
+/// Checks the command as it is built by default, without the features that CI tests.
+pub(crate) fn lean() -> anyhow::Result<()> {
+    cargo(&["check", "--locked", "--package", "nearcast"])
+}
+
 /// Lints every target.
 pub(crate) fn clippy() -> anyhow::Result<()> {
-    cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    cargo(&["clippy", "--locked", "--workspace", FEATURES, "--all-targets", "--", "-D", "warnings"])
 }
 
 /// Runs tests and doc examples.
 pub(crate) fn test() -> anyhow::Result<()> {
     if installed("cargo-nextest") {
-        cargo(&["nextest", "run", "--locked", "--workspace", "--no-fail-fast"])?;
-        cargo(&["test", "--locked", "--workspace", "--doc"])
+        cargo(&["nextest", "run", "--locked", "--workspace", FEATURES, "--no-fail-fast"])?;
+        cargo(&["test", "--locked", "--workspace", FEATURES, "--doc"])
     } else {
-        cargo(&["test", "--locked", "--workspace", "--no-fail-fast"])
+        cargo(&["test", "--locked", "--workspace", FEATURES, "--no-fail-fast"])
     }
 }
 
 /// Builds the documentation, private items included.
 pub(crate) fn doc() -> anyhow::Result<()> {
-    let arguments = ["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"];
+    let arguments = ["doc", "--locked", "--workspace", FEATURES, "--no-deps", "--document-private-items"];
     succeed(Command::new("cargo").args(arguments).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
@@ -95,3 +101,6 @@ fn succeed(command: &mut Command) -> anyhow::Result<()> {
 fn installed(program: &str) -> bool {
     Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
+
+/// What is off by default, because it takes long to build, and tested all the same.
+const FEATURES: &str = "--features=cluster";

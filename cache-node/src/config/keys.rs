@@ -154,6 +154,7 @@ const KEYS: &[Key] = &[
     live!("log.rows_max", log.rows_max),
     live!("log.age_max", log.age_max),
     fixed!("log.queue_max", log.queue_max),
+    fixed!("log.upload", log.upload),
     fixed!("predictor", |config: &NodeConfig| config.link.is_some()),
     live_in!("predictor.url", link => url),
     live_in!("predictor.batch_max", link => batch_max),

@@ -138,6 +138,7 @@ pub(super) struct RawLog {
     pub(super) rows_max: Option<u64>,
     pub(super) age_max: Option<Span>,
     pub(super) queue_max: Option<usize>,
+    pub(super) upload: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use nearcast_datasets::store::Location;
 use nearcast_proto::topology::Topology;
 use url::Url;
 
@@ -204,6 +205,9 @@ pub struct LogConfig {
     pub age_max: Duration,
     /// Rows waiting to be written; more are dropped and counted. Default 65,536.
     pub queue_max: usize,
+    /// Where finished files are sent, and then removed from the folder: a URL such as `s3://bucket/logs`. Not set, they
+    /// stay.
+    pub upload: Option<Location>,
 }
 
 impl LogConfig {
@@ -212,7 +216,13 @@ impl LogConfig {
         if rows_max == 0 {
             return Err(value("log.rows_max", "0 rows is no file; set it to at least 1".to_owned()));
         }
+        let upload = raw.upload.as_deref().map(Location::parse).transpose();
+        let upload = upload.map_err(|error| value("log.upload", error.to_string()))?;
+        if upload.as_ref().is_some_and(|place| place.local_path().is_some()) {
+            return Err(value("log.upload", "it is a local path; set `log.dir` instead".to_owned()));
+        }
         Ok(Self {
+            upload,
             is_enabled: raw.enabled.unwrap_or(true),
             dir: raw.dir.clone().unwrap_or_else(|| data_dir.join("logs")),
             rows_max,

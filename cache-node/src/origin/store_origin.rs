@@ -6,6 +6,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use nearcast_datasets::store::{Location, StoreError};
 use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt, path::Path};
 
 use super::{Condition, OriginBody, OriginError, Span};
@@ -28,17 +29,10 @@ pub(super) struct StoreOrigin {
 
 impl StoreOrigin {
     pub(super) fn new(config: &OriginConfig) -> Result<Self> {
-        let environment =
-            std::env::vars().filter(|(name, _)| CREDENTIALS.iter().any(|prefix| name.starts_with(prefix)));
-        let options = environment.map(|(name, value)| (name.to_ascii_lowercase(), value));
-        let (store, prefix) = object_store::parse_url_opts(&config.url, options)
-            .map_err(|error| Error::Origin { url: config.url.to_string(), problem: error.to_string() })?;
-        Ok(Self {
-            store: Arc::from(store),
-            prefix,
-            max_age: config.default_max_age,
-            has_quoted_tags: config.url.scheme() != "file",
-        })
+        let opened = Location::from_url(config.url.clone()).and_then(|location| location.open());
+        let (store, prefix) =
+            opened.map_err(|error| Error::Origin { url: config.url.to_string(), problem: chain(&error) })?;
+        Ok(Self { store, prefix, max_age: config.default_max_age, has_quoted_tags: config.url.scheme() != "file" })
     }
 
     pub(super) async fn get(
@@ -93,7 +87,7 @@ impl StoreOrigin {
                 return Ok(refusal);
             }
         }
-        Err(OriginError::Unreachable(error.to_string()))
+        Err(OriginError::Unreachable(chain(&StoreError::refused("read", path.as_ref())(error))))
     }
 
     fn respond(&self, result: GetResult, is_partial: bool) -> Result<Response<OriginBody>, OriginError> {
@@ -135,5 +129,7 @@ fn http_date(at: DateTime<Utc>) -> String {
     httpdate::fmt_http_date(at.into())
 }
 
-/// Environment variables that object stores take credentials and endpoints from.
-const CREDENTIALS: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
+/// An error and its causes, as one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

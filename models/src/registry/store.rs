@@ -2,19 +2,19 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::Path,
+    sync::{Arc, OnceLock},
 };
 
+use nearcast_datasets::store::{Location, Objects};
 use object_store::ObjectStore;
 use serde::Serialize;
-use url::Url;
 
 use crate::{
     Error, Manifest, Model, Result, VersionName,
     artifact::{self, MANIFEST},
     registry::{
-        backend::{Backend, Local, Remote},
+        backend::{Backend, Local, Remote, Seen},
         name::is_alias,
     },
 };
@@ -23,6 +23,11 @@ const ALIASES: &str = "aliases";
 /// One file per number ever given out: what makes two publishers choose different ones, now and after deletions.
 const CLAIMS: &str = "claims";
 const VERSIONS: &str = "versions";
+const FORMAT_FILE: &str = "format";
+/// How this build lays a registry out.
+const FORMAT: u32 = 1;
+/// As much of an unreadable format as a message shows.
+const FORMAT_CHARS: usize = 20;
 /// Numbers tried before giving up on finding a free one.
 const CLAIM_TRIES_MAX: u32 = 64;
 
@@ -40,11 +45,14 @@ pub struct VersionSummary {
 /// A directory or object-store prefix with model versions.
 ///
 /// `versions/v0001/…` holds a version's files, `aliases/champion` the name of a version, `claims/v0001` reserves a
-/// number. A version exists from when its manifest does, and that is written last.
+/// number. A version exists from when its manifest does, and that is written last. `format` says how all this is laid out;
+/// a registry without it is of the first format.
 #[derive(Debug)]
 pub struct Registry {
     location: String,
     backend: Box<dyn Backend>,
+    /// Set once the format was found to be this build's.
+    checked: OnceLock<()>,
 }
 
 impl Registry {
@@ -52,34 +60,22 @@ impl Registry {
     /// Object stores take their credentials from the environment.
     ///
     /// # Errors
-    /// [`Error::RegistryLocation`] when the place cannot be understood.
+    /// [`Error::Store`] when the place cannot be understood, or the environment has no credentials for it.
     pub fn open(location: &str) -> Result<Self> {
-        let unusable = |reason: String| Error::RegistryLocation { text: location.to_owned(), reason };
-        if location.is_empty() {
-            return Err(unusable("it is empty".to_owned()));
-        }
-        if !location.contains("://") {
-            return Ok(Self::with_backend(location, Local::new(PathBuf::from(location))));
-        }
-        let url = Url::parse(location).map_err(|error| unusable(error.to_string()))?;
-        if url.scheme() == "file" {
-            let path = url.to_file_path().map_err(|()| unusable("it names another host".to_owned()))?;
-            return Ok(Self::with_backend(location, Local::new(path)));
-        }
-        // The stores ask for consent to plain HTTP; whoever wrote the scheme has given it.
-        let consent = (url.scheme() == "http").then(|| ("allow_http".to_owned(), "true".to_owned()));
-        let parsed = object_store::parse_url_opts(&url, std::env::vars().chain(consent));
-        let (store, prefix) = parsed.map_err(|error| unusable(error.to_string()))?;
-        Ok(Self::with_backend(location, Remote::new(Arc::from(store), prefix)))
+        let place = Location::parse(location)?;
+        Ok(match place.local_path() {
+            Some(path) => Self::with_backend(location, Local::new(path.to_owned())),
+            None => Self::with_backend(location, Remote::new(Objects::open(&place)?)),
+        })
     }
 
     /// The registry below `prefix` of an object store that the caller has set up.
     pub fn with_store(store: Arc<dyn ObjectStore>, prefix: &str) -> Self {
-        Self::with_backend(prefix, Remote::new(store, object_store::path::Path::from(prefix)))
+        Self::with_backend(prefix, Remote::new(Objects::with_store(store, prefix)))
     }
 
     fn with_backend(location: &str, backend: impl Backend + 'static) -> Self {
-        Self { location: location.to_owned(), backend: Box::new(backend) }
+        Self { location: location.to_owned(), backend: Box::new(backend), checked: OnceLock::new() }
     }
 
     /// Where the registry is, as it was opened.
@@ -92,6 +88,7 @@ impl Registry {
     /// # Errors
     /// What the file system or the store refused.
     pub fn check_writable(&self) -> Result<()> {
+        self.check_format()?;
         self.backend.probe()
     }
 
@@ -105,6 +102,7 @@ impl Registry {
         let read = |name: &str| artifact::files::read(&dir.join(name));
         let (_, files) = artifact::read_all(&path, read)?;
         let manifest = read(MANIFEST)?.unwrap_or_default();
+        self.mark_format()?;
         let version = self.claim()?;
         for (name, bytes) in files.into_iter().chain([(MANIFEST.to_owned(), manifest)]) {
             self.backend.replace(&file_path(version, &name), bytes)?;
@@ -117,6 +115,7 @@ impl Registry {
     /// # Errors
     /// A manifest that cannot be read, or what the store refused.
     pub fn list(&self) -> Result<Vec<VersionSummary>> {
+        self.check_format()?;
         let aliases = self.aliases()?;
         let mut versions = Vec::new();
         for version in self.names(VERSIONS)? {
@@ -164,6 +163,7 @@ impl Registry {
     /// # Errors
     /// [`Error::AliasOrVersionUnknown`].
     pub fn resolve(&self, name: &str) -> Result<VersionName> {
+        self.check_format()?;
         let version = match name.parse() {
             Ok(version) => Some(version),
             Err(_) if is_alias(name) => self.read_alias(name)?,
@@ -189,28 +189,48 @@ impl Registry {
         Ok(aliases)
     }
 
-    /// Points `alias` at `version` in one atomic step.
+    /// Points `alias` at `version` in one atomic step, unless somebody else does so at the same time: of two that race,
+    /// one is refused.
     ///
     /// # Errors
-    /// [`Error::Name`] or [`Error::AliasOrVersionUnknown`].
+    /// [`Error::Name`], [`Error::AliasOrVersionUnknown`] or [`Error::AliasMoved`].
     pub fn alias(&self, alias: &str, version: VersionName) -> Result<()> {
         if !is_alias(alias) {
             return Err(Error::Name { name: alias.to_owned() });
         }
+        self.read_format()?;
         if !self.exists(version)? {
             return Err(self.unknown(&version.to_string()));
         }
-        let before = self.read_alias(alias)?;
-        self.write_alias(alias, version)?;
+        let path = alias_path(alias);
+        let before = self.backend.look(&path)?;
+        let text = format!("{version}\n").into_bytes();
+        if !self.backend.swap(&path, &before, text.clone())? {
+            let now = self.backend.read(&path)?;
+            // A store may have carried out the first of two tries and refused the second.
+            if now.as_ref() != Some(&text) {
+                let now = now.map_or("gone".to_owned(), |now| String::from_utf8_lossy(&now).trim().to_owned());
+                return Err(Error::AliasMoved { alias: alias.to_owned(), now, wanted: version.to_string() });
+            }
+        }
         // `delete` removes the manifest and then looks for aliases: whichever of the two comes second sees the other.
         if self.exists(version)? {
             return Ok(());
         }
-        match before {
-            Some(before) => self.write_alias(alias, before)?,
-            None => self.backend.remove(&alias_path(alias))?,
-        }
+        self.put_back(&path, before, &text)?;
         Err(self.unknown(&version.to_string()))
+    }
+
+    /// Undoes a write of `text`, unless somebody has written since.
+    fn put_back(&self, path: &str, before: Seen, text: &[u8]) -> Result<()> {
+        let now = self.backend.look(path)?;
+        if now.bytes.as_deref() != Some(text) {
+            return Ok(());
+        }
+        match before.bytes {
+            Some(bytes) => self.backend.swap(path, &now, bytes).map(drop),
+            None => self.backend.remove(path),
+        }
     }
 
     /// Reads every byte of a version and compares it with its manifest.
@@ -229,6 +249,7 @@ impl Registry {
     /// # Errors
     /// [`Error::AliasedVersion`] when an alias points at it, [`Error::AliasOrVersionUnknown`] when it does not exist.
     pub fn delete(&self, version: VersionName) -> Result<()> {
+        self.read_format()?;
         self.check_unaliased(version)?;
         let path = file_path(version, MANIFEST);
         let manifest = self.backend.read(&path)?.ok_or_else(|| self.unknown(&version.to_string()))?;
@@ -240,6 +261,36 @@ impl Registry {
         }
         for name in self.backend.list(&format!("{VERSIONS}/{version}"))? {
             self.backend.remove(&file_path(version, &name))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a registry of a newer format; looks once.
+    fn check_format(&self) -> Result<()> {
+        if self.checked.get().is_none() {
+            self.read_format()?;
+            let _ = self.checked.set(());
+        }
+        Ok(())
+    }
+
+    /// Whether the registry says its format, which must be this build's or older.
+    fn read_format(&self) -> Result<bool> {
+        let Some(bytes) = self.backend.read(FORMAT_FILE)? else { return Ok(false) };
+        let text = String::from_utf8_lossy(&bytes);
+        match text.trim().parse::<u32>() {
+            Ok(found) if found <= FORMAT => Ok(true),
+            _ => {
+                let found = text.trim().chars().take(FORMAT_CHARS).collect();
+                Err(Error::RegistryFormat { registry: self.location.clone(), found, expected: FORMAT })
+            }
+        }
+    }
+
+    /// Writes the format before the first version, so that later builds know what they find.
+    fn mark_format(&self) -> Result<()> {
+        if !self.read_format()? && !self.backend.create(FORMAT_FILE, format!("{FORMAT}\n").into_bytes())? {
+            self.read_format()?;
         }
         Ok(())
     }
@@ -278,10 +329,6 @@ impl Registry {
         let Some(bytes) = self.backend.read(&alias_path(alias))? else { return Ok(None) };
         let text = String::from_utf8_lossy(&bytes);
         text.trim().parse().map(Some).map_err(|reason: String| Error::content(&alias_path(alias), reason))
-    }
-
-    fn write_alias(&self, alias: &str, version: VersionName) -> Result<()> {
-        self.backend.replace(&alias_path(alias), format!("{version}\n").into_bytes())
     }
 
     fn reader(&self, version: VersionName) -> impl Fn(&str) -> Result<Option<Vec<u8>>> {

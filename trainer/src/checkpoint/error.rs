@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use nearcast_datasets::store::{Location, StoreError};
+
 /// Why a checkpoint could not be written or used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -12,13 +14,13 @@ pub enum CheckpointError {
     )]
     Busy {
         /// The folder.
-        folder: PathBuf,
+        folder: Location,
     },
     /// The checkpoint is not whole.
     #[error("the checkpoint {path} is not usable: {reason}; train without `--resume`")]
     Damaged {
         /// The file.
-        path: PathBuf,
+        path: Location,
         /// What is wrong with it.
         reason: String,
     },
@@ -32,11 +34,22 @@ pub enum CheckpointError {
         /// Why it failed.
         source: io::Error,
     },
+    /// Another process has saved to the folder since this one read it or saved to it last.
+    #[error(
+        "another training has saved to the checkpoint folder {folder} meanwhile; give one of them another folder with `--checkpoints`"
+    )]
+    Overtaken {
+        /// The folder.
+        folder: Location,
+    },
+    /// The object store of the folder refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// There is nothing to go on from.
     #[error("there is no checkpoint in {folder} to resume from{others}; train without `--resume`")]
     Missing {
         /// The folder.
-        folder: PathBuf,
+        folder: Location,
         /// Checkpoints nearby, and how they differ.
         others: String,
     },
@@ -47,7 +60,7 @@ pub enum CheckpointError {
     )]
     Other {
         /// The folder.
-        folder: PathBuf,
+        folder: Location,
         /// What differs.
         difference: String,
     },

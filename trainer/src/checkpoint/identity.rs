@@ -59,7 +59,8 @@ fn settings(config: &RawTrainConfig) -> Result<BTreeMap<String, String>> {
 }
 
 /// What decides where and how fast features are computed, but not what they are.
-const RESOURCES: [&str; 3] = ["features.memory_mib", "features.scratch", "features.spill_mib"];
+const RESOURCES: [&str; 5] =
+    ["features.engine", "features.memory_mib", "features.scratch", "features.shared", "features.spill_mib"];
 /// How long it is searched, but not by which way.
 const LENGTHS: [&str; 2] = ["fit.epochs_max", "fit.patience"];
 const NAME_CHARS: usize = 12;

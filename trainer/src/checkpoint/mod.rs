@@ -1,31 +1,30 @@
-//! Checkpoints: what a training has learned so far, on disk, so that one that was killed goes on to the same bytes.
+//! Checkpoints: what a training has learned so far, so that one that was killed goes on to the same bytes.
 //!
-//! The folder holds `current` (where fitting is, and the network), `best-N` (the network after the pass that validation
-//! likes best so far) and `lock`. `best-N` is written before the `current` that needs it, and removed after the
-//! `current` that no longer does, so that every `current` on disk can be gone on from.
+//! The folder, local or in an object store, holds `current` (where fitting is, and the network), `best-N` (the network
+//! after the pass that validation likes best so far) and, on a disk, `lock`; in a store, `current` names the object with
+//! its content and is replaced only by the training that knows what it was. `best-N` is written before the `current` that needs it, and removed after the
+//! `current` that no longer does, so that every `current` can be gone on from.
 
 mod error;
 mod file;
 mod identity;
+mod place;
 
-use std::{
-    fs::{self, File, TryLockError},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, time::Duration};
 
-use nearcast_datasets::Timestamp;
+use nearcast_datasets::{Timestamp, store::Location};
 use nearcast_models::SequenceTrainer;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use self::place::{CURRENT, Place};
 pub use self::{error::CheckpointError, identity::checkpoint_name};
 use crate::{EpochReport, RawTrainConfig, Result, features::CodedLog};
 
 /// Where and how often a training is saved.
 #[derive(Clone, Debug)]
 pub struct CheckpointOptions {
-    /// The folder; it is removed when the version is published.
-    pub folder: PathBuf,
+    /// The folder, local or in an object store; it is emptied when the version is published.
+    pub folder: Location,
     /// The longest time between two checkpoints, which are written after every pass anyway.
     pub every: Duration,
     /// The shell's clock; it decides when to save and nothing else.
@@ -93,7 +92,8 @@ struct Header {
 /// The checkpoints of one training.
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
-    folder: PathBuf,
+    folder: Location,
+    place: Place,
     every: Duration,
     clock: fn() -> Timestamp,
     config: String,
@@ -102,10 +102,6 @@ pub(crate) struct Checkpoints {
     best: Option<String>,
     saved_at: Timestamp,
     is_new: bool,
-    /// Held while the training runs, and let go by the system however it ends.
-    _lock: File,
-    /// Folders made for this training, the innermost first.
-    made: Vec<PathBuf>,
 }
 
 impl Checkpoints {
@@ -117,12 +113,12 @@ impl Checkpoints {
         if !options.resume {
             return Ok(());
         }
-        let path = options.folder.join(CURRENT);
-        if !path.exists() {
+        let place = Place::look(&options.folder)?;
+        let Some(bytes) = place.read(CURRENT)? else {
             let (folder, others) = (options.folder.clone(), others(&options.folder, config));
             return Err(CheckpointError::Missing { folder, others }.into());
-        }
-        let (header, ..) = file::read::<Header>(&path)?;
+        };
+        let (header, ..) = file::parse::<Header>(bytes, &options.folder.join(CURRENT))?;
         match header.difference(config)? {
             Some(difference) => Err(CheckpointError::Other { folder: options.folder.clone(), difference }.into()),
             None => Ok(()),
@@ -138,20 +134,10 @@ impl Checkpoints {
         config: &RawTrainConfig,
         log: &CodedLog,
     ) -> Result<(Self, Option<Saved>)> {
-        let folder = options.folder.clone();
-        let made = folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
-        let made: Vec<PathBuf> = made.map(Path::to_path_buf).collect();
-        fs::create_dir_all(&folder).map_err(CheckpointError::file("create the folder of", &folder))?;
-        let path = folder.join(LOCK);
-        let lock = File::options().create(true).truncate(false).write(true).open(&path);
-        let lock = lock.map_err(CheckpointError::file("lock", &path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(CheckpointError::Busy { folder }.into()),
-            Err(TryLockError::Error(source)) => return Err(CheckpointError::file("lock", path)(source).into()),
-        }
+        let (folder, place) = (options.folder.clone(), Place::take(&options.folder)?);
         let mut checkpoints = Self {
             folder,
+            place,
             every: options.every,
             clock: options.clock,
             config: config.table()?.to_string(),
@@ -159,15 +145,13 @@ impl Checkpoints {
             best: None,
             saved_at: (options.clock)(),
             is_new: true,
-            _lock: lock,
-            made,
         };
         let saved = if options.resume { Some(checkpoints.read(config)?) } else { None };
         Ok((checkpoints, saved))
     }
 
     fn read(&mut self, config: &RawTrainConfig) -> Result<Saved> {
-        let (header, trainer, _) = file::read::<Header>(&self.folder.join(CURRENT))?;
+        let (header, trainer, _) = self.file::<Header>(CURRENT)?;
         let other = |difference| CheckpointError::Other { folder: self.folder.clone(), difference };
         if let Some(difference) = header.difference(config)? {
             return Err(other(difference).into());
@@ -176,16 +160,23 @@ impl Checkpoints {
             return Err(other("the log has other requests".to_owned()).into());
         }
         let best = header.best.as_ref().map(|expected| {
-            let path = self.folder.join(best_name(header.position.best_epoch));
-            let (_, best, hash) = file::read::<toml::Table>(&path)?;
+            let name = best_name(header.position.best_epoch);
+            let (_, best, hash) = self.file::<toml::Table>(&name)?;
             if hash.to_hex().as_str() == expected {
                 return Ok(best);
             }
-            Err(CheckpointError::Damaged { path, reason: "it is not the one that `current` belongs to".to_owned() })
+            let (path, reason) = (self.folder.join(&name), "it is not the one that `current` belongs to".to_owned());
+            Err(CheckpointError::Damaged { path, reason })
         });
         let best = best.transpose()?;
         (self.best, self.is_new) = (header.best, false);
         Ok(Saved { position: header.position, trainer, best })
+    }
+
+    fn file<T: DeserializeOwned>(&self, name: &str) -> Result<(T, Vec<u8>, blake3::Hash), CheckpointError> {
+        let path = self.folder.join(name);
+        let absent = || CheckpointError::Damaged { path: path.clone(), reason: "it is gone".to_owned() };
+        file::parse(self.place.read(name)?.ok_or_else(absent)?, &path)
     }
 
     /// Whether so much time has gone by since the last checkpoint that the next one is due.
@@ -196,7 +187,8 @@ impl Checkpoints {
     /// Saves where fitting is; `is_best` when the pass that just ended is the best one so far.
     ///
     /// # Errors
-    /// [`CheckpointError::File`]; what was saved before is untouched then.
+    /// [`CheckpointError::File`], [`CheckpointError::Store`] or [`CheckpointError::Overtaken`]; what was saved before is
+    /// untouched then.
     pub(crate) fn save(&mut self, position: &Position, trainer: &SequenceTrainer, is_best: bool) -> Result<()> {
         let bytes = trainer.checkpoint()?;
         if self.is_new {
@@ -206,7 +198,7 @@ impl Checkpoints {
         }
         if is_best {
             let header = toml::Table::new();
-            let hash = file::write(&self.folder, &best_name(position.best_epoch), &header, &bytes)?;
+            let hash = self.write(&best_name(position.best_epoch), &header, &bytes)?;
             self.best = Some(hash.to_hex().to_string());
         }
         let header = Header {
@@ -216,7 +208,7 @@ impl Checkpoints {
             best: self.best.clone(),
             position: position.clone(),
         };
-        file::write(&self.folder, CURRENT, &header, &bytes)?;
+        self.write(CURRENT, &header, &bytes)?;
         let kept = best_name(position.best_epoch);
         let outdated: Vec<_> = self.best_files().into_iter().filter(|name| *name != kept).collect();
         self.remove(&outdated)?;
@@ -225,35 +217,23 @@ impl Checkpoints {
     }
 
     /// Removes what a published version has made superfluous.
-    pub(crate) fn discard(self) {
+    pub(crate) fn discard(mut self) {
         let names = self.best_files().into_iter().chain([CURRENT.to_owned()]);
         // What cannot be removed only takes space; the version is published.
         let _ = self.remove(&names.collect::<Vec<_>>());
-        let _ = fs::remove_file(self.folder.join(LOCK));
-        let _ = fs::remove_dir(&self.folder);
+        self.place.clear();
+    }
+
+    fn write(&mut self, name: &str, header: &impl Serialize, body: &[u8]) -> Result<blake3::Hash, CheckpointError> {
+        file::write((&mut self.place, &self.folder), name, header, body)
     }
 
     fn best_files(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        names.filter(|name| name.starts_with(BEST)).collect()
+        self.place.names().into_iter().filter(|name| name.starts_with(BEST)).collect()
     }
 
-    fn remove(&self, names: &[String]) -> Result<()> {
-        for path in names.iter().map(|name| self.folder.join(name)).filter(|path| path.exists()) {
-            fs::remove_file(&path).map_err(CheckpointError::file("remove", &path))?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Checkpoints {
-    /// Leaves nothing behind when there was nothing to save yet.
-    fn drop(&mut self) {
-        if !self.folder.join(CURRENT).exists() {
-            let _ = fs::remove_file(self.folder.join(LOCK));
-            self.made.iter().for_each(|folder| _ = fs::remove_dir(folder));
-        }
+    fn remove(&mut self, names: &[String]) -> Result<()> {
+        Ok(names.iter().try_for_each(|name| self.place.remove(name))?)
     }
 }
 
@@ -268,15 +248,28 @@ impl Header {
     }
 }
 
-/// Checkpoints beside `folder`, and how they differ from `config`, in words.
-fn others(folder: &Path, config: &RawTrainConfig) -> String {
-    let siblings = folder.parent().and_then(|parent| fs::read_dir(parent).ok()).into_iter().flatten().flatten();
-    let mut found: Vec<String> = siblings
+/// Whether there is a checkpoint to go on from.
+///
+/// # Errors
+/// What the object store refused.
+pub fn has_checkpoint(folder: &Location) -> Result<bool> {
+    Ok(Place::look(folder)?.exists(CURRENT)?)
+}
+
+/// Checkpoints beside a local `folder`, and how they differ from `config`, in words.
+fn others(folder: &Location, config: &RawTrainConfig) -> String {
+    let parent = folder.local_path().and_then(|folder| fs::read_dir(folder.parent()?).ok());
+    let mut found: Vec<String> = parent
+        .into_iter()
+        .flatten()
+        .flatten()
         .filter_map(|entry| {
-            let (header, ..) = file::read::<Header>(&entry.path().join(CURRENT)).ok()?;
+            let sibling = Location::from(entry.path());
+            let bytes = Place::look(&sibling).ok()?.read(CURRENT).ok()??;
+            let (header, ..) = file::parse::<Header>(bytes, &sibling).ok()?;
             let difference = header.difference(config).ok()?;
             let difference = difference.unwrap_or_else(|| "its logs are named differently".to_owned());
-            Some(format!("{}: {difference}", entry.path().display()))
+            Some(format!("{sibling}: {difference}"))
         })
         .collect();
     found.sort_unstable();
@@ -310,7 +303,5 @@ impl Saver {
 }
 
 const BEST: &str = "best-";
-const CURRENT: &str = "current";
-const LOCK: &str = "lock";
 /// Checkpoints nearby that are worth naming.
 const OTHERS_MAX: usize = 3;

@@ -2,10 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use nearcast_datasets::{Dictionaries, Interner};
+use nearcast_datasets::{Dictionaries, Interner, store::Location};
 use nearcast_models::ModelConfig;
 
-use super::{RawBlendFit, RawDemand, RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig};
+use super::{EMBEDDED, RawBlendFit, RawDemand, RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig};
 use crate::{Error, Result};
 
 /// A checked training configuration; see [`RawTrainConfig`] for the meaning of the fields.
@@ -56,6 +56,39 @@ pub struct FeatureConfig {
     pub engine: EngineLimits,
     /// Bounds of coding the log.
     pub coding: CodingLimits,
+    /// The cluster to compute on; this process, when there is none.
+    pub cluster: Option<ClusterConfig>,
+}
+
+/// Where a cluster is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClusterConfig {
+    /// `host:port` of the scheduler.
+    pub scheduler: String,
+    /// Where executors read the coded log, when they do not see the scratch folder.
+    pub shared: Option<Location>,
+}
+
+impl ClusterConfig {
+    /// Reads `features.engine` and `features.shared`.
+    fn parse(engine: &str, shared: Option<&str>) -> Result<Option<Self>> {
+        const EXPECTED: &str = "`embedded` or `ballista://HOST:PORT`";
+        let bad = |expected| Error::Config { field: "features.engine", value: format!("`{engine}`"), expected };
+        let shared = shared.map(|text| Location::parse(text).map_err(nearcast_datasets::Error::from)).transpose()?;
+        if engine == EMBEDDED {
+            return Ok(None);
+        }
+        let scheduler = engine.strip_prefix("ballista://").ok_or_else(|| bad(EXPECTED))?.trim_end_matches('/');
+        let (host, port) = scheduler.rsplit_once(':').ok_or_else(|| bad(EXPECTED))?;
+        if host.is_empty() || port.parse::<u16>().is_err() {
+            return Err(bad(EXPECTED));
+        }
+        if !cfg!(feature = "cluster") {
+            return Err(bad("`embedded`: this build has no cluster engine; build it with `--features cluster`"));
+        }
+        Ok(Some(Self { scheduler: scheduler.to_owned(), shared }))
+    }
 }
 
 impl FeatureConfig {
@@ -201,7 +234,9 @@ impl TryFrom<RawFeatures> for FeatureConfig {
         require((1..=256).contains(&raw.partitions), "features.partitions", raw.partitions, "from 1 to 256")?;
         at_least_one("features.keys_max", raw.keys_max as u64)?;
         at_least_one("features.clients_max", raw.clients_max as u64)?;
+        let cluster = ClusterConfig::parse(&raw.engine, raw.shared.as_deref())?;
         Ok(Self {
+            cluster,
             session_gap: Duration::from_secs(raw.session_gap_seconds),
             pair_window: raw.pair_window,
             engine: EngineLimits {

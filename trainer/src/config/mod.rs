@@ -4,10 +4,12 @@ mod checked;
 mod raw;
 mod settings;
 
+use self::raw::EMBEDDED;
+
 pub use self::{
     checked::{
-        BlendFitConfig, CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig, FitConfig,
-        GateFitConfig, SplitConfig, TrainConfig,
+        BlendFitConfig, ClusterConfig, CodingLimits, DemandConfig, EngineLimits, EvaluateConfig, FeatureConfig,
+        FitConfig, GateFitConfig, SplitConfig, TrainConfig,
     },
     raw::{RawBlendFit, RawDemand, RawEvaluate, RawFeatures, RawFit, RawGateFit, RawSplit, RawTrainConfig},
 };

@@ -69,6 +69,9 @@ impl Default for RawSplit {
     }
 }
 
+/// The engine in this process.
+pub(super) const EMBEDDED: &str = "embedded";
+
 /// `[features]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -85,6 +88,10 @@ pub struct RawFeatures {
     pub partitions: usize,
     /// Folder for the coded log and for spilling; the system's temporary folder when not set.
     pub scratch: Option<PathBuf>,
+    /// Where features are computed: `embedded`, in this process, or `ballista://HOST:PORT`, on a cluster.
+    pub engine: String,
+    /// Folder or object-store URL that a cluster's executors read the coded log from, when they do not see `scratch`.
+    pub shared: Option<String>,
     /// Most distinct keys in the logs.
     pub keys_max: usize,
     /// Most distinct clients in the logs.
@@ -100,6 +107,8 @@ impl Default for RawFeatures {
             spill_mib: 65_536,
             partitions: 2,
             scratch: None,
+            engine: EMBEDDED.to_owned(),
+            shared: None,
             keys_max: 20_000_000,
             clients_max: 50_000_000,
         }

@@ -1,4 +1,4 @@
-//! The SQL engine behind the features: DataFusion in this process, with bounded memory and disk.
+//! The SQL engine behind the features: DataFusion in this process, with bounded memory and disk, or on a cluster.
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -10,6 +10,8 @@ use datafusion::{
 use futures::StreamExt;
 use tokio::runtime::{Builder, Runtime};
 
+#[cfg(feature = "cluster")]
+use crate::cluster::Cluster;
 use crate::{Error, Result, config::EngineLimits};
 
 /// Runs SQL over the coded log. What does not fit in memory spills to disk, and both have a limit.
@@ -18,6 +20,8 @@ use crate::{Error, Result, config::EngineLimits};
 pub(crate) struct SqlEngine {
     runtime: Runtime,
     context: SessionContext,
+    #[cfg(feature = "cluster")]
+    cluster: Option<Cluster>,
 }
 
 impl fmt::Debug for SqlEngine {
@@ -32,6 +36,7 @@ impl SqlEngine {
         let runtime = Builder::new_multi_thread()
             .worker_threads(limits.partitions)
             .thread_name("nearcast-features")
+            .enable_all()
             .build()
             .map_err(|source| Error::Scratch { path: scratch.to_path_buf(), source })?;
         let environment = RuntimeEnvBuilder::new()
@@ -41,19 +46,48 @@ impl SqlEngine {
             .build_arc()?;
         // A fixed number of partitions keeps the plans, and so the order of every sum, the same on every machine.
         let config = SessionConfig::new().with_target_partitions(limits.partitions).with_information_schema(false);
-        Ok(Self { runtime, context: SessionContext::new_with_config_rt(config, environment) })
+        Ok(Self {
+            runtime,
+            context: SessionContext::new_with_config_rt(config, environment),
+            #[cfg(feature = "cluster")]
+            cluster: None,
+        })
     }
 
-    /// Makes a Parquet file known as `table`.
-    pub(crate) fn register(&self, table: &str, file: &Path) -> Result<()> {
-        let path = file.to_string_lossy();
-        self.runtime.block_on(self.context.register_parquet(table, path.as_ref(), ParquetReadOptions::default()))?;
+    /// Sends what is asked from now on to a cluster.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn connect(&mut self, scheduler: &str, partitions: usize) -> Result<()> {
+        let cluster = self.runtime.block_on(Cluster::connect(scheduler, partitions))?;
+        self.context = cluster.context().clone();
+        self.cluster = Some(cluster);
+        Ok(())
+    }
+
+    /// The cluster, if there is one.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
+    }
+
+    /// Waits for what the cluster does.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    /// Makes a Parquet file, a path or a URL, known as `table`.
+    pub(crate) fn register(&self, table: &str, file: &str) -> Result<()> {
+        self.runtime.block_on(self.context.register_parquet(table, file, ParquetReadOptions::default()))?;
         Ok(())
     }
 
     /// Runs one query and hands over its batches as they come.
     pub(crate) fn for_each(&self, sql: &str, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
         tracing::debug!(sql, "feature query");
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = &self.cluster {
+            return self.runtime.block_on(cluster.sql(sql))?.iter().try_for_each(each);
+        }
         self.runtime.block_on(async {
             let mut batches = self.context.sql(sql).await?.execute_stream().await?;
             while let Some(batch) = batches.next().await {

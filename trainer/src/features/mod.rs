@@ -14,6 +14,7 @@ mod pairs;
 mod requests;
 mod scan;
 mod sessions;
+mod shared;
 mod speed;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,10 @@ use std::{sync::Arc, time::Duration};
 use arrow::array::RecordBatch;
 use nearcast_datasets::{LogSource, Timestamp};
 
-use self::engine::SqlEngine;
+#[cfg(any(test, feature = "cluster"))]
+pub(crate) use self::pairs::for_each_head;
+#[cfg(feature = "cluster")]
+pub(crate) use self::pairs::{Pair, PairCount};
 pub use self::speed::{FeatureSpeed, FeatureStage, measure_features};
 pub(crate) use self::{
     coded::CodedLog,
@@ -34,12 +38,13 @@ pub(crate) use self::{
     sessions::Sessions,
     vocabulary::KeyCount,
 };
+use self::{engine::SqlEngine, shared::Shared};
 use crate::{Error, Result, config::FeatureConfig, progress::OnProgress};
 
 /// Puts the rows of a log into the order of time; the engine spills what does not fit in memory.
 fn sort(engine: &SqlEngine, log: &CodedLog) -> Result<()> {
     let (file, sorted) = (log.file(), log.scratch().join(SORTED));
-    engine.register("unsorted", &file)?;
+    engine.register("unsorted", &file.to_string_lossy())?;
     let schema = coded::coded_schema();
     let mut writer = coded::create(&sorted, &schema)?;
     engine.for_each("SELECT at, client, region, key, position FROM unsorted ORDER BY at, position", |batch| {
@@ -74,18 +79,37 @@ pub(crate) struct Features {
     /// The log behind the answers.
     pub(crate) log: CodedLog,
     config: FeatureConfig,
+    /// The coded log as queries read it; removed in the end when it is a copy.
+    shared: Shared,
 }
 
 impl Features {
     /// Codes `sources` and starts the engine; `progress` hears the rows read so far.
     pub(crate) fn prepare(sources: &[LogSource], config: &FeatureConfig, progress: OnProgress<'_>) -> Result<Self> {
+        let scratch = &config.coding.scratch;
+        #[cfg(feature = "cluster")]
+        let mut engine = SqlEngine::start(&config.engine, scratch)?;
+        #[cfg(not(feature = "cluster"))]
+        let engine = SqlEngine::start(&config.engine, scratch)?;
+        // A cluster that is not there should be known before the log is read, but rows are sorted here.
+        #[cfg(feature = "cluster")]
+        let cluster = config.cluster.as_ref().map(|cluster| {
+            let mut remote = SqlEngine::start(&config.engine, scratch)?;
+            remote.connect(&cluster.scheduler, config.engine.partitions).map(|()| remote)
+        });
+        #[cfg(feature = "cluster")]
+        let cluster = cluster.transpose()?;
         let log = CodedLog::read(sources, &config.coding, progress)?;
-        let engine = SqlEngine::start(&config.engine, log.scratch())?;
         if !log.sorted {
             sort(&engine, &log)?;
         }
-        engine.register("requests", &log.file())?;
-        Ok(Self { engine, log, config: config.clone() })
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = cluster {
+            engine = cluster;
+        }
+        let shared = Shared::put(&log, config.cluster.as_ref().and_then(|cluster| cluster.shared.as_ref()))?;
+        engine.register("requests", &shared.to_string())?;
+        Ok(Self { engine, log, config: config.clone(), shared })
     }
 
     /// The longest silence within a session.

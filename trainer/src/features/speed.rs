@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nearcast_datasets::{LogSource, Timestamp};
+use nearcast_models::TrainedCoAccess;
 use serde::Serialize;
 
 use super::{Features, TimeRange};
@@ -37,6 +38,8 @@ pub struct FeatureSpeed {
     pub client_keys: u64,
     /// Keys with successors by other clients of the region.
     pub region_keys: u64,
+    /// A hash of both tables, down to the last bit of every weight: the same wherever they were built.
+    pub tables: String,
     /// The stages in the order in which they ran.
     pub stages: Vec<FeatureStage>,
 }
@@ -73,7 +76,7 @@ pub fn measure_features(
     if with_sessions {
         stage("sessions");
     }
-    let coaccess = fit_coaccess(&features, range, &config.model.coaccess)?;
+    let coaccess = fit_coaccess(&features, range, &config.model.coaccess, &mut |_| ())?;
     stage("coaccess");
     Ok(FeatureSpeed {
         events: features.log.rows,
@@ -81,6 +84,21 @@ pub fn measure_features(
         sessions,
         client_keys: coaccess.client.len() as u64,
         region_keys: coaccess.region.len() as u64,
+        tables: digest(&coaccess),
         stages,
     })
+}
+
+fn digest(tables: &TrainedCoAccess) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for (code, name) in tables.keys.iter() {
+        hasher.update(&code.to_le_bytes()).update(name.as_bytes());
+    }
+    for row in tables.client.iter().chain(&tables.region) {
+        hasher.update(&row.key.0.to_le_bytes()).update(&row.occurrences.to_le_bytes());
+        for (to, weight) in &row.successors {
+            hasher.update(&to.0.to_le_bytes()).update(&weight.to_le_bytes());
+        }
+    }
+    hasher.finalize().to_hex().to_string()
 }

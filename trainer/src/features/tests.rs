@@ -91,6 +91,34 @@ fn pairs_are_the_same_however_many_partitions_count_them() {
     }
 }
 
+/// What executors of a cluster do, without the cluster.
+#[test]
+fn parts_by_source_key_hold_the_same_pairs_and_no_pair_twice() {
+    let clients = ["a", "b", "c", "d", "e"];
+    let keys = ["/0", "/1", "/2", "/3", "/4", "/5", "/6"];
+    let rows: Vec<Row<'_>> = (0..500_usize)
+        .map(|n| (n as i64, clients[n * n % 5], ["r", "s"][n / 3 % 2], keys[(n * 3 + n / 7) % 7]))
+        .collect();
+    let (_folder, mut features) = features(&rows);
+    features.config.engine.partitions = 3;
+    let (range, limits) = (seconds(0, 400), PairLimits { successors_max: 2, half_life: HOUR });
+    for scope in [PairScope::Client, PairScope::Region] {
+        let mut found = Vec::new();
+        for part in 0..3 {
+            let count = features.pair_count(scope, limits, part, true);
+            let runs = count.run(&features.log.file(), range, features.log.scratch()).unwrap();
+            for_each_head(runs, limits.successors_max, |pairs| {
+                assert!(pairs.iter().all(|pair| pair.from.0 as usize % 3 == part));
+                found.extend_from_slice(pairs);
+                Ok(())
+            })
+            .unwrap();
+        }
+        found.sort_by_key(|pair| pair.from);
+        assert!(found.len() > 10 && found == features.pairs(scope, range, limits).unwrap(), "{found:?}");
+    }
+}
+
 #[test]
 fn pairs_halve_per_half_life_and_only_the_heaviest_are_kept() {
     let rows: [Row<'_>; 6] = [

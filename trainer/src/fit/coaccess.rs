@@ -8,10 +8,16 @@ use nearcast_models::{CoAccessConfig, CoAccessRow, TrainedCoAccess};
 use crate::{
     Result,
     features::{Features, PairLimits, PairScope, TimeRange},
+    progress::OnProgress,
 };
 
 /// The co-access of `range` in both scopes, decayed to its end and within the configured bounds.
-pub(crate) fn fit_coaccess(features: &Features, range: TimeRange, config: &CoAccessConfig) -> Result<TrainedCoAccess> {
+pub(crate) fn fit_coaccess(
+    features: &Features,
+    range: TimeRange,
+    config: &CoAccessConfig,
+    progress: OnProgress<'_>,
+) -> Result<TrainedCoAccess> {
     let half_life = Duration::from_secs_f64(config.half_life_seconds);
     let limits = PairLimits { successors_max: config.successors_per_key, half_life };
     let mut occurrences = features.occurrences(range, half_life)?;
@@ -30,7 +36,7 @@ pub(crate) fn fit_coaccess(features: &Features, range: TimeRange, config: &CoAcc
     let mut rows = |scope| -> Result<Vec<CoAccessRow>> {
         // Only rows that stay are held: there may be many times more.
         let mut successors: Vec<Vec<(KeyId, f32)>> = vec![Vec::new(); occurrences.len()];
-        features.for_each_source(scope, range, limits, |pairs| {
+        features.for_each_source(scope, range, limits, progress, |pairs| {
             if let Some(place) = pairs.first().and_then(|pair| kept.get(&pair.from)) {
                 successors[*place] = pairs.iter().map(|pair| (pair.to, pair.weight as f32)).collect();
             }

@@ -1,11 +1,12 @@
 //! A registry in a directory.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
-use super::Backend;
+use super::{Backend, Seen};
 use crate::{
     Error, Result,
     artifact::files::{self, sync_directory, write_synced},
@@ -33,8 +34,9 @@ impl Local {
         write_synced(&written, bytes)?;
         place(&written, &target).map_err(Error::file("write", &target))?;
         sync_directory(folder)?;
-        // The folder itself may be new.
-        sync_directory(folder.parent().unwrap_or(folder))
+        // The folder itself may be new; that of `models` is the current one.
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_directory(parent.unwrap_or_else(|| Path::new(".")))
     }
 }
 
@@ -54,6 +56,23 @@ impl Backend for Local {
 
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
         files::read(&self.root.join(path))
+    }
+
+    fn look(&self, path: &str) -> Result<Seen> {
+        Ok(Seen { bytes: self.read(path)?, tag: None })
+    }
+
+    fn swap(&self, path: &str, seen: &Seen, bytes: Vec<u8>) -> Result<bool> {
+        fs::create_dir_all(&self.root).map_err(Error::file("create", &self.root))?;
+        let lock = self.root.join(LOCK);
+        let file = File::options().create(true).truncate(false).write(true).open(&lock);
+        // Held until the end of this function, by one process at a time.
+        let file = file.map_err(Error::file("lock", &lock))?;
+        file.lock().map_err(Error::file("lock", &lock))?;
+        if self.read(path)? != seen.bytes {
+            return Ok(false);
+        }
+        self.replace(path, bytes).map(|()| true)
     }
 
     fn create(&self, path: &str, bytes: Vec<u8>) -> Result<bool> {
@@ -87,3 +106,6 @@ impl Backend for Local {
         })
     }
 }
+
+/// What conditional writers hold.
+const LOCK: &str = ".lock";

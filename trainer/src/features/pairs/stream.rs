@@ -9,9 +9,12 @@ use crate::{Result, features::scan::Rows};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PairPlan {
     pub(super) scope: PairScope,
-    /// Which share of the work is this stream's: of the clients, or of the source keys where regions are followed.
+    /// Which share of the work is this stream's: of the clients, or of the source keys.
     pub(super) partition: usize,
     pub(super) partitions: usize,
+    /// Whether clients, too, are shared out by source keys: every stream sees all of them then, and no two streams sum
+    /// the same pair. Regions always are.
+    pub(super) is_by_source: bool,
     /// How many requests ahead a pair may reach.
     pub(super) window: usize,
     /// The longest silence within a session.
@@ -19,6 +22,18 @@ pub(super) struct PairPlan {
     pub(super) clients: usize,
     pub(super) regions: usize,
     pub(super) aging: Aging,
+}
+
+impl PairPlan {
+    /// Which clients are this stream's, by the remainder of their codes.
+    fn client_partitions(&self) -> (usize, usize) {
+        if self.is_by_source { (0, 1) } else { (self.partition, self.partitions) }
+    }
+
+    /// Which source keys are this stream's, by the remainder of their codes.
+    fn source_partitions(&self) -> (u32, u32) {
+        (self.partition as u32, self.partitions as u32)
+    }
 }
 
 /// The last requests of each client of the partition, or of each region.
@@ -45,7 +60,7 @@ struct Recent {
 impl PairStream {
     pub(super) fn new(plan: PairPlan) -> Self {
         let lanes = match plan.scope {
-            PairScope::Client => plan.clients.div_ceil(plan.partitions),
+            PairScope::Client => plan.clients.div_ceil(plan.client_partitions().1),
             PairScope::Region => plan.regions,
         };
         let last_at = if plan.scope == PairScope::Client { vec![i64::MIN; lanes] } else { Vec::new() };
@@ -61,7 +76,8 @@ impl PairStream {
     }
 
     fn push_clients(&mut self, rows: Rows<'_>, sums: &mut PairSums<'_>) -> Result<()> {
-        let (partition, partitions) = (self.plan.partition, self.plan.partitions);
+        let (partition, partitions) = self.plan.client_partitions();
+        let (share, shares) = if self.plan.is_by_source { self.plan.source_partitions() } else { (0, 1) };
         for ((at, client), key) in rows.at.iter().zip(rows.client).zip(rows.key) {
             let client = *client as usize;
             if client % partitions != partition {
@@ -73,14 +89,14 @@ impl PairStream {
             if last == i64::MIN || *at - last > self.plan.gap_micros {
                 self.fill[lane].0 = 0;
             }
-            self.follow(lane, *key, sums, |_| true)?;
+            self.follow(lane, *key, sums, |before| shares == 1 || before.key % shares == share)?;
             self.remember(lane, Recent { key: *key, client: 0, factor: self.plan.aging.factor(*at) });
         }
         Ok(())
     }
 
     fn push_regions(&mut self, rows: Rows<'_>, sums: &mut PairSums<'_>) -> Result<()> {
-        let (partition, partitions) = (self.plan.partition as u32, self.plan.partitions as u32);
+        let (partition, partitions) = self.plan.source_partitions();
         for (((at, client), region), key) in rows.at.iter().zip(rows.client).zip(rows.region).zip(rows.key) {
             let (lane, client) = (*region as usize, *client);
             self.follow(lane, *key, sums, |before| before.client != client && before.key % partitions == partition)?;

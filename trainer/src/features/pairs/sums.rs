@@ -29,7 +29,7 @@ pub(super) struct PairSums<'a> {
 
 /// Sums ordered by pair, each pair once.
 #[derive(Debug)]
-pub(super) enum Run {
+pub(crate) enum Run {
     /// In memory.
     Held(std::vec::IntoIter<(u64, i64)>),
     /// In a file without a name, which is gone when the run is.
