@@ -8,8 +8,8 @@ use tokio::{sync::watch, time::timeout};
 use crate::{Credentials, Error, NatsSettings, Result};
 
 /// The oldest NATS server that this crate's tests pass on.
-pub const SERVER_VERSION_MIN: &str = "2.11";
-const SERVER_MIN: (u64, u64) = (2, 11);
+pub const SERVER_VERSION_MIN: &str = "2.10";
+const SERVER_MIN: (u64, u64) = (2, 10);
 
 /// Connects, and makes sure that the server is new enough and keeps what it is given. Also returns a count that grows
 /// with every connection.
@@ -92,10 +92,10 @@ mod tests {
 
     #[test]
     fn old_servers_and_what_is_no_version_are_refused() {
-        for version in ["2.11.0", "2.12.8", "2.14.0", "2.15.1-beta.2", "v2.14.0", "3.0.0"] {
+        for version in ["2.10.0", "2.12.8", "2.14.0", "2.15.1-beta.2", "v2.14.0", "3.0.0"] {
             assert!(check_version("nats://h", version).is_ok(), "{version}");
         }
-        for version in ["2.9.10", "2.10.29", "1.4.1", "", "new"] {
+        for version in ["2.9.10", "2.9.25", "1.4.1", "", "new"] {
             let refused = check_version("nats://h", version);
             assert!(matches!(refused, Err(Error::ServerTooOld { .. })), "{version}");
         }
