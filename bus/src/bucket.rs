@@ -32,11 +32,11 @@ pub trait Bucket: Debug + Send + Sync {
     /// As [`create`](Self::create); a conflict when the entry has another revision or is gone.
     async fn update(&self, key: &str, value: Bytes, revision: Revision) -> Result<Revision>;
 
-    /// Removes the entry that has a revision.
+    /// Removes the entry that has a revision; the removal has a revision, too.
     ///
     /// # Errors
     /// [`Error::Conflict`](crate::Error::Conflict) when it has another revision or is gone, a bus that is away.
-    async fn delete(&self, key: &str, revision: Revision) -> Result<()>;
+    async fn delete(&self, key: &str, revision: Revision) -> Result<Revision>;
 
     /// The entries there are, removed ones too where they are still known, then every change. A key that changes often
     /// may be told of only as it ended up.

@@ -6,7 +6,8 @@
 //! - [`DurableStream`]s: partitioned, appended to under ids so that nothing is there twice, read in order from any
 //!   record on, bounded. [`Spool`] publishes to one that may be away for a while;
 //! - [`Bucket`]s: entries are created, replaced and removed only by who has seen what is there, and can be followed;
-//! - [`LeaseKeeper`]s: of many processes one holds a lease, and every later holder has a greater [`Token`].
+//! - [`LeaseKeeper`]s: of many processes one holds a lease, and every later holder has a greater [`Token`];
+//! - [`claims`]: who of many members owns which partition or office.
 //!
 //! ```
 //! use nearcast_bus::{Bus, BusSettings, Discard, Partition, Read, Sequence, StreamSpec};
@@ -38,6 +39,7 @@
 //! ```
 
 mod bucket;
+pub mod claims;
 mod clock;
 mod embedded;
 mod error;

@@ -77,8 +77,8 @@ impl Bucket for EmbeddedBucket {
         self.put(key, Some(value), Some(revision)).await
     }
 
-    async fn delete(&self, key: &str, revision: Revision) -> Result<()> {
-        self.put(key, None, Some(revision)).await.map(|_| ())
+    async fn delete(&self, key: &str, revision: Revision) -> Result<Revision> {
+        self.put(key, None, Some(revision)).await
     }
 
     async fn watch(&self) -> Result<Box<dyn Watch>> {

@@ -118,11 +118,11 @@ impl Bucket for NatsBucket {
         self.put(key, HeaderMap::new(), value, revision.0).await
     }
 
-    async fn delete(&self, key: &str, revision: Revision) -> Result<()> {
+    async fn delete(&self, key: &str, revision: Revision) -> Result<Revision> {
         check_key(key)?;
         let mut headers = HeaderMap::new();
         headers.insert(OPERATION, OPERATION_DELETE);
-        self.put(key, headers, Bytes::new(), revision.0).await.map(|_| ())
+        self.put(key, headers, Bytes::new(), revision.0).await
     }
 
     async fn watch(&self) -> Result<Box<dyn Watch>> {

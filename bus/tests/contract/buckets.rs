@@ -71,9 +71,8 @@ pub(crate) async fn a_watch_tells_what_is_there_and_what_changes(ground: &Ground
     assert_eq!(next(&mut *watch).await?, change("b", b, Some("1")));
     assert_eq!(next(&mut *watch).await?, change("a", a, Some("2")));
     assert!(timeout(Duration::from_millis(100), watch.next()).await.is_err(), "cancelled while it waits");
-    state.delete("b", b).await?;
-    let removed = next(&mut *watch).await?;
-    assert_eq!((removed.key.as_str(), removed.value), ("b", None));
+    let removed = state.delete("b", b).await?;
+    assert_eq!(next(&mut *watch).await?, change("b", removed, None));
     let c = state.create("c", "".into()).await?;
     assert_eq!(next(&mut *watch).await?, change("c", c, Some("")), "an empty value is not a removal");
     Ok(())
