@@ -7,7 +7,7 @@
 //!   record on, bounded. [`Spool`] publishes to one that may be away for a while;
 //! - [`Bucket`]s: entries are created, replaced and removed only by who has seen what is there, and can be followed;
 //! - [`LeaseKeeper`]s: of many processes one holds a lease, and every later holder has a greater [`Token`];
-//! - [`claims`]: who of many members owns which partition or office.
+//! - [`claims`]: who of many members owns which partition or office; [`fleet`] works on what is owned.
 //!
 //! ```
 //! use nearcast_bus::{Bus, BusSettings, Discard, Partition, Read, Sequence, StreamSpec};
@@ -43,6 +43,7 @@ pub mod claims;
 mod clock;
 mod embedded;
 mod error;
+pub mod fleet;
 mod lease;
 mod nats;
 mod settings;

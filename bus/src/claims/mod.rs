@@ -5,7 +5,7 @@
 //! claim holds as long as that very membership does, so that owning a thousand partitions costs no more writes than
 //! owning one, and a member that was away for too long has lost them all, whether it knows or not.
 //!
-//! Every member works out the same plan from what it sees ([`plan`]), lets go of what the plan gives to others, and
+//! Every member works out the same plan from what it sees ([`plan()`]), lets go of what the plan gives to others, and
 //! claims what it gives to itself and nobody has. Views may be old and differ: that delays, but entries are replaced
 //! only by who has seen them, so nothing is ever claimed twice under one revision. That revision is the claim's token:
 //! it grows with every change of hands, and whoever is given orders refuses those under a smaller one than it has seen
@@ -177,6 +177,11 @@ impl Claims {
         claim.as_ref().filter(|_| self.is_valid(resource)).map(|claim| claim.member.as_str())
     }
 
+    /// Who owns what, as far as is known.
+    pub fn owners(&self) -> impl Iterator<Item = (&Resource, &str)> {
+        self.claims.keys().filter_map(|resource| Some((resource, self.owner(resource)?)))
+    }
+
     /// The members that are known, by name.
     pub fn members(&self) -> impl Iterator<Item = &Membership> {
         self.members.values().filter_map(|(_, member)| member.as_ref())
@@ -186,8 +191,7 @@ impl Claims {
     fn plan(&self) -> BTreeMap<&Resource, &str> {
         let living: BTreeMap<&str, bool> =
             self.members().map(|member| (member.holder.name.as_str(), member.is_draining)).collect();
-        let owners = self.claims.keys().filter_map(|resource| Some((resource, self.owner(resource)?)));
-        plan(&self.resources, &living, &owners.collect())
+        plan(&self.resources, &living, &self.owners().collect())
     }
 
     /// Members whose entries have not changed for longer than they last.

@@ -1,9 +1,10 @@
-//! What every bus keeps to: each test of [`streams`], [`buckets`], [`leases`], [`spools`] and [`refusals`] runs on the
+//! What every bus keeps to: each test of [`streams`], [`buckets`], [`leases`], [`spools`], [`fleets`] and [`refusals`] runs on the
 //! embedded bus and on a NATS server of its own. `NEARCAST_NATS_SERVER` names its binary; without it the tests on NATS
 //! say that they are skipped.
 
 mod buckets;
 mod embedded_only;
+mod fleets;
 mod ground;
 mod leases;
 mod nats_only;
@@ -64,6 +65,11 @@ contract! {
         everything_is_published_once_and_in_order,
         what_does_not_fit_is_refused_and_counted,
         a_full_stream_is_waited_for;
+    fleets:
+        members_share_and_one_that_leaves_hands_over,
+        every_record_counts_once_although_members_die,
+        a_checkpoint_that_cannot_be_read_stops_its_partition_alone,
+        one_that_has_lost_a_partition_cannot_write_its_checkpoint;
     refusals:
         what_a_newer_program_wrote,
         another_number_of_partitions,

@@ -115,6 +115,10 @@ impl Lease {
             self.held = None;
             return;
         };
+        if self.seen.as_ref().is_some_and(|(sighting, _)| sighting.revision() > revision) {
+            // What one has written since says more.
+            return;
+        }
         // An own record of which nobody said that it is kept is no lease yet: when it was sent is not known any more.
         if record.holder != self.me {
             self.held = None;
