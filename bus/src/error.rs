@@ -202,6 +202,12 @@ pub enum Error {
     /// The writer of the embedded bus has ended, as it does at shutdown.
     #[error("the embedded bus is closed")]
     Closed,
+    /// Who learns from a partition cannot go on.
+    #[error("learning from a partition cannot go on: {source}")]
+    Learner {
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// What is stored cannot be read.
     #[error("{what} `{name}` holds what cannot be read; it is damaged, or not Nearcast's")]
     Damaged {

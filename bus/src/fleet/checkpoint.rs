@@ -120,6 +120,25 @@ impl Checkpoint {
     }
 }
 
+/// A partition's last checkpoint, to look at: the record that it goes on with and the state, if there is one.
+///
+/// # Errors
+/// [`Error::Damaged`] when it cannot be read, a bus that is away.
+pub async fn last_checkpoint(
+    bucket: &SharedBucket,
+    partition: Partition,
+) -> Result<Option<(Sequence, Option<Vec<u8>>)>> {
+    let key = key(partition);
+    let Some(entry) = bucket.get(&key).await? else { return Ok(None) };
+    let damaged = |_| Error::Damaged { what: "checkpoint", name: key };
+    let index: Index = serde_json::from_slice(&entry.value).map_err(damaged)?;
+    let state = match index.written {
+        Some(written) => Some(read(bucket, partition, written, &index.blake3).await?),
+        None => None,
+    };
+    Ok(Some((Sequence(index.next), state)))
+}
+
 async fn read(bucket: &SharedBucket, partition: Partition, written: (u64, u64, usize), hash: &str) -> Result<Vec<u8>> {
     let damaged = || Error::Damaged { what: "checkpoint", name: key(partition) };
     let mut state = Vec::new();

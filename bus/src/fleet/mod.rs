@@ -22,6 +22,8 @@ use std::{
     time::Duration,
 };
 
+pub use self::checkpoint::last_checkpoint;
+use async_trait::async_trait;
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
@@ -29,30 +31,38 @@ use tokio::{
 
 use crate::{LeaseSettings, Partition, Record, SharedBucket, SharedClock, SharedStream, Token, claims::Resource};
 
-/// What one partition's records have taught.
-pub trait Learner: Debug + Send + 'static {
-    /// Takes the next record. What is learnt may depend on nothing but the records.
-    fn apply(&mut self, record: &Record);
+/// What keeps a learner from going on.
+pub type LearnerError = Box<dyn StdError + Send + Sync>;
+
+/// What one partition's records have taught. It is dropped when the partition is owned no more.
+#[async_trait]
+pub trait Learner: Debug + Send {
+    /// Takes the next records. What is learnt may depend on nothing but the records.
+    ///
+    /// # Errors
+    /// Work on the partition is then begun again from the last checkpoint.
+    async fn apply(&mut self, records: Vec<Record>) -> Result<(), LearnerError>;
 
     /// All that is needed to go on from here.
-    fn checkpoint(&self) -> Vec<u8>;
+    ///
+    /// # Errors
+    /// Work on the partition is then begun again from the last checkpoint.
+    async fn checkpoint(&mut self) -> Result<Vec<u8>, LearnerError>;
 }
 
 /// Makes learners.
-pub trait Learners: Debug + Send + Sync + 'static {
-    /// One who knows nothing yet.
-    fn begin(&self, partition: Partition, token: Token) -> Box<dyn Learner>;
-
-    /// One who goes on from a checkpoint.
+#[async_trait]
+pub trait Learners: Debug + Send + Sync {
+    /// One who goes on from a checkpoint, or knows nothing yet.
     ///
     /// # Errors
     /// A checkpoint that cannot be read, or is of a newer program: the partition is then not worked on.
-    fn resume(
+    async fn begin(
         &self,
         partition: Partition,
         token: Token,
-        checkpoint: &[u8],
-    ) -> Result<Box<dyn Learner>, Box<dyn StdError + Send + Sync>>;
+        checkpoint: Option<Vec<u8>>,
+    ) -> Result<Box<dyn Learner>, LearnerError>;
 }
 
 /// How a member takes part.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, time::sleep};
 
-use super::{Counts, Learner, checkpoint::Checkpoint, run::Shared};
+use super::{Counts, Learner, LearnerError, checkpoint::Checkpoint, run::Shared};
 use crate::{Error, Partition, Read, Result, Token};
 
 /// Learns from a partition's records until it is told to stop, then writes down how far it has come. Returns whether it
@@ -48,11 +48,7 @@ async fn learn(shared: &Shared, partition: Partition, token: Token, stopped: &mu
             name: stream.spec().name.clone(),
         });
     }
-    let unreadable = |source| Error::Store { action: "go on from a checkpoint of", source };
-    let learner = match &found.state {
-        Some(state) => learners.resume(partition, token, state).map_err(unreadable)?,
-        None => learners.begin(partition, token),
-    };
+    let learner = learners.begin(partition, token, found.state).await.map_err(stopped_learning)?;
     let tail = stream.tail(partition, found.next).await?;
     tracing::info!(%partition, token = token.0, next = found.next.0, "working on a partition");
     let now = shared.clock.elapsed();
@@ -80,8 +76,9 @@ impl Work<'_> {
                 () = sleep(due) => self.write(tail.position()).await?,
                 read = tail.next(RECORDS_MAX) => match read {
                     Ok(Read::Records(records)) => {
-                        records.iter().for_each(|record| self.learner.apply(record));
-                        Counts::add(&self.shared.counts.records, records.len() as u64);
+                        let count = records.len() as u64;
+                        self.learner.apply(records).await.map_err(stopped_learning)?;
+                        Counts::add(&self.shared.counts.records, count);
                     }
                     Ok(Read::Gap { from, to }) => {
                         let lost = to.0 - from.0;
@@ -101,7 +98,8 @@ impl Work<'_> {
     /// Writes down how far it has come, and lets go of what need not be read again.
     async fn write(&mut self, next: crate::Sequence) -> Result<()> {
         if next > self.written.1 {
-            let written = self.checkpoint.write(next, self.learner.checkpoint()).await;
+            let state = self.learner.checkpoint().await.map_err(stopped_learning)?;
+            let written = self.checkpoint.write(next, state).await;
             match written {
                 // What is learnt is kept here, and written when the bus is back.
                 Err(error) if error.is_transient() => tracing::debug!(%error, "a checkpoint cannot be written now"),
@@ -119,6 +117,10 @@ impl Work<'_> {
         self.written.0 = self.shared.clock.elapsed();
         Ok(())
     }
+}
+
+fn stopped_learning(source: LearnerError) -> Error {
+    Error::Learner { source }
 }
 
 /// Records that are read at once.

@@ -2,15 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    error::Error,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use async_trait::async_trait;
 use nearcast_bus::{
     BucketSpec, Bus, Clock, LeaseSettings, Partition, Record, StreamSpec, SystemClock, Token,
     claims::Resource,
-    fleet::{Fleet, FleetPlace, FleetSettings, Learner, Learners},
+    fleet::{Fleet, FleetPlace, FleetSettings, Learner, LearnerError, Learners},
 };
 use tokio::time::{sleep, timeout};
 
@@ -26,32 +26,31 @@ struct Recorder {
     seen: Arc<Mutex<BTreeMap<u32, Vec<String>>>>,
 }
 
+#[async_trait]
 impl Learner for Recorder {
-    fn apply(&mut self, record: &Record) {
-        self.ids.push(record.id.clone());
+    async fn apply(&mut self, records: Vec<Record>) -> Result<(), LearnerError> {
+        self.ids.extend(records.into_iter().map(|record| record.id));
         self.seen.lock().expect("no test panics while it holds this").insert(self.partition, self.ids.clone());
+        Ok(())
     }
 
-    fn checkpoint(&self) -> Vec<u8> {
-        self.ids.join("\n").into_bytes()
+    async fn checkpoint(&mut self) -> Result<Vec<u8>, LearnerError> {
+        Ok(self.ids.join("\n").into_bytes())
     }
 }
 
 #[derive(Debug, Default)]
 struct Recorders(Arc<Mutex<BTreeMap<u32, Vec<String>>>>);
 
+#[async_trait]
 impl Learners for Recorders {
-    fn begin(&self, partition: Partition, _token: Token) -> Box<dyn Learner> {
-        Box::new(Recorder { partition: partition.0, ids: Vec::new(), seen: Arc::clone(&self.0) })
-    }
-
-    fn resume(
+    async fn begin(
         &self,
         partition: Partition,
         _token: Token,
-        checkpoint: &[u8],
-    ) -> Result<Box<dyn Learner>, Box<dyn Error + Send + Sync>> {
-        let text = std::str::from_utf8(checkpoint)?;
+        checkpoint: Option<Vec<u8>>,
+    ) -> Result<Box<dyn Learner>, LearnerError> {
+        let text = String::from_utf8(checkpoint.unwrap_or_default())?;
         let ids = text.lines().map(str::to_owned).collect();
         Ok(Box::new(Recorder { partition: partition.0, ids, seen: Arc::clone(&self.0) }))
     }

@@ -18,9 +18,9 @@ pub(crate) struct Entry {
 pub(crate) struct Slot {
     pub(crate) key: KeyId,
     /// What the slot defends its place with.
-    claim: f32,
+    pub(crate) claim: f32,
     /// The part of the claim that was inherited from a replaced successor.
-    inherited: f32,
+    pub(crate) inherited: f32,
 }
 
 impl Slot {

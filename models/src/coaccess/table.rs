@@ -39,12 +39,12 @@ pub struct CoAccessCounters {
 #[derive(Clone, Debug)]
 pub struct CoAccess {
     config: CoAccessConfig,
-    entries: LruCache<KeyId, Entry>,
+    pub(super) entries: LruCache<KeyId, Entry>,
     /// When each reused key number was last forgotten, in forgettings. Entries drop such successors when touched,
     /// so that forgetting need not search the table.
     forgotten: Map<KeyId, u64>,
     forgettings: u64,
-    counters: CoAccessCounters,
+    pub(super) counters: CoAccessCounters,
 }
 
 impl CoAccess {
@@ -153,7 +153,7 @@ impl CoAccess {
     }
 
     /// Successors that were not forgotten since the entry was last touched.
-    fn living<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = &'a Slot> {
+    pub(super) fn living<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = &'a Slot> {
         let current = entry.forgettings == self.forgettings;
         let alive = |slot: &&Slot| self.forgotten.get(&slot.key).is_none_or(|when| *when <= entry.forgettings);
         entry.slots.iter().filter(move |slot| current || alive(slot))

@@ -1,8 +1,8 @@
 //! What nodes say, as calls of the engine.
 
-use std::{hash::BuildHasher, sync::Arc};
+use std::sync::Arc;
 
-use nearcast_datasets::{Map, Timestamp};
+use nearcast_datasets::Timestamp;
 use nearcast_proto::message::{
     CommandResult, NodeDescriptor, NodeReport, Outcome, OutcomeKind, Request, RequestBatch, SegmentSet,
 };
@@ -12,6 +12,7 @@ use super::Controller;
 use crate::{
     engine::NodeIndex,
     events::kind,
+    fleet::client_number,
     metrics::{outcome_label, status_word},
     placing::Placing,
     server::input::SessionId,
@@ -174,9 +175,4 @@ impl Controller {
         });
         self.events.publish(now, kind::COMMAND_ENDED, node.map_or("", |name| name), data);
     }
-}
-
-/// A number for a pseudonym that is the same in every process.
-fn client_number(client: &str) -> u64 {
-    Map::<(), ()>::default().hasher().hash_one(client)
 }
