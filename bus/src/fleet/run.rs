@@ -142,8 +142,17 @@ impl Run {
             self.settle(now).await;
             return self.pause_until - now;
         }
-        if let Err(error) = self.act_on_bus().await {
-            tracing::debug!(%error, "the bus does not take part");
+        // Not longer than a renewal may wait. What was sent and not answered is heard of like what others do.
+        let patience = self.shared.settings.lease.renew_every();
+        let is_done = match timeout(patience, self.act_on_bus()).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the bus does not take part");
+                false
+            }
+            Err(_) => false,
+        };
+        if !is_done {
             self.pause_until = self.shared.clock.elapsed() + RETRY;
         }
         let now = self.shared.clock.elapsed();

@@ -15,6 +15,7 @@ pub(super) async fn work(
     token: Token,
     mut stopped: oneshot::Receiver<()>,
 ) -> bool {
+    let mut pause = RETRY;
     loop {
         match learn(&shared, partition, token, &mut stopped).await {
             Ok(()) => return true,
@@ -31,7 +32,7 @@ pub(super) async fn work(
             }
         }
         tokio::select! {
-            () = sleep(RETRY) => {}
+            () = sleep(pause) => pause = (pause * 2).min(RETRY_MAX),
             _ = &mut stopped => return false,
         }
     }
@@ -125,5 +126,6 @@ fn stopped_learning(source: LearnerError) -> Error {
 
 /// Records that are read at once.
 const RECORDS_MAX: usize = 64;
-/// Pause before work that failed is begun again.
+/// Pause before work that failed is begun again; it doubles.
 const RETRY: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(10);
