@@ -12,9 +12,9 @@ const FINDINGS = {
 const role = (metric) => {
   const given = metric.role;
   if (typeof given === "string") return { word: given, margin: null };
-  if (given?.goal) return { word: "goal", margin: given.goal.least || null };
-  const margin = given?.guardrail ?? {};
-  const size = margin.absolute ?? (margin.relative == null ? null : margin.relative * Math.abs(metric.control));
+  if (given.goal) return { word: "goal", margin: given.goal.least * metric.scale || null };
+  const { absolute, relative } = given.guardrail;
+  const size = absolute == null ? relative * Math.abs(metric.control) : absolute * metric.scale;
   return { word: "guardrail", margin: size == null ? null : -size };
 };
 
@@ -24,7 +24,7 @@ const onAxis = (metric) => {
   return margin == null ? null : metric.better === "lower" ? -margin : margin;
 };
 
-const interval = ({ effect, unit = "" }) =>
+const interval = ({ effect, unit }) =>
   `${number(effect.estimate)} (${effect.low == null ? "−∞" : number(effect.low)} to ${effect.high == null ? "∞" : number(effect.high)}) ${unit}`.trim();
 
 // One interval against zero and its margin.
@@ -46,9 +46,9 @@ const drawInterval = (metric) => {
 };
 
 const metrics = (experiment) => {
-  const rows = (experiment.metrics ?? []).map((metric) => [
-    metric.name, role(metric).word, `${metric.better} is better`, `${number(metric.control)} ${metric.unit ?? ""}`,
-    interval(metric), drawInterval(metric), FINDINGS[metric.finding] ?? metric.finding ?? "–",
+  const rows = experiment.metrics.map((metric) => [
+    metric.name, role(metric).word, `${metric.better} is better`, `${number(metric.control)} ${metric.unit === "points" ? "%" : metric.unit}`,
+    interval(metric), drawInterval(metric), FINDINGS[metric.finding] ?? metric.finding,
   ]);
   if (rows.length === 0) return [];
   const heads = ["Metric", "Role", "Direction", "Control", "Effect (interval)", "Against zero and margin", "Finding"];
@@ -56,10 +56,9 @@ const metrics = (experiment) => {
     table("Treated less control; intervals are valid at every look", heads, rows));
 };
 
-const overTime = (metric) => {
+const overTime = (metric, looks) => {
   const frame = el("div", {});
   const chart = new Chart(frame, { label: `${metric.name}, effect over time`, format: number, zero: true });
-  const looks = metric.looks ?? [];
   const margin = onAxis(metric);
   const series = [{
     name: "effect", tone: "tone-1", points: looks.map(([at, estimate]) => [at, estimate]),
@@ -71,14 +70,14 @@ const overTime = (metric) => {
 };
 
 const changes = (experiment) => {
-  const rows = (experiment.changes ?? []).map((one) => [one.number, moment(one.at_micros / 1000), one.action, one.who, one.why]);
+  const rows = experiment.changes.map((one) => [one.number, moment(one.at_micros / 1000), one.action, one.who, one.why]);
   return rows.length === 0 ? [] : el("details", {}, el("summary", {}, "What was changed, by whom and why"),
     el("div", { class: "scroll", role: "region", "aria-label": `Changes of ${experiment.name}, table`, tabindex: 0 },
       table("Changes", ["No.", "When", "What", "Who", "Why"], rows)));
 };
 
 const actions = (experiment, path) => {
-  if (!path || !(experiment.actions?.length > 0)) return [];
+  if (!path || experiment.actions.length === 0) return [];
   const act = async (action) => {
     const why = await ask(`${action} ${experiment.name}?`, { wantsReason: true });
     if (why == null) return;
@@ -93,37 +92,47 @@ const actions = (experiment, path) => {
     el("button", { type: "button", class: action === "promote" ? "" : "quiet", onclick: () => act(action) }, action)));
 };
 
+// Only of the goal are all looks kept.
+const goal = ({ design, looks, metrics: all }) => {
+  const metric = all.find((one) => one.name === design.goal);
+  if (metric == null || looks.length < 2) return [];
+  const at = (block) => Date.parse(design.start) + (block + 1) * design.block_seconds * 1000;
+  const points = looks.map(({ block, effect }) => {
+    const { estimate, low, high } = times(effect, metric.scale);
+    return [at(block), estimate, low, high];
+  });
+  return overTime(metric, points);
+};
+
 const show = (experiment, path) => el("article", { class: "experiment" },
   el("h3", {}, experiment.name, " ",
-    el("span", { class: `badge verdict-${String(experiment.verdict).toLowerCase()}` }, `${MARKS[experiment.verdict] ?? ""} ${experiment.verdict ?? "no verdict yet"}`)),
-  el("p", {}, `${experiment.treated ?? "treated"} against ${experiment.control ?? "control"}; stage `,
-    el("strong", {}, experiment.stage ?? "–"), experiment.paused ? ", paused" : "",
-    experiment.started_at ? `, since ${moment(experiment.started_at)}` : "", "."),
-  (experiment.flaws ?? []).map((flaw) => el("p", { class: "warning" }, `! ${flaw}`)),
+    el("span", { class: `badge verdict-${experiment.verdict.toLowerCase()}` }, `${MARKS[experiment.verdict]} ${experiment.verdict}`)),
+  el("p", {}, `${experiment.arm} against the champion ${experiment.control_version}`.trim(), "; stage ",
+    el("strong", {}, experiment.stage), experiment.is_paused ? ", paused" : "", `, blocks from ${moment(experiment.design.start)}.`),
+  experiment.flaws.map((flaw) => el("p", { class: "warning" }, `! ${flaw}`)),
   metrics(experiment),
-  el("div", { class: "columns" }, (experiment.metrics ?? []).filter((metric) => metric.looks?.length > 1).map(overTime)),
+  el("div", { class: "columns" }, goal(experiment)),
   changes(experiment), actions(experiment, path));
 
 let shown = null;
 
-// As the predictor reports them, in the words that are shown.
-const told = (experiment) => {
-  const { design } = experiment;
-  const at = (block) => Date.parse(design.start) + (block + 1) * design.block_seconds * 1000;
-  const looks = (experiment.looks ?? []).slice(-200).map(({ block, effect }) => [at(block), effect.estimate, effect.low, effect.high]);
+// Shares are read as percent, and differences of them as points. A bound that is not known is null.
+const scaled = (metric) => {
+  const isShare = metric.name.endsWith("_ratio");
+  const scale = isShare ? 100 : 1;
   return {
-    ...experiment,
-    treated: experiment.treated ?? experiment.arm,
-    control: experiment.control ?? `the champion ${experiment.control_version ?? ""}`.trim(),
-    paused: experiment.paused ?? experiment.is_paused,
-    started_at: experiment.started_at ?? design?.start,
-    metrics: (experiment.metrics ?? []).map((metric) => metric.name === design?.goal ? { looks, ...metric } : metric),
+    ...metric, scale, unit: isShare ? "points" : "ms", control: metric.control * scale, effect: times(metric.effect, scale),
   };
 };
 
-export const drawExperiments = ({ status, controls, experiments: reports }) => {
+const times = ({ estimate, low, high }, scale) => {
+  const scaledBy = (value) => value == null ? null : value * scale;
+  return { estimate: scaledBy(estimate), low: scaledBy(low), high: scaledBy(high) };
+};
+
+export const drawExperiments = ({ controls, experiments: reports }) => {
   const place = byId("experiment-list");
-  const experiments = (reports?.length ? reports : status.experiments ?? []).map(told);
+  const experiments = reports.map((report) => ({ ...report, metrics: report.metrics.map(scaled) }));
   const now = JSON.stringify([experiments, controls.experiment]);
   // What somebody is using is not taken from under them.
   if (now === shown || (shown != null && place.contains(document.activeElement))) return;

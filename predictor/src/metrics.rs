@@ -52,7 +52,11 @@ use prometheus_client::{
 };
 use serde_json::Value;
 
-use crate::{arms::ArmsStatus, experiments::TrialReport, placing::PlacementStatus};
+use crate::{
+    arms::{ArmShadow, ArmsStatus},
+    experiments::TrialReport,
+    placing::PlacementStatus,
+};
 
 /// A node's name as label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -144,15 +148,21 @@ pub(crate) struct Metrics {
 /// What miniatures say, by arm.
 #[derive(Clone, Debug, Default)]
 struct Shadow {
-    hit_ratio: Family<ArmLabel, FloatGauge>,
-    hit_ratio_error: Family<ArmLabel, FloatGauge>,
-    over_none: Family<ArmLabel, FloatGauge>,
-    over_none_error: Family<ArmLabel, FloatGauge>,
-    wait_seconds: Family<ArmLabel, FloatGauge>,
-    origin_ratio: Family<ArmLabel, FloatGauge>,
-    wasted_ratio: Family<ArmLabel, FloatGauge>,
+    /// As [`SHADOW`] names them.
+    by_arm: [Family<ArmLabel, FloatGauge>; SHADOW.len()],
     sample_ratio: FloatGauge,
 }
+
+/// What is shown of an arm's miniatures: the metric, its help and where its value comes from.
+const SHADOW: [(&str, &str, fn(&ArmShadow) -> f64); 7] = [
+    ("hit_ratio", "Hit ratio by miniatures", |arm| arm.account.hit_ratio.estimate),
+    ("hit_ratio_error", "How far off it may be", |arm| arm.account.hit_ratio.error),
+    ("hit_ratio_over_none", "Hit ratio more than none has", |arm| arm.hit_ratio_over_none.estimate),
+    ("hit_ratio_over_none_error", "How far off it may be", |arm| arm.hit_ratio_over_none.error),
+    ("wait_seconds", "Mean wait for peers and origin", |arm| arm.account.wait_ms.estimate / 1e3),
+    ("origin_ratio", "Origin bytes per byte asked for", |arm| arm.account.origin_ratio.estimate),
+    ("wasted_ratio", "Bytes fetched ahead in vain per byte asked for", |arm| arm.account.wasted_ratio),
+];
 
 impl Metrics {
     /// Every metric at zero.
@@ -251,15 +261,7 @@ impl Metrics {
         experiment.register("info", "Experiments", self.experiment_info.clone());
         experiment.register("effect", "Treated less control", self.experiment_effect.clone());
         let shadow = registry.sub_registry_with_prefix("shadow");
-        for (name, help, family) in [
-            ("hit_ratio", "Hit ratio by miniatures", &self.shadow.hit_ratio),
-            ("hit_ratio_error", "How far off it may be", &self.shadow.hit_ratio_error),
-            ("hit_ratio_over_none", "Hit ratio more than none has", &self.shadow.over_none),
-            ("hit_ratio_over_none_error", "How far off it may be", &self.shadow.over_none_error),
-            ("wait_seconds", "Mean wait for peers and origin", &self.shadow.wait_seconds),
-            ("origin_ratio", "Origin bytes per byte asked for", &self.shadow.origin_ratio),
-            ("wasted_ratio", "Bytes fetched ahead in vain per byte asked for", &self.shadow.wasted_ratio),
-        ] {
+        for ((name, help, _), family) in SHADOW.into_iter().zip(&self.shadow.by_arm) {
             shadow.register(name, help, family.clone());
         }
         shadow.register("sample_ratio", "Share of the keys followed", self.shadow.sample_ratio.clone());
@@ -267,30 +269,11 @@ impl Metrics {
 
     /// Shows arms and experiments as they stand; what has gone is no longer shown.
     pub(crate) fn show_arms(&self, arms: &ArmsStatus, experiments: &[TrialReport]) {
-        let shadow = &self.shadow;
-        let families = [
-            &shadow.hit_ratio,
-            &shadow.hit_ratio_error,
-            &shadow.over_none,
-            &shadow.over_none_error,
-            &shadow.wait_seconds,
-            &shadow.origin_ratio,
-            &shadow.wasted_ratio,
-        ];
-        families.iter().for_each(|family| family.clear());
-        shadow.sample_ratio.set(arms.shadow.sample_share);
-        for arm in &arms.shadow.arms {
-            let values = [
-                arm.account.hit_ratio.estimate,
-                arm.account.hit_ratio.error,
-                arm.hit_ratio_over_none.estimate,
-                arm.hit_ratio_over_none.error,
-                arm.account.wait_ms.estimate / 1e3,
-                arm.account.origin_ratio.estimate,
-                arm.account.wasted_ratio,
-            ];
-            for (family, value) in families.iter().zip(values) {
-                family.get_or_create(&ArmLabel::from(&*arm.arm)).set(value);
+        self.shadow.sample_ratio.set(arms.shadow.sample_share);
+        for ((_, _, value), family) in SHADOW.into_iter().zip(&self.shadow.by_arm) {
+            family.clear();
+            for arm in &arms.shadow.arms {
+                family.get_or_create(&ArmLabel::from(&*arm.arm)).set(value(arm));
             }
         }
         self.arm_nodes.clear();
@@ -417,10 +400,7 @@ mod tests {
         let model = ModelLabel { version: "v0001".to_owned(), alias: "champion".to_owned() };
         drop(metrics.model_info.get_or_create(&model));
         let arm = ArmLabel::from("none");
-        let Shadow { hit_ratio, over_none, wait_seconds, origin_ratio, .. } = &metrics.shadow;
-        for family in [hit_ratio, over_none, wait_seconds, origin_ratio] {
-            drop(family.get_or_create(&arm));
-        }
+        metrics.shadow.by_arm.iter().for_each(|family| drop(family.get_or_create(&arm)));
         drop(metrics.arm_nodes.get_or_create(&arm));
         let word = || "x".to_owned();
         let label = ExperimentLabel { experiment: word(), stage: word(), verdict: word() };

@@ -79,32 +79,29 @@ async fn pass_on(State(behind): State<Behind>, uri: Uri) -> Response {
 fn with_experiments(document: &[u8]) -> Vec<u8> {
     let mut document: Value = serde_json::from_slice(document).expect("JSON");
     document["controls"]["experiment"] = "/api/experiment".into();
-    let looks = |estimate: f64, width: f64| -> Vec<Value> {
-        (1..=12_u32)
-            .map(|look| {
-                let half = width / f64::from(look).sqrt();
-                json!([LAST_LOOK_MS - f64::from(12 - look) * 600_000.0, estimate, estimate - half, estimate + half])
-            })
-            .collect()
+    let look = |block: u32| {
+        let half = 0.028 / f64::from(block + 1).sqrt();
+        json!({ "block": block, "effect": { "estimate": 0.009, "low": 0.009 - half, "high": 0.009 + half } })
     };
-    document["status"]["experiments"] = json!([
+    let design = json!({ "start": "2026-01-02T03:04:05Z", "block_seconds": 600.0, "goal": "hit_ratio" });
+    document["experiments"] = json!([
         {
-            "name": NAME, "control": "nearcast v0003", "treated": "nearcast v0004", "stage": "ab", "paused": false,
-            "started_at": "2026-01-02T03:04:05Z", "verdict": "INCONCLUSIVE", "flaws": [],
+            "name": NAME, "control_version": "v0003", "arm": "v0004", "stage": "ab", "is_paused": false,
+            "design": design, "verdict": "INCONCLUSIVE", "flaws": [],
+            "looks": (0..12).map(look).collect::<Vec<_>>(),
             "metrics": [
                 {
-                    "name": "hit_ratio", "unit": "points", "role": { "goal": { "least": 0.5 } }, "better": "higher",
-                    "effect": { "estimate": 0.9, "low": 0.1, "high": 1.7 }, "control": 61.2, "finding": "open",
-                    "looks": looks(0.9, 2.8),
+                    "name": "hit_ratio", "role": { "goal": { "least": 0.005 } }, "better": "higher",
+                    "effect": { "estimate": 0.009, "low": 0.001, "high": 0.017 }, "control": 0.612, "finding": "open",
                 },
                 {
-                    "name": "p99_latency", "unit": "ms", "role": { "guardrail": { "relative": 0.05 } },
+                    "name": "p99_ms", "role": { "guardrail": { "relative": 0.05 } },
                     "better": "lower", "effect": { "estimate": -2.0, "low": -7.0, "high": 3.0 }, "control": 180.0,
-                    "finding": "good", "looks": looks(-2.0, 17.0),
+                    "finding": "good",
                 },
                 {
-                    "name": "origin_bytes", "unit": "MiB", "role": "watched", "better": "lower",
-                    "effect": { "estimate": 4.0, "low": null, "high": null }, "control": 512.0, "finding": "open",
+                    "name": "origin_ratio", "role": { "guardrail": { "absolute": 0.02 } }, "better": "lower",
+                    "effect": { "estimate": 0.04, "low": null, "high": null }, "control": 0.512, "finding": "open",
                 },
             ],
             "changes": [{
@@ -114,15 +111,13 @@ fn with_experiments(document: &[u8]) -> Vec<u8> {
             "actions": ["promote", "abort"],
         },
         {
-            "name": "quiet", "control": "a", "treated": "b", "stage": "canary", "paused": true, "verdict": "INVALID",
-            "flaws": ["node edu-1 logged nothing under b"], "metrics": [], "changes": [], "actions": [],
+            "name": "quiet", "control_version": "", "arm": "none", "stage": "canary", "is_paused": true,
+            "design": design, "verdict": "INVALID", "flaws": ["node edu-1 logged nothing under b"],
+            "looks": [], "metrics": [], "changes": [], "actions": [],
         },
     ]);
     serde_json::to_vec(&document).expect("JSON")
 }
-
-/// Some time in 2026, always the same, so that nothing is drawn anew.
-const LAST_LOOK_MS: f64 = 1_770_000_000_000.0;
 
 /// A name that must stay text.
 pub(crate) const NAME: &str = "wider <b>embeddings</b>";

@@ -246,8 +246,14 @@ impl Arms {
         None
     }
 
+    /// The engine in force at a node, to be asked.
+    pub fn engine_at<'a>(&'a self, node: NodeIndex, engine: &'a Engine) -> &'a Engine {
+        let slot = self.worlds.get(usize::from(node.0)).map(|world| world.in_force);
+        self.rivals.iter().find(|rival| Some(rival.seat.slot) == slot).map_or(engine, |rival| &rival.engine)
+    }
+
     /// The engine in force at a node.
-    pub fn in_force<'a>(&'a mut self, node: NodeIndex, engine: &'a mut Engine) -> &'a mut Engine {
+    pub(super) fn in_force<'a>(&'a mut self, node: NodeIndex, engine: &'a mut Engine) -> &'a mut Engine {
         let slot = self.worlds.get(usize::from(node.0)).map(|world| world.in_force);
         self.rivals.iter_mut().find(|rival| Some(rival.seat.slot) == slot).map_or(engine, |rival| &mut rival.engine)
     }

@@ -72,7 +72,7 @@ impl Arms {
         if engine.arm() != Arm::None {
             let champion = Arc::from(engine.arm().name());
             let version = engine.model_version().cloned();
-            arms.push(self.shadow(champion, version, true, &self.champion.ghosts, &none));
+            arms.push(self.shadow(champion, version, engine.is_learning(), &self.champion.ghosts, &none));
         }
         for rival in &self.rivals {
             let Seat { name, version, spec, ghosts, .. } = &rival.seat;

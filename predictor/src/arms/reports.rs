@@ -24,7 +24,8 @@ impl Arms {
         true
     }
 
-    /// One prefetched segment of an order met its end or first use; whether its arm is still there.
+    /// One prefetched segment of an order met its end or first use. How many bytes were fetched in vain; `None` when the
+    /// order's arm is gone.
     pub fn handle_outcome(
         &mut self,
         now: Timestamp,
@@ -32,13 +33,13 @@ impl Arms {
         kind: OutcomeKind,
         residence: Duration,
         engine: &mut Engine,
-    ) -> bool {
-        let Some((seat, engine)) = self.author(order, engine) else { return false };
-        if matches!(kind, OutcomeKind::EvictedUnused | OutcomeKind::Expired) {
-            seat.ghosts.real.1 += engine.segment_bytes_of(order).unwrap_or_default();
-        }
+    ) -> Option<u64> {
+        let (seat, engine) = self.author(order, engine)?;
+        let is_wasted = matches!(kind, OutcomeKind::EvictedUnused | OutcomeKind::Expired);
+        let wasted = if is_wasted { engine.segment_bytes_of(order).unwrap_or_default() } else { 0 };
+        seat.ghosts.real.1 += wasted;
         engine.handle_outcome(now, order, kind, residence);
-        true
+        Some(wasted)
     }
 
     /// A node holds a segment of an object of so many bytes: since a moment ago, or all along as its inventory says.
@@ -80,13 +81,6 @@ impl Arms {
         let engine = self.in_force(node, engine);
         let segment = SegmentId { key: engine.intern_key(name), index };
         engine.handle_lost(now, node, segment);
-    }
-
-    /// The bytes of one segment of an order that has not ended, on average.
-    pub fn segment_bytes_of(&self, order: CommandId, champion: &Engine) -> Option<u64> {
-        let slot = order.0 >> SLOT_BITS;
-        let rival = self.rivals.iter().find(|rival| rival.seat.slot == slot).map(|rival| &rival.engine);
-        rival.or_else(|| (slot == self.champion.slot).then_some(champion))?.segment_bytes_of(order)
     }
 
     fn ghost_in_force(&mut self, node: NodeIndex) -> Option<&mut GhostNode> {

@@ -162,16 +162,27 @@ impl Arms {
         rival.map_or((None, None), |rival| (rival.seat.name.as_ref(), rival.seat.version.as_ref()))
     }
 
-    /// The champion and a rival change places: whoever is in force stays so under the other name.
+    /// The champion and a rival change places: whoever is in force stays so. The champion that was goes by `retired` from
+    /// now on; a rival that had that name makes room for it.
     ///
     /// # Errors
-    /// When there is no such rival.
-    pub fn crown(&mut self, name: &str, champion: &mut Engine) -> Result<(), ArmRefused> {
-        let place = self.find(name).ok_or_else(|| ArmRefused::Unknown(Arc::from(name)))?;
+    /// When there is no such rival, or one of the other name is in force somewhere.
+    pub fn crown(&mut self, name: &str, retired: &Arc<str>, champion: &mut Engine) -> Result<(), ArmRefused> {
+        let known = |arms: &Self| arms.find(name).ok_or_else(|| ArmRefused::Unknown(Arc::from(name)));
+        known(self)?;
+        if **retired != *name && self.find(retired).is_some() {
+            self.drop_arm(retired)?;
+        }
+        let place = known(self)?;
         let rival = &mut self.rivals[place];
         std::mem::swap(champion, &mut rival.engine);
         std::mem::swap(&mut self.champion.slot, &mut rival.seat.slot);
         std::mem::swap(&mut self.champion.ghosts, &mut rival.seat.ghosts);
+        let version = rival.engine.model_version().cloned();
+        let orders = rival.engine.arm() != Arm::None;
+        rival.seat.spec = Some(ArmSpec { version: version.clone(), learning: rival.engine.is_learning(), orders });
+        rival.seat.version = version;
+        rival.seat.name = Some(Arc::clone(retired));
         Ok(())
     }
 

@@ -168,13 +168,19 @@ fn an_arm_that_is_crowned_stays_in_force_where_it_was() {
     let rival = world.add(online());
     world.play(5_000);
     world.assign(0, Some(&rival)).unwrap();
-    world.arms.crown(&rival, &mut world.engine).unwrap();
+    world.arms.crown(&rival, &"retired".into(), &mut world.engine).unwrap();
     let status = world.arms.status(&world.engine);
     let names: Vec<&str> = status.in_force.values().map(|arm| &**arm).collect();
-    assert_eq!(names, ["online", "nearcast", "online"], "asia, eu, us: the old champion now goes by the rival's name");
+    assert_eq!(names, ["retired", "nearcast", "retired"], "asia, eu, us: the old champion has another name");
     world.sent.clear();
     world.play(20_000);
     assert!(world.sent.iter().all(|(arm, node)| arm.is_none() == (node.0 == 0)));
+    world.arms.crown("retired", &rival, &mut world.engine).unwrap();
+    let status = world.arms.status(&world.engine);
+    let names: Vec<&str> = status.in_force.values().map(|arm| &**arm).collect();
+    assert_eq!(names, ["nearcast", "online", "nearcast"], "as it was");
+    let unknown = world.arms.crown("retired", &rival, &mut world.engine).unwrap_err();
+    assert_eq!(unknown, ArmRefused::Unknown("retired".into()));
 }
 
 /// The champion is in force everywhere, so that the nodes themselves are the full simulation of it; that of *none* is

@@ -1,6 +1,6 @@
 //! What is known about one key, for whoever asks.
 
-use nearcast_datasets::{SegmentId, Timestamp};
+use nearcast_datasets::{SegmentId, Timestamp, segment_count};
 
 use super::{Engine, NodeIndex};
 
@@ -13,11 +13,9 @@ pub struct KeyFacts {
     pub requests: u32,
     /// The first and the last time.
     pub asked: Option<(Timestamp, Timestamp)>,
-    /// The nodes that hold some of it, and how many of its first [`SEGMENTS_TOLD_MAX`] segments.
-    pub holders: Vec<(NodeIndex, u32)>,
 }
 
-/// Segments of a key that are looked for at each node.
+/// Segments of a key that are looked for at a node.
 pub const SEGMENTS_TOLD_MAX: u32 = 1_024;
 
 impl Engine {
@@ -25,23 +23,19 @@ impl Engine {
     pub fn key_facts(&self, name: &str) -> Option<KeyFacts> {
         let key = self.keys.find(name)?;
         let info = self.keys.info(key)?;
-        let mut holders: Vec<(NodeIndex, u32)> = Vec::new();
-        let least = self.nodes.iter().map(|node| node.segment_bytes).min().unwrap_or(1);
-        let segments = info.size_bytes.div_ceil(least).clamp(1, u64::from(SEGMENTS_TOLD_MAX)) as u32;
-        for index in 0..segments {
-            for node in self.cache_map.holders(SegmentId { key, index }) {
-                match holders.iter_mut().find(|(holder, _)| *holder == node) {
-                    Some((_, held)) => *held += 1,
-                    None => holders.push((node, 1)),
-                }
-            }
-        }
-        holders.sort_by_key(|(node, _)| *node);
         Some(KeyFacts {
             size_bytes: (info.size_bytes > 0).then_some(info.size_bytes),
             requests: info.requests,
             asked: info.asked_at().map(|last: Timestamp| (info.first_at, last)),
-            holders,
         })
+    }
+
+    /// How many of a key's first [`SEGMENTS_TOLD_MAX`] segments a node holds, as far as is known. Asking teaches nothing.
+    pub fn segments_held(&self, name: &str, node: NodeIndex) -> u32 {
+        let known = self.keys.find(name).and_then(|key| Some((key, self.keys.info(key)?.size_bytes)));
+        let (Some((key, size_bytes)), Some(there)) = (known, self.nodes.get(node)) else { return 0 };
+        let segments = segment_count(size_bytes, there.segment_bytes).clamp(1, SEGMENTS_TOLD_MAX);
+        let held = (0..segments).filter(|index| self.cache_map.holds(node, SegmentId { key, index: *index }));
+        u32::try_from(held.count()).unwrap_or(SEGMENTS_TOLD_MAX)
     }
 }

@@ -217,6 +217,11 @@ impl Engine {
         self.is_learning = is_learning;
     }
 
+    /// Whether the engine learns from the stream and from outcomes.
+    pub fn is_learning(&self) -> bool {
+        self.is_learning
+    }
+
     /// Numbers orders from here on, so that those of several engines can be told apart.
     pub fn number_orders_from(&mut self, first: u64) {
         self.commands = first;

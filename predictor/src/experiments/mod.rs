@@ -65,6 +65,18 @@ pub(crate) struct Scene {
     pub(crate) champion_version: Arc<str>,
 }
 
+/// Where an experiment is, and between what it decides.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    pub(crate) stage: Stage,
+    /// The challenger's name.
+    pub(crate) arm: Arc<str>,
+    /// Its version, if it has one.
+    pub(crate) version: Option<Arc<str>>,
+    /// The champion's when the experiment was planned, if it had one.
+    pub(crate) control_version: Option<Arc<str>>,
+}
+
 impl Experiments {
     /// Takes up what was kept. Experiments that were under way go on where they were.
     ///
@@ -197,7 +209,7 @@ impl Experiments {
             matches!(action, Action::Promote { .. } | Action::Breach | Action::Abort | Action::Undo | Action::Finish);
         let mut evidence = None;
         if needs_evidence {
-            let document = serde_json::to_vec_pretty(&FullReport::of(trial, now)).map_err(std::io::Error::from);
+            let document = serde_json::to_vec_pretty(&FullReport::of(trial, now, usize::MAX)).map_err(std::io::Error::from);
             let document = document.map_err(crate::Error::file("write", name))?;
             let found = Evidence::of(trial.judgement().verdict, &document);
             self.files.keep_evidence(name, &found.hash.to_string(), &document)?;
@@ -226,7 +238,7 @@ impl Experiments {
     /// One experiment with all that led to where it is.
     pub(crate) fn report(&self, now: Timestamp, name: &str) -> Result<FullReport, Problem> {
         let trial = self.trials.get(name).ok_or_else(|| Problem::Unknown(name.to_owned()))?;
-        Ok(FullReport::of(trial, now))
+        Ok(FullReport::of(trial, now, usize::MAX))
     }
 
     /// Every experiment, those under way first.
@@ -234,9 +246,9 @@ impl Experiments {
         self.told().map(|trial| TrialReport::of(trial, now)).collect()
     }
 
-    /// The same with all that led to where they are.
-    pub(crate) fn reports(&self, now: Timestamp) -> Vec<FullReport> {
-        self.told().map(|trial| FullReport::of(trial, now)).collect()
+    /// The same with all that led to where they are, but for looks before the last so many.
+    pub(crate) fn reports(&self, now: Timestamp, looks_max: usize) -> Vec<FullReport> {
+        self.told().map(|trial| FullReport::of(trial, now, looks_max)).collect()
     }
 
     fn told(&self) -> impl Iterator<Item = &Trial> {
@@ -245,10 +257,24 @@ impl Experiments {
         trials.into_iter().take(STATUS_MAX)
     }
 
-    /// Where an experiment is, with its challenger's arm and the version to go back to.
-    pub(crate) fn stage(&self, name: &str) -> Option<(Stage, Arc<str>, Option<Arc<str>>)> {
+    /// Where an experiment is.
+    pub(crate) fn standing(&self, name: &str) -> Option<Standing> {
         let trial = self.trials.get(name)?;
-        Some((trial.experiment.stage(), Arc::clone(&trial.arm), trial.design.question.challenger.version.clone()))
+        let control_version = Some(Arc::clone(&trial.design.control_version));
+        Some(Standing {
+            stage: trial.experiment.stage(),
+            arm: Arc::clone(&trial.arm),
+            version: trial.design.question.challenger.version.clone(),
+            control_version: control_version.filter(|version| !version.is_empty()),
+        })
+    }
+
+    /// The challenger that was promoted last and was not undone.
+    pub(crate) fn promoted(&self) -> Option<(&str, &crate::arms::ArmSpec)> {
+        let promoted = self.trials.iter().filter(|(_, trial)| trial.experiment.stage() == Stage::Promoted);
+        let at = |trial: &Trial| trial.experiment.record().changes().last().map(|change| change.at_micros);
+        let (name, trial) = promoted.max_by_key(|(_, trial)| at(trial))?;
+        Some((name, &trial.design.question.challenger))
     }
 
     /// Arms of experiments that have ended.
@@ -260,7 +286,8 @@ impl Experiments {
         ended.filter(|arm| !running.contains(arm)).collect()
     }
 
-    fn running(&self) -> Vec<String> {
+    /// The names of experiments that are under way.
+    pub(crate) fn running(&self) -> Vec<String> {
         self.trials.iter().filter(|(_, trial)| trial.is_running()).map(|(name, _)| name.clone()).collect()
     }
 

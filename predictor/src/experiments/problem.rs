@@ -53,6 +53,12 @@ pub enum Problem {
         /// The length of a block.
         block_seconds: f64,
     },
+    /// What is compared must not change.
+    #[error("{} under way, which compares the champion as it is: abort or finish it first", match &.0[..] {
+        [one] => format!("experiment {one:?} is"),
+        several => format!("experiments {} are", several.join(", ")),
+    })]
+    UnderWay(Vec<String>),
     /// Nothing was asked.
     #[error("no question: say which challenger against which nodes")]
     NoQuestion,

@@ -183,12 +183,13 @@ pub struct FullReport {
 }
 
 impl FullReport {
-    pub(super) fn of(trial: &Trial, now: Timestamp) -> Self {
+    pub(super) fn of(trial: &Trial, now: Timestamp, looks_max: usize) -> Self {
+        let skipped = trial.timeline.len().saturating_sub(looks_max);
         let look = |(block, effect): &(usize, Interval)| Look { block: *block, effect: *effect };
         Self {
             schema: "nearcast.experiment-report/1",
             trial: TrialReport::of(trial, now),
-            looks: trial.timeline.iter().map(look).collect(),
+            looks: trial.timeline[skipped..].iter().map(look).collect(),
             changes: trial.experiment.record().changes().to_vec(),
         }
     }

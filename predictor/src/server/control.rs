@@ -15,7 +15,7 @@ use tokio::{
 use tonic::{Request, Response, Status};
 
 use super::{
-    experiment_control::parse_action,
+    experiment_control::{parse_action, status},
     input::{ExperimentAction, Input},
     inputs::Inputs,
     status::{NodeStatus, StatusDocument},
@@ -67,7 +67,7 @@ impl wire::control_server::Control for ControlService {
         self.check_token(&request)?;
         let wire::SetArmRequest { arm, reset } = request.into_inner();
         let arm = parse_arm(&arm)?;
-        self.inputs.ask(|done| Input::SetArm { arm, reset, done }).await.map_err(unavailable)?;
+        self.set(arm, reset).await?;
         Ok(Response::new(wire::SetArmReply { arm: arm.name().to_owned() }))
     }
 
@@ -116,17 +116,23 @@ impl ControlService {
         Err(Status::unauthenticated("this needs the predictor's admin token"))
     }
 
+    /// Has the champion do something else.
+    pub(super) async fn set(&self, arm: Arm, reset: bool) -> Result<(), Status> {
+        let asked = self.inputs.ask(|done| Input::SetArm { arm, reset, done }).await;
+        asked.map_err(unavailable)?.map_err(|problem| status(&problem))
+    }
+
     /// Waits until every connected node has carried a purge out, or the time is over, and says which have.
     async fn await_purge(&self, epoch: u64, deadline: Instant) -> Result<Vec<wire::NodePurge>, Status> {
         let mut done = self.purges.watch_done();
         loop {
             done.mark_unchanged();
-            let document = self.inputs.ask(Input::Status).await.map_err(unavailable)?;
+            let nodes = self.inputs.ask(Input::Nodes).await.map_err(unavailable)?;
             let entry = |node: &NodeStatus| {
                 let objects = self.purges.objects(&NodeName(Arc::clone(&node.name)), epoch);
                 wire::NodePurge { node: Some(node_entry(node)), objects }
             };
-            let nodes: Vec<_> = document.nodes.iter().map(entry).collect();
+            let nodes: Vec<_> = nodes.iter().map(entry).collect();
             let is_pending =
                 |purge: &wire::NodePurge| purge.objects.is_none() && purge.node.as_ref().is_some_and(|node| node.alive);
             if !nodes.iter().any(is_pending) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nearcast_experiment::stage::{Action, Stage};
+use nearcast_experiment::stage::Action;
 use nearcast_models::{Model, Registry, VersionName};
 use nearcast_proto::{config_file, wire};
 use tokio::task::spawn_blocking;
@@ -17,16 +17,21 @@ use crate::experiments::{Deed, Problem};
 
 /// What is wanted, of what.
 pub(super) fn parse_action(request: &wire::ExperimentRequest) -> Result<(ExperimentAction, Deed), Status> {
-    let word = request.action.as_str();
     let text = if request.json.is_empty() { "{}" } else { &request.json };
     let deed: Deed = serde_json::from_str(text)
         .map_err(|error| Status::invalid_argument(format!("the request's document: {error}")))?;
-    let change = |action| ExperimentAction::Change(action);
-    let action = match word {
-        "plan" => ExperimentAction::Plan,
-        "start" => ExperimentAction::Start,
-        "status" => ExperimentAction::Status,
-        "report" | "history" => ExperimentAction::Report,
+    let action = action_named(&request.action, &deed)?;
+    Ok((action, deed))
+}
+
+/// The action of a name.
+pub(super) fn action_named(word: &str, deed: &Deed) -> Result<ExperimentAction, Status> {
+    let change = |action| Ok(ExperimentAction::Change(action));
+    match word {
+        "plan" => Ok(ExperimentAction::Plan),
+        "start" => Ok(ExperimentAction::Start),
+        "status" => Ok(ExperimentAction::Status),
+        "report" | "history" => Ok(ExperimentAction::Report),
         "promote" => change(Action::Promote { full: deed.full }),
         "abort" => change(Action::Abort),
         "undo" => change(Action::Undo),
@@ -37,10 +42,9 @@ pub(super) fn parse_action(request: &wire::ExperimentRequest) -> Result<(Experim
         _ => {
             let nearest = config_file::nearest(word, ACTIONS);
             let hint = nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default();
-            return Err(Status::invalid_argument(format!("there is no action `{word}`{hint}")));
+            Err(Status::invalid_argument(format!("there is no action `{word}`{hint}")))
         }
-    };
-    Ok((action, deed))
+    }
 }
 
 impl ControlService {
@@ -52,10 +56,15 @@ impl ControlService {
             && let Some(version) = question.challenger.version.clone()
         {
             let (found, loaded) = self.load(&version, action == ExperimentAction::Start).await?;
-            question.challenger.version = Some(found);
-            model = loaded;
+            question.challenger.version = Some(Arc::clone(&found));
+            model = loaded.map(|model| (found, model));
         }
-        self.move_alias(&action, &deed).await?;
+        if let Some(version) = self.move_alias(&action, &deed).await?
+            && action == ExperimentAction::Change(Action::Undo)
+        {
+            let (found, loaded) = self.load(&version.to_string(), true).await?;
+            model = loaded.map(|model| (found, model));
+        }
         let deed = Box::new(deed);
         let asked = self.inputs.ask(|reply| Input::Experiment { action, deed, model, reply }).await;
         asked.map_err(unavailable)?.map_err(|problem| status(&problem))
@@ -75,27 +84,18 @@ impl ControlService {
     }
 
     /// A promotion that is final is final for the next start as well: before it goes on record the alias points at the
-    /// challenger, and before an undo of it at the version before.
-    async fn move_alias(&self, action: &ExperimentAction, deed: &Deed) -> Result<(), Status> {
-        let is_end = matches!(action, ExperimentAction::Change(Action::Finish | Action::Undo));
-        let (true, Some(versions)) = (is_end, self.versions.clone()) else { return Ok(()) };
-        let report = Box::new(deed.clone());
-        let asked = |reply| Input::Experiment { action: ExperimentAction::Report, deed: report, model: None, reply };
-        let report = self.inputs.ask(asked).await.map_err(unavailable)?.map_err(|problem| status(&problem))?;
-        let report: serde_json::Value =
-            serde_json::from_str(&report).map_err(|error| Status::internal(error.to_string()))?;
-        let stage: Option<Stage> = serde_json::from_value(report["stage"].clone()).ok();
-        let target = match (action, stage) {
-            (ExperimentAction::Change(Action::Finish), Some(Stage::Holdback)) => &report["challenger"]["version"],
-            (ExperimentAction::Change(Action::Undo), Some(Stage::Promoted)) => &report["control_version"],
-            _ => return Ok(()),
-        };
-        let Some(version) = target.as_str().and_then(|version| version.parse::<VersionName>().ok()) else {
-            return Ok(());
-        };
+    /// challenger, and before an undo of it at the version before. The version that it points at now, if it was moved.
+    async fn move_alias(&self, action: &ExperimentAction, deed: &Deed) -> Result<Option<VersionName>, Status> {
+        let ExperimentAction::Change(change @ (Action::Finish | Action::Undo)) = action else { return Ok(None) };
+        let (action, deed) = (ExperimentAction::Foresee(change.clone()), Box::new(deed.clone()));
+        let asked = self.inputs.ask(|reply| Input::Experiment { action, deed, model: None, reply }).await;
+        let foreseen = asked.map_err(unavailable)?.map_err(|problem| status(&problem))?;
+        let version: Option<VersionName> = serde_json::from_str(&foreseen).unwrap_or_default();
+        let (Some(version), Some(versions)) = (version, self.versions.clone()) else { return Ok(None) };
         let moved = spawn_blocking(move || versions.registry.alias(&versions.alias, version)).await;
         let moved = moved.map_err(|error| Status::internal(error.to_string()))?;
-        moved.map_err(|error| Status::unavailable(format!("nothing is done: the alias cannot be moved: {error}")))
+        moved.map_err(|error| Status::unavailable(format!("nothing is done: the alias cannot be moved: {error}")))?;
+        Ok(Some(version))
     }
 }
 
@@ -111,10 +111,10 @@ fn find(
     Ok((registry.resolve(wanted)?.to_string().into(), None))
 }
 
-fn status(problem: &Problem) -> Status {
+pub(super) fn status(problem: &Problem) -> Status {
     let code = match problem {
         Problem::Unknown(_) | Problem::NoneRunning | Problem::Node { .. } | Problem::Version { .. } => Code::NotFound,
-        Problem::Refused(_) | Problem::Stage(_) | Problem::Arm(_) => Code::FailedPrecondition,
+        Problem::Refused(_) | Problem::Stage(_) | Problem::Arm(_) | Problem::UnderWay(_) => Code::FailedPrecondition,
         Problem::NameTaken(_) => Code::AlreadyExists,
         Problem::File(_) => Code::Unavailable,
         _ => Code::InvalidArgument,

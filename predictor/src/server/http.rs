@@ -34,7 +34,7 @@ pub(super) fn router(state: HttpState) -> Router {
 
 /// Alive means that the engine takes messages, not only that a socket is open.
 async fn live(State(state): State<HttpState>) -> Response {
-    match state.inputs.ask(Input::Status).await {
+    match state.inputs.ask(Input::Nodes).await {
         Ok(_) => "ok\n".into_response(),
         Err(gone) => (StatusCode::SERVICE_UNAVAILABLE, format!("engine: {gone}\n")).into_response(),
     }

@@ -9,11 +9,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     controller::{ExplainDocument, Facts, KeyStory},
-    status::StatusDocument,
+    status::{NodeStatus, StatusDocument},
 };
 use crate::{
     engine::Arm,
-    experiments::{Deed, Problem},
+    experiments::{Deed, FullReport, Problem},
     placing::Planned,
 };
 
@@ -34,16 +34,16 @@ pub(super) enum Input {
     InstallModel { version: Arc<str>, model: Arc<Model> },
     /// A version could not be loaded.
     RefuseModel { version: Arc<str>, reason: String },
-    /// Another arm is to be in force.
-    SetArm { arm: Arm, reset: bool, done: oneshot::Sender<()> },
+    /// The champion is to do something else; refused while an experiment compares it.
+    SetArm { arm: Arm, reset: bool, done: oneshot::Sender<Result<(), Problem>> },
     /// Somebody wants to know how things are.
     Status(oneshot::Sender<StatusDocument>),
     /// An operator wants something of, or about, experiments.
     Experiment {
         action: ExperimentAction,
         deed: Box<Deed>,
-        /// The challenger's, for a start.
-        model: Option<Arc<Model>>,
+        /// The challenger's, for a start, and for an undo of a promotion that of the champion before.
+        model: Option<(Arc<str>, Arc<Model>)>,
         reply: oneshot::Sender<Result<String, Problem>>,
     },
     /// Somebody wants to know which nodes hold a key.
@@ -54,8 +54,12 @@ pub(super) enum Input {
     Explain(Arc<str>, oneshot::Sender<ExplainDocument>),
     /// A node is to be drained, or used again; the reply is how many keys are bound to it, `None` when nobody knows it.
     Drain { node: NodeName, undo: bool, reply: oneshot::Sender<Option<u64>> },
+    /// Somebody wants to know every node that ever joined.
+    Nodes(oneshot::Sender<Vec<NodeStatus>>),
     /// Somebody wants to know how things are, and what was counted.
     Facts(oneshot::Sender<Facts>),
+    /// The same, and what led experiments to where they are.
+    Page(oneshot::Sender<(Facts, Vec<FullReport>)>),
     /// Somebody wants to know about one key.
     KeyStory(Arc<str>, oneshot::Sender<KeyStory>),
 }
@@ -71,6 +75,8 @@ pub(super) enum ExperimentAction {
     Start,
     /// One with all that led to where it is.
     Report,
+    /// Which version the alias is to point at before this goes on its record.
+    Foresee(Action),
     /// Something that goes on its record.
     Change(Action),
 }

@@ -105,14 +105,14 @@ impl Service {
         let board = placing.as_ref().map_or_else(Placing::empty_board, Placing::board);
         let mut engine = Engine::new(config.engine.clone(), config.topology.clone());
         engine.set_arm(config.arm, false);
+        let registry = config.registry.as_deref().map(Registry::open).transpose()?.map(Arc::new);
         let experiments = Experiments::open(&config.data_dir, config.slot, clock::now())?;
-        let resumed = resumed(config.registry.as_deref(), experiments.challengers());
+        let resumed = resumed(registry.as_deref(), experiments.challengers());
         let mut controller =
             Controller::new(engine, experiments, generation, Arc::clone(&purges), config, events, metrics.clone())
                 .with_placing(placing);
         controller.resume(clock::now(), resumed);
-        let registry = config.registry.as_deref().map(Registry::open).transpose()?;
-        let versions = registry_of(config)?;
+        let versions = registry.clone().map(|registry| Versions { registry, alias: config.alias.clone() });
         let (inputs, receiver) = Inputs::bounded(config.queues.inputs_max);
         let (health, health_server) = tonic_health::server::health_reporter();
         let mut service = Self {
@@ -126,11 +126,10 @@ impl Service {
             event_file: spawn_blocking(move || file.write_all(&mut queue)),
             placing: threads.map(|threads| start_placing(threads, config, &inputs)).unwrap_or_default(),
         };
-        service.watch_registry(registry, config, &inputs);
+        service.watch_registry(registry.clone(), config, &inputs);
         let http = HttpState { inputs: inputs.clone(), metrics: metrics.clone(), ready: service.ready.subscribe() };
-        let listed = config.registry.as_deref().map(Registry::open).transpose()?;
         let control = ControlService { inputs: inputs.clone(), purges: Arc::clone(&purges), token, versions };
-        let page = Page::new(control.clone(), config.page, config.topology.clone(), listed);
+        let page = Page::new(control.clone(), config.page, config.topology.clone(), registry);
         service.serve_http(http_listener, http, page);
         let streams = NodeStreams {
             inputs: inputs.clone(),
@@ -162,7 +161,7 @@ impl Service {
     }
 
     /// Without a registry the service is ready at once.
-    fn watch_registry(&mut self, registry: Option<Registry>, config: &PredictorConfig, inputs: &Inputs) {
+    fn watch_registry(&mut self, registry: Option<Arc<Registry>>, config: &PredictorConfig, inputs: &Inputs) {
         let ready = self.ready.clone();
         match registry {
             Some(registry) => {
@@ -266,19 +265,13 @@ async fn first_failure(servers: &mut JoinSet<Result<()>>) -> Result<()> {
 }
 
 /// The models of arms that were at work when the predictor ended.
-fn resumed(registry: Option<&str>, challengers: Vec<(String, ArmSpec)>) -> Vec<Resumed> {
+fn resumed(registry: Option<&Registry>, challengers: Vec<(String, ArmSpec)>) -> Vec<Resumed> {
     let load = |spec: &ArmSpec| {
         let Some(version) = &spec.version else { return Ok(None) };
-        let place = registry.ok_or_else(|| "there is no registry".to_owned())?;
-        let registry = Registry::open(place).map_err(|error| error.to_string())?;
+        let registry = registry.ok_or_else(|| "there is no registry".to_owned())?;
         registry.load(version).map(|(_, model)| Some(Arc::new(model))).map_err(|error| error.to_string())
     };
     challengers.into_iter().map(|(name, spec)| (name, spec.clone(), load(&spec))).collect()
-}
-
-fn registry_of(config: &PredictorConfig) -> Result<Option<Versions>> {
-    let registry = config.registry.as_deref().map(Registry::open).transpose()?;
-    Ok(registry.map(|registry| Versions { registry: Arc::new(registry), alias: config.alias.clone() }))
 }
 
 fn reflection()

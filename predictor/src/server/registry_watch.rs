@@ -23,8 +23,7 @@ pub(super) struct RegistryWatch {
 }
 
 impl RegistryWatch {
-    pub(super) fn new(registry: Registry, alias: String, pause: Duration, inputs: Inputs) -> Self {
-        let registry = Arc::new(registry);
+    pub(super) fn new(registry: Arc<Registry>, alias: String, pause: Duration, inputs: Inputs) -> Self {
         Self { registry, alias, pause, inputs, in_service: None, refused: None, is_failing: false }
     }
 

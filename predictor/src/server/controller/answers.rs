@@ -7,13 +7,16 @@ use nearcast_proto::message::NodeDescriptor;
 use serde::Serialize;
 
 use super::{Controller, ledger::Entry, tally::Tallies};
-use crate::{engine::KeyFacts, events::rfc3339, experiments::FullReport, server::status::StatusDocument};
+use crate::{
+    engine::{KeyFacts, NodeIndex},
+    events::rfc3339,
+    server::{input::SessionId, status::StatusDocument},
+};
 
 /// How things are, with what the shell has counted.
 #[derive(Clone, Debug)]
 pub(in crate::server) struct Facts {
     pub(in crate::server) status: StatusDocument,
-    pub(in crate::server) experiments: Vec<FullReport>,
     pub(in crate::server) tallies: Tallies,
 }
 
@@ -50,18 +53,21 @@ struct Holder {
 
 impl Controller {
     pub(super) fn facts(&self, now: Timestamp) -> Facts {
-        Facts { status: self.status(now), experiments: self.experiments.reports(now), tallies: self.tallies.clone() }
+        Facts { status: self.status(now), tallies: self.tallies.clone() }
     }
 
     pub(super) fn key_story(&self, key: &Arc<str>) -> KeyStory {
         let facts = self.engine.key_facts(key);
         let known = facts.is_some();
-        let facts = facts.unwrap_or(KeyFacts { size_bytes: None, requests: 0, asked: None, holders: Vec::new() });
+        let facts = facts.unwrap_or(KeyFacts { size_bytes: None, requests: 0, asked: None });
         let size = facts.size_bytes.unwrap_or(0);
-        let holder = |(node, held): &(_, u32)| {
-            let NodeDescriptor { name, region, segment_bytes, .. } = self.engine.node(*node)?;
+        let holder = |(node, id): (&NodeIndex, &SessionId)| {
+            // The engine in force knows what a node really holds; every other one sees a miniature.
+            let segments_held = self.arms.engine_at(*node, &self.engine).segments_held(key, *node);
+            let NodeDescriptor { name, region, segment_bytes, .. } = &self.sessions.get(id)?.descriptor;
             let segments = segment_count(size, *segment_bytes);
-            Some(Holder { node: Arc::clone(&name.0), region: Arc::clone(region), segments_held: *held, segments })
+            let holder = Holder { node: Arc::clone(&name.0), region: Arc::clone(region), segments_held, segments };
+            (segments_held > 0).then_some(holder)
         };
         KeyStory {
             schema: "nearcast.key/1",
@@ -71,7 +77,7 @@ impl Controller {
             requests: facts.requests,
             first_at: facts.asked.map(|(first, _)| rfc3339(first)),
             last_at: facts.asked.map(|(_, last)| rfc3339(last)),
-            holders: facts.holders.iter().filter_map(holder).collect(),
+            holders: self.by_node.iter().filter_map(holder).collect(),
             commands: self.ledger.about(key),
             commands_forgotten: self.ledger.forgotten,
         }

@@ -11,9 +11,9 @@ use serde_json::json;
 use super::Controller;
 use crate::{
     arms::{ArmRefused, ArmSpec},
-    engine::NodeIndex,
+    engine::{Arm, NodeIndex},
     events::{kind, rfc3339},
-    experiments::{Deed, Problem, Scene},
+    experiments::{Deed, Problem, Scene, Standing},
     server::{input::ExperimentAction, status::ModelStatus},
 };
 
@@ -21,8 +21,17 @@ use crate::{
 pub(in crate::server) type Resumed = (String, ArmSpec, Result<Option<Arc<Model>>, String>);
 
 impl Controller {
-    /// Takes up the arms of experiments that were under way. One whose version is gone is rolled back.
+    /// Takes up what was promoted, and the arms of experiments that were under way. One whose version is gone is rolled
+    /// back.
     pub(in crate::server) fn resume(&mut self, now: Timestamp, resumed: Vec<Resumed>) {
+        if let Some((name, spec)) = self.experiments.promoted() {
+            // Its version is behind the alias.
+            tracing::info!(experiment = name, arm = %spec.name(), "as was promoted");
+            self.engine.set_learning(spec.learning);
+            if !spec.orders {
+                self.engine.set_arm(Arm::None, false);
+            }
+        }
         for (name, spec, model) in resumed {
             let added = model
                 .and_then(|model| self.arms.add(now, spec, model, &self.engine).map_err(|refused| refused.to_string()));
@@ -43,21 +52,32 @@ impl Controller {
         now: Timestamp,
         action: &ExperimentAction,
         deed: &Deed,
-        model: Option<Arc<Model>>,
+        model: Option<(Arc<str>, Arc<Model>)>,
     ) -> Result<String, Problem> {
         let name = match action {
             ExperimentAction::Status => return document(&self.experiment_status(now)),
             ExperimentAction::Plan => return self.plan_experiment(now, deed),
-            ExperimentAction::Start => self.start_experiment(now, deed, model)?,
+            ExperimentAction::Start => self.start_experiment(now, deed, model.map(|(_, model)| model))?,
             ExperimentAction::Report => {
                 let name = self.experiments.meant(deed.name.as_deref())?;
                 return document(&self.experiments.report(now, &name)?);
             }
+            ExperimentAction::Foresee(change) => {
+                let name = self.experiments.meant(deed.name.as_deref())?;
+                return document(&self.foresee(&name, change)?);
+            }
             ExperimentAction::Change(change) => {
                 let name = self.experiments.meant(deed.name.as_deref())?;
-                let before = self.experiments.stage(&name);
+                self.foresee(&name, change)?;
+                let before = self.experiments.standing(&name);
                 self.experiments.act(now, &name, change.clone(), deed)?;
-                self.crown(now, before, change);
+                match (change, before) {
+                    (Action::Finish, Some(Standing { arm, version, .. })) => self.crown(now, &arm, version),
+                    (Action::Undo, Some(Standing { stage: Stage::Promoted, arm, .. })) => {
+                        self.dethrone(now, &arm, model);
+                    }
+                    _ => {}
+                }
                 name
             }
         };
@@ -146,20 +166,64 @@ impl Controller {
         started
     }
 
-    /// At the end of a holdback the challenger takes the champion's place; an undo after that gives it back.
-    fn crown(&mut self, now: Timestamp, before: Option<(Stage, Arc<str>, Option<Arc<str>>)>, change: &Action) {
-        let Some((stage, arm, version)) = before else { return };
-        let is_swap = match change {
-            Action::Finish => true,
-            Action::Undo => stage == Stage::Promoted,
-            _ => false,
+    /// Has the champion do something else, but not while an experiment compares it.
+    pub(super) fn set_arm(&mut self, now: Timestamp, arm: Arm, reset: bool) -> Result<(), Problem> {
+        let running = self.experiments.running();
+        if !running.is_empty() {
+            return Err(Problem::UnderWay(running));
+        }
+        self.engine.set_arm(arm, reset);
+        if reset {
+            self.arms.reset(now, &self.engine);
+        }
+        self.announce();
+        self.events.publish(now, kind::ARM_SET, arm.name(), json!({ "reset": reset }));
+        Ok(())
+    }
+
+    /// The champion's version after a change, if it changes the champion; that is refused while another experiment
+    /// compares the champion.
+    fn foresee(&self, name: &str, change: &Action) -> Result<Option<Arc<str>>, Problem> {
+        let Some(standing) = self.experiments.standing(name) else { return Ok(None) };
+        let version = match (change, standing.stage) {
+            (Action::Finish, Stage::Holdback) => standing.version,
+            (Action::Undo, Stage::Promoted) => standing.control_version,
+            _ => return Ok(None),
         };
-        if !is_swap || self.arms.crown(&arm, &mut self.engine).is_err() {
+        let mut others = self.experiments.running();
+        others.retain(|other| other != name);
+        if others.is_empty() { Ok(version) } else { Err(Problem::UnderWay(others)) }
+    }
+
+    /// At the end of a holdback the challenger takes the champion's place, which is kept for an undo.
+    fn crown(&mut self, now: Timestamp, arm: &str, version: Option<Arc<str>>) {
+        if let Err(refused) = self.arms.crown(arm, &Arc::from(RETIRED), &mut self.engine) {
+            tracing::error!(%arm, %refused, "the challenger cannot take the champion's place");
             return;
         }
-        let leaving = self.model.take();
-        let version = if *change == Action::Finish { version } else { self.retired.take() };
-        self.retired = leaving.map(|model| model.version);
+        self.retired = self.model.take().map(|model| model.version);
+        self.reign(now, version);
+    }
+
+    /// An undo after that gives the place back: to the engine that was retired, or, where that is gone, as after a
+    /// restart, to what the configuration says with the model of then.
+    fn dethrone(&mut self, now: Timestamp, arm: &Arc<str>, model: Option<(Arc<str>, Arc<Model>)>) {
+        if self.arms.crown(RETIRED, arm, &mut self.engine).is_ok() {
+            // The record says that the challenger is out of service.
+            let _ = self.arms.drop_arm(arm);
+            let version = self.retired.take();
+            return self.reign(now, version);
+        }
+        self.engine.set_arm(self.arm, false);
+        self.engine.set_learning(true);
+        let version = model.map(|(version, model)| {
+            self.engine.install_model(now, Arc::clone(&version), model);
+            version
+        });
+        self.reign(now, version);
+    }
+
+    fn reign(&mut self, now: Timestamp, version: Option<Arc<str>>) {
         self.model = version.map(|version| ModelStatus { version, since: rfc3339(now) });
         self.show_model();
         self.announce();
@@ -189,3 +253,6 @@ fn document(value: &impl Serialize) -> Result<String, Problem> {
     let text = serde_json::to_string(value).map_err(std::io::Error::from);
     Ok(text.map_err(crate::Error::file("express", "the document"))?)
 }
+
+/// The arm that was champion before the last promotion.
+const RETIRED: &str = "retired";

@@ -2,9 +2,9 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use nearcast_datasets::Timestamp;
-use nearcast_proto::message::{Command, CommandId, CommandResult, OutcomeKind};
-use serde::Serialize;
+use nearcast_datasets::{Map, Timestamp};
+use nearcast_proto::message::{Command, CommandId, CommandResult, CommandStatus, OutcomeKind};
+use serde::{Serialize, Serializer};
 
 use super::{orders::action_name, tally::Outcomes};
 use crate::{events::rfc3339, metrics::status_word};
@@ -12,8 +12,9 @@ use crate::{events::rfc3339, metrics::status_word};
 /// Commands in the order in which they were issued, the latest [`COMMANDS_KEPT_MAX`] of them.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// Ascending by number.
     entries: VecDeque<Entry>,
+    /// By a command's number, how many were issued before it. Numbers do not ascend: every arm has its own.
+    places: Map<u64, u64>,
     /// Commands that made room for later ones.
     pub(super) forgotten: u64,
 }
@@ -26,8 +27,8 @@ pub(in crate::server) struct Entry {
     key: Arc<str>,
     node: Arc<str>,
     action: &'static str,
-    /// When it was issued, RFC 3339.
-    issued_at: String,
+    #[serde(serialize_with = "as_rfc3339")]
+    issued_at: Timestamp,
     segments: usize,
     size_bytes: u64,
     /// P(used at this node before it would be evicted), as claimed.
@@ -36,27 +37,24 @@ pub(in crate::server) struct Entry {
     arm: Arc<str>,
     model_version: Arc<str>,
     /// How the command ended, once it has.
-    status: Option<&'static str>,
-    /// When it ended, RFC 3339.
-    ended_at: Option<String>,
+    #[serde(serialize_with = "as_word")]
+    status: Option<CommandStatus>,
+    #[serde(serialize_with = "as_rfc3339_if_any")]
+    ended_at: Option<Timestamp>,
     transferred_bytes: u64,
     /// Its segments by what became of them.
     outcomes: Outcomes,
 }
 
-impl Ledger {
-    /// A command was issued. Numbers ascend.
-    pub(super) fn issue(&mut self, now: Timestamp, node: &Arc<str>, command: &Command) {
-        if self.entries.len() == COMMANDS_KEPT_MAX {
-            self.entries.pop_front();
-            self.forgotten += 1;
-        }
-        self.entries.push_back(Entry {
+impl Entry {
+    /// A command that is about to be issued.
+    pub(super) fn new(now: Timestamp, node: &Arc<str>, command: &Command) -> Self {
+        Self {
             command: command.id.0,
             key: Arc::clone(&command.target.key),
             node: Arc::clone(node),
             action: action_name(command.action),
-            issued_at: rfc3339(now),
+            issued_at: now,
             segments: command.target.segments.len(),
             size_bytes: command.target.size_bytes,
             probability: command.probability,
@@ -67,14 +65,28 @@ impl Ledger {
             ended_at: None,
             transferred_bytes: 0,
             outcomes: Outcomes::default(),
-        });
+        }
+    }
+}
+
+impl Ledger {
+    /// A command was issued.
+    pub(super) fn issue(&mut self, entry: Entry) {
+        if self.entries.len() == COMMANDS_KEPT_MAX
+            && let Some(oldest) = self.entries.pop_front()
+        {
+            self.places.remove(&oldest.command);
+            self.forgotten += 1;
+        }
+        self.places.insert(entry.command, self.forgotten + self.entries.len() as u64);
+        self.entries.push_back(entry);
     }
 
     /// A node says how a command ended.
     pub(super) fn end(&mut self, now: Timestamp, result: &CommandResult) {
         if let Some(entry) = self.find(result.id) {
-            entry.status = Some(status_word(result.status));
-            entry.ended_at = Some(rfc3339(now));
+            entry.status = Some(result.status);
+            entry.ended_at = Some(now);
             entry.transferred_bytes = result.bytes;
         }
     }
@@ -93,9 +105,21 @@ impl Ledger {
     }
 
     fn find(&mut self, command: CommandId) -> Option<&mut Entry> {
-        let place = self.entries.binary_search_by_key(&command.0, |entry| entry.command).ok()?;
-        self.entries.get_mut(place)
+        let place = self.places.get(&command.0)?.checked_sub(self.forgotten)?;
+        self.entries.get_mut(usize::try_from(place).ok()?)
     }
+}
+
+fn as_rfc3339<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*at))
+}
+
+fn as_rfc3339_if_any<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.map(rfc3339).serialize(serializer)
+}
+
+fn as_word<S: Serializer>(status: &Option<CommandStatus>, serializer: S) -> Result<S::Ok, S::Error> {
+    status.map(status_word).serialize(serializer)
 }
 
 /// A few hundred bytes each: a few megabytes.
@@ -104,7 +128,7 @@ const COMMANDS_TOLD_MAX: usize = 100;
 
 #[cfg(test)]
 mod tests {
-    use nearcast_proto::message::{Action, CommandStatus, Epoch, SegmentSet};
+    use nearcast_proto::message::{Action, Epoch, SegmentSet};
 
     use super::*;
 
@@ -126,8 +150,9 @@ mod tests {
     #[test]
     fn a_command_is_followed_to_its_end() {
         let mut ledger = Ledger::default();
-        for (id, key) in [(3, "/a"), (5, "/b"), (9, "/a")] {
-            ledger.issue(Timestamp::MIN, &"eu-1".into(), &command(id, key));
+        // Another arm's numbers are lower than those before.
+        for (id, key) in [(3, "/a"), (1 << 40, "/b"), (9, "/a")] {
+            ledger.issue(Entry::new(Timestamp::MIN, &"eu-1".into(), &command(id, key)));
         }
         let result = CommandResult { id: CommandId(9), status: CommandStatus::Done, bytes: 10, detail: String::new() };
         ledger.end(Timestamp::MIN, &result);
@@ -136,20 +161,24 @@ mod tests {
         ledger.outcome(CommandId(4), OutcomeKind::Expired);
         let about = ledger.about("/a");
         assert_eq!(about.iter().map(|entry| entry.command).collect::<Vec<_>>(), [9, 3]);
-        assert_eq!((about[0].status, about[0].transferred_bytes), (Some("done"), 10));
+        assert_eq!((about[0].status, about[0].transferred_bytes), (Some(CommandStatus::Done), 10));
         assert_eq!(about[0].outcomes, Outcomes { used: 1, late: 1, ..Outcomes::default() });
         assert_eq!((about[1].status, about[1].outcomes), (None, Outcomes::default()));
         assert!(ledger.about("/c").is_empty());
+        let told = serde_json::to_value(&about[0]).unwrap();
+        assert_eq!((told["status"].as_str(), told["issued_at"].as_str()), (Some("done"), Some(&*rfc3339(Timestamp::MIN))));
     }
 
     #[test]
     fn the_oldest_make_room() {
         let mut ledger = Ledger::default();
         for id in 0..=COMMANDS_KEPT_MAX as u64 {
-            ledger.issue(Timestamp::MIN, &"eu-1".into(), &command(id, "/a"));
+            ledger.issue(Entry::new(Timestamp::MIN, &"eu-1".into(), &command(id, "/a")));
         }
-        assert_eq!((ledger.entries.len(), ledger.forgotten), (COMMANDS_KEPT_MAX, 1));
+        assert_eq!((ledger.entries.len(), ledger.places.len(), ledger.forgotten), (COMMANDS_KEPT_MAX, COMMANDS_KEPT_MAX, 1));
         ledger.outcome(CommandId(0), OutcomeKind::Used);
+        ledger.outcome(CommandId(1), OutcomeKind::Late);
+        assert_eq!(ledger.entries[0].outcomes, Outcomes { late: 1, ..Outcomes::default() });
         assert_eq!(ledger.about("/a").len(), COMMANDS_TOLD_MAX);
     }
 }

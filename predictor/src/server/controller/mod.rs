@@ -13,7 +13,7 @@ pub(super) use self::experiments::Resumed;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use nearcast_datasets::{SegmentId, Set, Timestamp};
+use nearcast_datasets::{Set, Timestamp};
 use nearcast_models::Model;
 use nearcast_proto::message::{Command, Member, NodeDescriptor, NodeName};
 use serde_json::json;
@@ -33,7 +33,7 @@ use super::{
 use crate::{
     PredictorConfig,
     arms::Arms,
-    engine::{Engine, NodeIndex},
+    engine::{Arm, Engine, NodeIndex},
     events::{EventBus, kind, rfc3339},
     experiments::Experiments,
     generation::Generation,
@@ -61,6 +61,8 @@ pub(super) struct Controller {
     generation: Generation,
     purges: Arc<PurgeLog>,
     alias: String,
+    /// What the configuration has the champion do.
+    arm: Arm,
     commands_max: usize,
     members: Members,
     sessions: BTreeMap<SessionId, Session>,
@@ -116,6 +118,7 @@ impl Controller {
             generation,
             purges,
             alias: config.alias.clone(),
+            arm: config.arm,
             commands_max: config.queues.commands_max,
             members: Members::new(generation),
             sessions: BTreeMap::new(),
@@ -147,16 +150,8 @@ impl Controller {
             Input::Report(session, report) => self.report(now, session, &report),
             Input::InstallModel { version, model } => self.install_model(now, version, model),
             Input::RefuseModel { version, reason } => self.refuse_model(now, version, reason),
-            Input::SetArm { arm, reset, done } => {
-                self.engine.set_arm(arm, reset);
-                if reset {
-                    self.arms.reset(now, &self.engine);
-                }
-                self.announce();
-                self.events.publish(now, kind::ARM_SET, arm.name(), json!({ "reset": reset }));
-                // The caller may have given up waiting; the arm is set all the same.
-                let _ = done.send(());
-            }
+            // The caller may have given up waiting; the arm is set all the same.
+            Input::SetArm { arm, reset, done } => drop(done.send(self.set_arm(now, arm, reset))),
             Input::Status(reply) => drop(reply.send(self.status(now))),
             Input::Experiment { action, deed, model, reply } => {
                 // The caller may have given up waiting; what was done is on record.
@@ -166,7 +161,9 @@ impl Controller {
             Input::Planned(planned) => self.planned(now, &planned),
             Input::Explain(key, reply) => drop(reply.send(self.explain(&key))),
             Input::Drain { node, undo, reply } => drop(reply.send(self.drain(now, &node, undo))),
+            Input::Nodes(reply) => drop(reply.send(self.nodes())),
             Input::Facts(reply) => drop(reply.send(self.facts(now))),
+            Input::Page(reply) => drop(reply.send((self.facts(now), self.experiments.reports(now, LOOKS_TOLD_MAX)))),
             Input::KeyStory(key, reply) => drop(reply.send(self.key_story(&key))),
         }
         self.send_orders(now);
@@ -209,7 +206,7 @@ impl Controller {
     }
 
     fn join(&mut self, now: Timestamp, node: NodeDescriptor) -> Result<Joined, JoinRefused> {
-        if let Some(session) = self.sessions.values().find(|session| session.descriptor.name == node.name) {
+        if let Some(session) = self.session_named(&node.name) {
             let region = Arc::clone(&session.descriptor.region);
             return Err(JoinRefused::NameTaken { name: node.name.0, region });
         }
@@ -348,30 +345,35 @@ impl Controller {
         self.model.as_ref().map_or_else(|| Arc::from(""), |model| Arc::clone(&model.version))
     }
 
+    /// Every node that ever joined.
+    fn nodes(&self) -> Vec<NodeStatus> {
+        let node = |member: &Member| {
+            let session = self.session_named(&member.node.name);
+            NodeStatus {
+                name: Arc::clone(&member.node.name.0),
+                region: Arc::clone(&member.node.region),
+                url: Arc::clone(&member.node.url),
+                capacity_bytes: member.node.capacity_bytes,
+                segment_bytes: member.node.segment_bytes,
+                alive: member.alive,
+                draining: self.draining.contains(&member.node.name),
+                purge_epoch: self.purges.progress(&member.node.name).unwrap_or(0),
+                inventory_complete: member.alive && session.is_none_or(|session| session.inventory_complete),
+                is_confirmed: session.is_some_and(|session| session.is_confirmed),
+            }
+        };
+        self.members.map().members.iter().map(node).collect()
+    }
+
+    fn session_named(&self, name: &NodeName) -> Option<&Session> {
+        self.sessions.values().find(|session| session.descriptor.name == *name)
+    }
+
     fn status(&self, now: Timestamp) -> StatusDocument {
-        let map = self.members.map();
-        let incomplete = |name: &Arc<str>| {
-            self.sessions.values().any(|session| session.descriptor.name.0 == *name && !session.inventory_complete)
-        };
-        let confirmed = |name: &Arc<str>| {
-            self.sessions.values().any(|session| session.descriptor.name.0 == *name && session.is_confirmed)
-        };
-        let node = |member: &Member| NodeStatus {
-            name: Arc::clone(&member.node.name.0),
-            region: Arc::clone(&member.node.region),
-            url: Arc::clone(&member.node.url),
-            capacity_bytes: member.node.capacity_bytes,
-            segment_bytes: member.node.segment_bytes,
-            alive: member.alive,
-            draining: self.draining.contains(&member.node.name),
-            purge_epoch: self.purges.progress(&member.node.name).unwrap_or(0),
-            inventory_complete: member.alive && !incomplete(&member.node.name.0),
-            is_confirmed: confirmed(&member.node.name.0),
-        };
         StatusDocument {
             schema: SCHEMA,
             code_version: env!("CARGO_PKG_VERSION"),
-            epoch: map.epoch.0,
+            epoch: self.members.map().epoch.0,
             arm: self.engine.arm(),
             arms: self.arms.status(&self.engine),
             experiments: self.experiments.status(now),
@@ -379,23 +381,23 @@ impl Controller {
             model: self.model.clone(),
             model_refused: self.model_refused.clone(),
             purge_epoch: self.purges.latest(),
-            nodes: map.members.iter().map(node).collect(),
+            nodes: self.nodes(),
             account: self.engine.account().clone(),
             placement: self.placing.as_ref().map(Placing::status),
         }
     }
 
     /// The live nodes that hold some segment of a key.
-    fn locate(&mut self, key: &str) -> Vec<Member> {
-        let mut holders: Vec<Member> = Vec::new();
-        for session in self.sessions.values() {
-            let engine = self.arms.in_force(session.node, &mut self.engine);
-            let first = SegmentId { key: engine.intern_key(key), index: 0 };
-            if engine.cache_map().holds(session.node, first) {
-                holders.push(Member { node: session.descriptor.clone(), alive: true });
-            }
-        }
+    fn locate(&self, key: &str) -> Vec<Member> {
+        let holds = |session: &&Session| {
+            self.arms.engine_at(session.node, &self.engine).segments_held(key, session.node) > 0
+        };
+        let member = |session: &Session| Member { node: session.descriptor.clone(), alive: true };
+        let mut holders: Vec<Member> = self.sessions.values().filter(holds).map(member).collect();
         holders.sort_by(|a, b| a.node.name.cmp(&b.node.name));
         holders
     }
 }
+
+/// Looks of an experiment that the page is told: what a chart shows.
+const LOOKS_TOLD_MAX: usize = 200;

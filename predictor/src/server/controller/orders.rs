@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use nearcast_datasets::Timestamp;
 use nearcast_proto::message::{Action, Command, CommandStatus, SegmentSet, Source};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::Controller;
-use crate::{arms::ArmOrder, engine::OrderSource, events::kind};
+use super::{Controller, ledger::Entry};
+use crate::{arms::ArmOrder, engine::OrderSource, events::kind, server::input::SessionId};
 
 impl Controller {
     /// Sends whatever the engine has decided.
@@ -23,9 +23,7 @@ impl Controller {
     /// Whether the node's queue took the command.
     fn send(&mut self, now: Timestamp, order: ArmOrder) -> bool {
         let ArmOrder { order, key, arm, version } = order;
-        let Some(session) = self.by_node.get(&order.node).and_then(|id| self.sessions.get(id)) else {
-            return false;
-        };
+        let Some(id) = self.by_node.get(&order.node).copied() else { return false };
         let sources = order.sources.iter().filter_map(|source| self.source(*source)).collect();
         let (bytes, segments) = (order.size_bytes, order.segments);
         let command = Command {
@@ -40,18 +38,27 @@ impl Controller {
             model_version: if arm.is_some() { version.unwrap_or_default() } else { self.model_version() },
             arm: arm.unwrap_or_else(|| Arc::from(self.engine.arm().name())),
         };
-        let data = json!({
-            "command": command.id.0, "node": session.descriptor.name.0, "action": action_name(command.action),
-            "segments": command.target.segments, "probability": command.probability,
-        });
-        let in_ledger = command.clone();
+        self.deliver(now, id, command, json!({ "by": "engine" }))
+    }
+
+    /// Puts a command into a node's queue and on record, with more that is to be told of it; whether the queue took it.
+    pub(super) fn deliver(&mut self, now: Timestamp, id: SessionId, command: Command, mut told: Value) -> bool {
+        let Some(session) = self.sessions.get(&id) else { return false };
+        let entry = Entry::new(now, &session.descriptor.name.0, &command);
+        told["command"] = command.id.0.into();
+        told["node"] = (*session.descriptor.name.0).into();
+        told["action"] = action_name(command.action).into();
+        told["segments"] = command.target.segments.len().into();
+        told["probability"] = command.probability.into();
+        told["expected_value_seconds"] = command.expected_value_seconds.into();
+        let key = Arc::clone(&command.target.key);
         if session.commands.try_send(command).is_err() {
             self.metrics.commands_dropped.get_or_create(&session.label).inc();
             return false;
         }
         self.metrics.commands_sent.get_or_create(&session.label).inc();
-        self.ledger.issue(now, &session.descriptor.name.0, &in_ledger);
-        self.events.publish(now, kind::COMMAND_ISSUED, &key, data);
+        self.ledger.issue(entry);
+        self.events.publish(now, kind::COMMAND_ISSUED, &key, told);
         true
     }
 

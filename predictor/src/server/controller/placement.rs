@@ -8,7 +8,7 @@ use nearcast_proto::message::{Action, Command, CommandStatus, NodeName, Placemen
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Controller, orders::action_name};
+use super::Controller;
 use crate::{
     events::kind,
     placing::{Explained, PlacementOrder, Planned},
@@ -44,11 +44,10 @@ impl Controller {
     }
 
     fn send_placement_order(&mut self, now: Timestamp, order: PlacementOrder) -> bool {
-        let Some(session) = self.sessions.values().find(|session| session.descriptor.name == order.node) else {
+        let named = self.sessions.iter().find(|(_, session)| session.descriptor.name == order.node);
+        let Some((id, in_force)) = named.map(|(id, session)| (*id, session.in_force.borrow().clone())) else {
             return false;
         };
-        let in_force = session.in_force.borrow().clone();
-        let key = Arc::clone(&order.target.key);
         let command = Command {
             id: self.generation.command(order.id),
             epoch: self.members.map().epoch,
@@ -61,19 +60,10 @@ impl Controller {
             arm: Arc::clone(&in_force.arm),
             model_version: Arc::clone(&in_force.model_version),
         };
-        let data = json!({
-            "command": command.id.0, "node": order.node.0, "action": action_name(command.action),
-            "segments": command.target.segments.len(), "epoch": command.epoch.0,
-            "deadline_us": command.deadline.micros(), "by": "placement",
-            "expected_value_seconds": command.expected_value_seconds,
+        let told = json!({
+            "by": "placement", "epoch": command.epoch.0, "deadline_us": command.deadline.micros(),
         });
-        if session.commands.try_send(command).is_err() {
-            self.metrics.commands_dropped.get_or_create(&session.label).inc();
-            return false;
-        }
-        self.metrics.commands_sent.get_or_create(&session.label).inc();
-        self.events.publish(now, kind::COMMAND_ISSUED, &key, data);
-        true
+        self.deliver(now, id, command, told)
     }
 
     /// A plan has been made.
@@ -109,7 +99,7 @@ impl Controller {
         let member = self.members.find(node)?.clone();
         let has_changed = if undo { self.draining.remove(node) } else { self.draining.insert(node.clone()) };
         if has_changed {
-            let is_connected = self.sessions.values().any(|session| session.descriptor.name == *node);
+            let is_connected = self.session_named(node).is_some();
             self.members.set(member.node, is_connected && undo);
             self.events.publish(now, kind::NODE_DRAINING, &node.0, json!({ "undo": undo }));
             tracing::info!(%node, undo, "drain");
@@ -119,7 +109,7 @@ impl Controller {
     }
 
     /// Why a key is where it is.
-    pub(super) fn explain(&mut self, key: &Arc<str>) -> ExplainDocument {
+    pub(super) fn explain(&self, key: &Arc<str>) -> ExplainDocument {
         let placement = self.placing.as_ref().map(|placing| placing.explain(key));
         let is_placed = placement.as_ref().is_some_and(Explained::is_placed);
         let holders = self.locate(key).into_iter().map(|member| member.node.name.0).collect();

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use nearcast_datasets::Timestamp;
+use nearcast_datasets::{Timestamp, segment_len};
 use nearcast_proto::message::{
-    CommandResult, NodeDescriptor, NodeReport, Outcome, OutcomeKind, Request, RequestBatch, SegmentSet,
+    CommandResult, NodeDescriptor, NodeReport, Outcome, Request, RequestBatch, SegmentSet,
 };
 use serde_json::json;
 
@@ -73,8 +73,7 @@ impl Controller {
         is_inventory: bool,
     ) {
         for index in &set.segments {
-            let start = u64::from(*index).saturating_mul(descriptor.segment_bytes);
-            let bytes = set.size_bytes.saturating_sub(start).min(descriptor.segment_bytes);
+            let bytes = segment_len(set.size_bytes, descriptor.segment_bytes, *index);
             self.arms.handle_gained(now, node, &set.key, (*index, bytes), is_inventory, &mut self.engine);
         }
     }
@@ -139,15 +138,14 @@ impl Controller {
             return;
         }
         let (kind, residence) = (outcome.kind, outcome.residence);
-        if matches!(kind, OutcomeKind::EvictedUnused | OutcomeKind::Expired)
-            && let Some(bytes) = command.and_then(|id| self.arms.segment_bytes_of(id, &self.engine))
-            && let Some(session) = self.sessions.get(&id)
-        {
-            let node = Arc::clone(&session.descriptor.name.0);
-            self.experiments.handle_wasted(now, &node, bytes);
-        }
-        if !command.is_some_and(|id| self.arms.handle_outcome(now, id, kind, residence, &mut self.engine)) {
-            self.metrics.foreign_commands.inc();
+        let arms = &mut self.arms;
+        match command.and_then(|id| arms.handle_outcome(now, id, kind, residence, &mut self.engine)) {
+            None => drop(self.metrics.foreign_commands.inc()),
+            Some(0) => {}
+            Some(wasted) => {
+                let node = self.sessions.get(&id).map(|session| &session.descriptor.name.0);
+                node.into_iter().for_each(|node| self.experiments.handle_wasted(now, node, wasted));
+            }
         }
     }
 

@@ -27,7 +27,7 @@ use axum::{
     routing::{get, post},
 };
 use nearcast_models::Registry;
-use nearcast_proto::{convert::KEY_BYTES_MAX, topology::Topology, wire};
+use nearcast_proto::{convert::KEY_BYTES_MAX, topology::Topology};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -40,11 +40,11 @@ use self::{
 };
 use super::{
     control::{ARMS, ControlService, parse_arm},
-    experiment_control::parse_action,
+    experiment_control::action_named,
     input::{ExperimentAction, Input},
     inputs::EngineGone,
 };
-use crate::{PageSettings, clock, engine::Arm};
+use crate::{PageSettings, clock, engine::Arm, experiments::Deed};
 
 /// What the handlers answer from. A cheap handle.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ impl Page {
         control: ControlService,
         settings: PageSettings,
         topology: Topology,
-        registry: Option<Registry>,
+        registry: Option<Arc<Registry>>,
     ) -> Self {
         let history = History::new(settings.samples_max);
         Self(Arc::new(Shared { control, settings, topology, history, registry: RegistryView::new(registry) }))
@@ -108,7 +108,7 @@ impl Page {
 
     async fn document(&self, after: u64) -> Result<PageDocument, EngineGone> {
         let shared = &*self.0;
-        let facts = shared.control.inputs.ask(Input::Facts).await?;
+        let (facts, experiments) = shared.control.inputs.ask(Input::Page).await?;
         let may_change = shared.control.token.is_some();
         Ok(PageDocument {
             schema: SCHEMA,
@@ -116,7 +116,7 @@ impl Page {
             nodes: facts.tallies.nodes.into_values().collect(),
             regions: Regions::new(&facts.status, &shared.topology),
             status: facts.status,
-            experiments: facts.experiments,
+            experiments,
             registry: shared.registry.read(),
             series: Series {
                 sample_seconds: shared.settings.sample_seconds,
@@ -161,6 +161,18 @@ impl IntoResponse for Refusal {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+impl From<tonic::Status> for Refusal {
+    fn from(status: tonic::Status) -> Self {
+        let code = match status.code() {
+            tonic::Code::NotFound => StatusCode::NOT_FOUND,
+            tonic::Code::FailedPrecondition => StatusCode::CONFLICT,
+            tonic::Code::InvalidArgument => StatusCode::BAD_REQUEST,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self(code, status.message().to_owned())
     }
 }
 
@@ -211,8 +223,8 @@ async fn set_arm(State(page): State<Page>, headers: HeaderMap, body: Bytes) -> R
     page.check_change(&headers)?;
     let bad = |message: String| Refusal(StatusCode::BAD_REQUEST, message);
     let ArmChange { arm, reset } = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
-    let arm = parse_arm(&arm).map_err(|status| bad(status.message().to_owned()))?;
-    page.0.control.inputs.ask(|done| Input::SetArm { arm, reset, done }).await?;
+    let arm = parse_arm(&arm)?;
+    page.0.control.set(arm, reset).await?;
     tracing::info!(arm = arm.name(), reset, "arm set from the page");
     Ok(([NO_STORE], Json(json!({ "schema": "nearcast.arm/1", "arm": arm.name() }))).into_response())
 }
@@ -230,22 +242,13 @@ async fn experiment(State(page): State<Page>, headers: HeaderMap, body: Bytes) -
     page.check_change(&headers)?;
     let bad = |message: String| Refusal(StatusCode::BAD_REQUEST, message);
     let change: ExperimentChange = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
-    let deed = json!({ "name": change.name, "who": "page", "why": change.why }).to_string();
-    let request = wire::ExperimentRequest { action: change.action, json: deed };
-    let (action, deed) = parse_action(&request).map_err(|status| bad(status.message().to_owned()))?;
+    let ExperimentChange { name, action: word, why } = change;
+    let deed = Deed { name: Some(name), who: "page".to_owned(), why, full: false, question: None };
+    let action = action_named(&word, &deed)?;
     if !matches!(action, ExperimentAction::Change(_)) {
-        return Err(bad(format!("`{}` is not done from the page", request.action)));
+        return Err(bad(format!("`{word}` is not done from the page")));
     }
-    let refused = |status: tonic::Status| {
-        let code = match status.code() {
-            tonic::Code::NotFound => StatusCode::NOT_FOUND,
-            tonic::Code::FailedPrecondition => StatusCode::CONFLICT,
-            tonic::Code::InvalidArgument => StatusCode::BAD_REQUEST,
-            _ => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        Refusal(code, status.message().to_owned())
-    };
-    let json = page.0.control.answer(action, deed).await.map_err(refused)?;
+    let json = page.0.control.answer(action, deed).await?;
     Ok(([NO_STORE, (header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 

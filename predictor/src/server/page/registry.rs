@@ -41,10 +41,10 @@ struct Version {
 }
 
 impl RegistryView {
-    pub(super) fn new(registry: Option<Registry>) -> Self {
+    pub(super) fn new(registry: Option<Arc<Registry>>) -> Self {
         // The first reader need not wait for the next look.
         let is_read = AtomicBool::new(true);
-        Self { registry: registry.map(Arc::new), is_read, seen: Mutex::default() }
+        Self { registry, is_read, seen: Mutex::default() }
     }
 
     /// Looks, if anybody has read what was seen last.
