@@ -45,6 +45,8 @@ pub struct CoAccess {
     forgotten: Map<KeyId, u64>,
     forgettings: u64,
     pub(super) counters: CoAccessCounters,
+    /// Whether places and not numbers say which of equals makes room.
+    by_place: bool,
 }
 
 impl CoAccess {
@@ -61,7 +63,21 @@ impl CoAccess {
             forgotten: Map::default(),
             forgettings: 0,
             counters: CoAccessCounters::default(),
+            by_place: false,
         })
+    }
+
+    /// The same, independent of how keys are numbered: of successors that were counted equally often, their places in
+    /// the list say which makes room, and not their numbers.
+    #[must_use]
+    pub fn whatever_the_numbers(mut self) -> Self {
+        self.by_place = true;
+        self
+    }
+
+    /// Whether key numbers decide nothing.
+    pub fn goes_by_place(&self) -> bool {
+        self.by_place
     }
 
     /// Counts one occurrence of `key`: the denominator of its successors' probabilities.
@@ -71,8 +87,8 @@ impl CoAccess {
 
     /// Counts that `to` followed `from`, with weight 1 for a direct follow-up and less for a remoter one.
     pub fn observe(&mut self, now: Timestamp, from: KeyId, to: KeyId, weight: f32) {
-        let successors_max = self.config.successors_per_key;
-        if self.touch(now, from).count(to, weight, successors_max) {
+        let (successors_max, by_place) = (self.config.successors_per_key, self.by_place);
+        if self.touch(now, from).count(to, weight, successors_max, by_place) {
             self.counters.successors_replaced += 1;
         }
     }
@@ -115,10 +131,11 @@ impl CoAccess {
         for row in rows {
             let held_at = self.entries.peek(&row.key).map_or(at, |entry| entry.at);
             let decay = self.decay(at, held_at);
-            let successors_max = self.config.successors_per_key;
+            let (successors_max, by_place) = (self.config.successors_per_key, self.by_place);
             let entry = self.touch(at, row.key);
             entry.occurrences += decay * row.occurrences;
-            let replaced = row.successors.iter().filter(|(to, count)| entry.count(*to, decay * count, successors_max));
+            let replaced =
+                row.successors.iter().filter(|(to, count)| entry.count(*to, decay * count, successors_max, by_place));
             let replaced = replaced.count() as u64;
             self.counters.successors_replaced += replaced;
         }

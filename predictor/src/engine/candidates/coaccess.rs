@@ -85,6 +85,14 @@ impl CoAccessSources {
         })
     }
 
+    /// The same, independent of how keys are numbered.
+    #[must_use]
+    pub(in crate::engine) fn whatever_the_numbers(mut self) -> Self {
+        self.client = self.client.whatever_the_numbers();
+        self.region = self.region.whatever_the_numbers();
+        self
+    }
+
     /// A client asks for `key` after `recent`, newest first.
     pub(in crate::engine) fn learn_client(&mut self, now: Timestamp, recent: impl Iterator<Item = KeyId>, key: KeyId) {
         learn(&mut self.client, now, recent, key);
@@ -149,8 +157,11 @@ impl CoAccessSources {
 
     /// Goes on from a state.
     pub(in crate::engine) fn resume(&mut self, state: CoAccessSourcesState) -> nearcast_models::Result<()> {
-        self.client = CoAccess::from_state(self.client.config(), state.client)?;
-        self.region = CoAccess::from_state(self.region.config(), state.region)?;
+        let resumed = |table: &CoAccess, state| -> nearcast_models::Result<CoAccess> {
+            let resumed = CoAccess::from_state(table.config(), state)?;
+            Ok(if table.goes_by_place() { resumed.whatever_the_numbers() } else { resumed })
+        };
+        (self.client, self.region) = (resumed(&self.client, state.client)?, resumed(&self.region, state.region)?);
         self.streams = state.streams.into_iter().map(Stream::resumed).collect();
         Ok(())
     }

@@ -4,8 +4,9 @@
 //! part's requests alone, so that they are the same whichever engine learns them, and with whatever other parts. An
 //! engine by itself has one part.
 //!
-//! What comes of a part at a bound is the same, too, but for one thing: of successors that were counted equally often,
-//! key numbers say which makes room, and another engine numbers keys differently.
+//! Engines number keys differently, so that with several parts numbers must not decide anything that is learnt
+//! ([`CoAccess::whatever_the_numbers`](nearcast_models::CoAccess::whatever_the_numbers)). What is forgotten when an
+//! engine knows `keys_max` keys depends on all that it knows: there a part may differ from one that never moved.
 
 use nearcast_datasets::{KeyId, Map, Timestamp};
 use nearcast_models::{
@@ -80,9 +81,11 @@ impl Part {
             nearcast_models::CoAccessConfig { keys_max, ..config.clone() }
         };
         let coaccess = CoAccessSources::new(&table(&settings.client), &table(&settings.region));
+        let coaccess = coaccess.expect("the engine's configuration was checked");
         Self {
             sessions: Sessions::new(share(settings.clients_max), settings.session_gap()),
-            coaccess: coaccess.expect("the engine's configuration was checked"),
+            // Each engine numbers keys in an order of its own.
+            coaccess: if partitions > 1 { coaccess.whatever_the_numbers() } else { coaccess },
         }
     }
 }

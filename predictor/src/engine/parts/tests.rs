@@ -22,8 +22,11 @@ struct Asked {
 }
 
 fn engine(first_region: usize) -> Engine {
-    let config = EngineConfig::try_from(EngineSettings { sample_share: 0.0, ..EngineSettings::default() });
-    let mut engine = Engine::new(config.expect("defaults are in range"), Topology::default()).divided(PARTS);
+    // Lists of successors are full at once, so that some have to make room all the time.
+    let mut settings = EngineSettings { sample_share: 0.0, ..EngineSettings::default() };
+    (settings.client.successors_per_key, settings.region.successors_per_key) = (2, 3);
+    let config = EngineConfig::try_from(settings);
+    let mut engine = Engine::new(config.expect("the test's settings are in range"), Topology::default()).divided(PARTS);
     // Each meets regions and keys in an order of its own.
     for turn in 0..REGIONS.len() {
         let region = REGIONS[(turn + first_region) % REGIONS.len()];
