@@ -25,7 +25,10 @@ pub use blend::{
     BLEND_FEATURE_COUNT, BLEND_FEATURE_NAMES, Blend, BlendConfig, BlendContextRow, BlendExample, BlendKeyRow,
     BlendLearning, BlendLinkRow, BlendSession, Proposal, RankerState, TrainedBlend,
 };
-pub use coaccess::{CoAccess, CoAccessConfig, CoAccessCounters, CoAccessRow, Successor, TrainedCoAccess};
+pub use coaccess::{
+    CoAccess, CoAccessConfig, CoAccessCounters, CoAccessEntryState, CoAccessRow, CoAccessSlotState, CoAccessState,
+    Successor, TrainedCoAccess,
+};
 pub use error::{Error, Result};
 pub use gate::{GATE_FEATURE_COUNT, Gate, GateConfig, GateFeatures, GateState, HiddenState};
 pub use placement::{

@@ -22,6 +22,7 @@ pub mod engine;
 mod error;
 mod events;
 pub mod experiments;
+pub mod fleet;
 mod generation;
 mod metrics;
 pub mod placement;

@@ -18,9 +18,9 @@ pub(crate) struct Entry {
 pub(crate) struct Slot {
     pub(crate) key: KeyId,
     /// What the slot defends its place with.
-    claim: f32,
+    pub(crate) claim: f32,
     /// The part of the claim that was inherited from a replaced successor.
-    inherited: f32,
+    pub(crate) inherited: f32,
 }
 
 impl Slot {
@@ -49,8 +49,9 @@ impl Entry {
         }
     }
 
-    /// Adds to the count of a successor; whether another one had to make room for it.
-    pub(crate) fn count(&mut self, key: KeyId, weight: f32, slots_max: usize) -> bool {
+    /// Adds to the count of a successor; whether another one had to make room for it. Of those counted least, the one
+    /// that makes room has the smallest number, or, `by_place`, the first place.
+    pub(crate) fn count(&mut self, key: KeyId, weight: f32, slots_max: usize, by_place: bool) -> bool {
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.key == key) {
             slot.claim += weight;
             return false;
@@ -59,7 +60,9 @@ impl Entry {
             self.slots.push(Slot { key, claim: weight, inherited: 0.0 });
             return false;
         }
-        let smallest = self.slots.iter_mut().min_by(|a, b| a.claim.total_cmp(&b.claim).then(a.key.cmp(&b.key)));
+        let tie = |a: &Slot, b: &Slot| if by_place { std::cmp::Ordering::Equal } else { a.key.cmp(&b.key) };
+        // Of equals the first is the least.
+        let smallest = self.slots.iter_mut().min_by(|a, b| a.claim.total_cmp(&b.claim).then_with(|| tie(a, b)));
         if let Some(slot) = smallest {
             *slot = Slot { key, claim: slot.claim + weight, inherited: slot.claim };
         }

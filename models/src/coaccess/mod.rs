@@ -2,10 +2,12 @@
 
 mod config;
 mod entry;
+mod state;
 mod table;
 mod trained;
 
 pub use config::CoAccessConfig;
+pub use state::{CoAccessEntryState, CoAccessSlotState, CoAccessState};
 pub use table::{CoAccess, CoAccessCounters, Successor};
 pub use trained::{CoAccessRow, TrainedCoAccess};
 

@@ -39,12 +39,14 @@ pub struct CoAccessCounters {
 #[derive(Clone, Debug)]
 pub struct CoAccess {
     config: CoAccessConfig,
-    entries: LruCache<KeyId, Entry>,
+    pub(super) entries: LruCache<KeyId, Entry>,
     /// When each reused key number was last forgotten, in forgettings. Entries drop such successors when touched,
     /// so that forgetting need not search the table.
     forgotten: Map<KeyId, u64>,
     forgettings: u64,
-    counters: CoAccessCounters,
+    pub(super) counters: CoAccessCounters,
+    /// Whether places and not numbers say which of equals makes room.
+    by_place: bool,
 }
 
 impl CoAccess {
@@ -61,7 +63,21 @@ impl CoAccess {
             forgotten: Map::default(),
             forgettings: 0,
             counters: CoAccessCounters::default(),
+            by_place: false,
         })
+    }
+
+    /// The same, independent of how keys are numbered: of successors that were counted equally often, their places in
+    /// the list say which makes room, and not their numbers.
+    #[must_use]
+    pub fn whatever_the_numbers(mut self) -> Self {
+        self.by_place = true;
+        self
+    }
+
+    /// Whether key numbers decide nothing.
+    pub fn goes_by_place(&self) -> bool {
+        self.by_place
     }
 
     /// Counts one occurrence of `key`: the denominator of its successors' probabilities.
@@ -71,8 +87,8 @@ impl CoAccess {
 
     /// Counts that `to` followed `from`, with weight 1 for a direct follow-up and less for a remoter one.
     pub fn observe(&mut self, now: Timestamp, from: KeyId, to: KeyId, weight: f32) {
-        let successors_max = self.config.successors_per_key;
-        if self.touch(now, from).count(to, weight, successors_max) {
+        let (successors_max, by_place) = (self.config.successors_per_key, self.by_place);
+        if self.touch(now, from).count(to, weight, successors_max, by_place) {
             self.counters.successors_replaced += 1;
         }
     }
@@ -115,10 +131,11 @@ impl CoAccess {
         for row in rows {
             let held_at = self.entries.peek(&row.key).map_or(at, |entry| entry.at);
             let decay = self.decay(at, held_at);
-            let successors_max = self.config.successors_per_key;
+            let (successors_max, by_place) = (self.config.successors_per_key, self.by_place);
             let entry = self.touch(at, row.key);
             entry.occurrences += decay * row.occurrences;
-            let replaced = row.successors.iter().filter(|(to, count)| entry.count(*to, decay * count, successors_max));
+            let replaced =
+                row.successors.iter().filter(|(to, count)| entry.count(*to, decay * count, successors_max, by_place));
             let replaced = replaced.count() as u64;
             self.counters.successors_replaced += replaced;
         }
@@ -153,7 +170,7 @@ impl CoAccess {
     }
 
     /// Successors that were not forgotten since the entry was last touched.
-    fn living<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = &'a Slot> {
+    pub(super) fn living<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = &'a Slot> {
         let current = entry.forgettings == self.forgettings;
         let alive = |slot: &&Slot| self.forgotten.get(&slot.key).is_none_or(|when| *when <= entry.forgettings);
         entry.slots.iter().filter(move |slot| current || alive(slot))

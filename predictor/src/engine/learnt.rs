@@ -3,30 +3,29 @@
 use std::sync::Arc;
 
 use nearcast_datasets::KeyId;
-use nearcast_models::{BlendSession, Gate, Model};
+use nearcast_models::{Gate, Model};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 use super::{
     NodeIndex,
     budget::Allowance,
     calibrator::Calibrator,
-    candidates::{CoAccessSources, SequenceSource, StrideSource},
+    candidates::{SequenceSource, StrideSource},
     config::EngineSettings,
     demand::Demand,
     history::History,
     keys::KeyTable,
     labels::Labels,
+    parts::Parts,
     refused::Refused,
     selector::Selector,
-    sessions::Sessions,
 };
 
 /// What the stream and the outcomes have taught.
 #[derive(Debug)]
 pub(super) struct Learnt {
-    pub sessions: Sessions<BlendSession>,
+    pub parts: Parts,
     pub demand: Demand,
-    pub coaccess: CoAccessSources,
     pub sequence: Option<SequenceSource>,
     pub stride: StrideSource,
     pub gate: Gate,
@@ -43,12 +42,11 @@ pub(super) struct Learnt {
 }
 
 impl Learnt {
-    pub(super) fn new(settings: &EngineSettings) -> Self {
+    pub(super) fn new(settings: &EngineSettings, partitions: u32) -> Self {
         let checked = "the engine's configuration was checked";
         Self {
-            sessions: Sessions::new(settings.clients_max, settings.session_gap()),
+            parts: Parts::new(settings, partitions),
             demand: Demand::new(settings.demand_short_requests, settings.demand_long_requests, settings.regions_max),
-            coaccess: CoAccessSources::new(&settings.client, &settings.region).expect(checked),
             sequence: None,
             stride: StrideSource::new(settings.families_max),
             gate: Gate::new(&settings.gate).expect(checked),
@@ -77,7 +75,7 @@ impl Learnt {
 
     pub(super) fn forget_key(&mut self, key: KeyId, nodes: usize) {
         self.demand.clear_key(key);
-        self.coaccess.forget(key);
+        self.parts.forget(key);
         self.history.clear_key(nodes, key);
         self.stride.forget(key);
         for node in (0..nodes).filter_map(|node| u16::try_from(node).ok()) {

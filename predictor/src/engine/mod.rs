@@ -13,6 +13,7 @@
 //! | nodes come and go | `members`, `nodes`, `cache_map` |
 //! | what would have been without prefetching | `ghost` |
 //! | what is known about a key | `facts` |
+//! | clients in parts that can be handed over | `parts` |
 
 mod account;
 mod arrivals;
@@ -36,6 +37,7 @@ mod members;
 mod nodes;
 mod observe;
 mod orders;
+mod parts;
 mod refused;
 mod sample;
 mod selector;
@@ -64,6 +66,7 @@ pub use self::{
     candidates::CandidateSource,
     config::{EngineConfig, EngineSettings, InvalidSetting},
     facts::{KeyFacts, SEGMENTS_TOLD_MAX},
+    parts::{PartState, StateUnreadable},
     sample::{KeySample, key_hash},
     trust::Trust,
     types::{Arm, NodeIndex, Observation, Order, OrderSource},
@@ -90,6 +93,8 @@ pub struct Engine {
     cache_map: CacheMap,
     epoch: Epoch,
     learnt: Learnt,
+    /// How many parts the clients are divided in.
+    partitions: u32,
     merged: Merged,
     foreseen: Vec<Foreseen>,
     /// Nodes that lack the requested key; kept for its memory.
@@ -116,7 +121,8 @@ impl Engine {
             nodes: NodeTable::new(settings.nodes_max),
             cache_map: CacheMap::new(settings.segments_max),
             epoch: Epoch::default(),
-            learnt: Learnt::new(settings),
+            learnt: Learnt::new(settings, 1),
+            partitions: 1,
             merged: Merged::new(&settings.disabled_sources),
             foreseen: Vec::new(),
             lacking: Vec::new(),
@@ -193,7 +199,7 @@ impl Engine {
             let settings = self.config.settings();
             let model = self.learnt.sequence.take().map(|sequence| Arc::clone(sequence.model()));
             self.keys.reset();
-            self.learnt = Learnt::new(settings);
+            self.learnt = Learnt::new(settings, self.partitions);
             self.keys.iter().for_each(|(key, name)| self.learnt.stride.learn_key(key, name));
             self.nodes.reset(settings);
             self.outstanding = Outstanding::new(settings.outstanding_max);
@@ -274,7 +280,7 @@ impl Engine {
         let room = self.config.settings().keys_max / 2;
         let names = model.coaccess.keys.iter().take(room.saturating_sub(self.keys.len()));
         let numbers: Vec<(u32, KeyId)> = names.map(|(number, name)| (number, self.intern_key(name))).collect();
-        self.learnt.coaccess.take_over(now, &model.coaccess, &numbers.into_iter().collect());
+        self.learnt.parts.take_over(now, &model.coaccess, &numbers.into_iter().collect());
     }
 
     /// Forgets everything about a key, so that its number can be given to another.

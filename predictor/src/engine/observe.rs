@@ -9,6 +9,7 @@ use super::{
     Engine, NodeIndex, Observation,
     candidates::{CandidateSource, Scope},
     decide::is_pushed,
+    parts::Part,
 };
 
 /// The part of an object that a request touched, in whole segments.
@@ -136,19 +137,20 @@ impl Engine {
     /// Moves the client's session and the region's stream on and collects what they propose.
     fn learn_session(&mut self, now: Timestamp, seen: &Observation) -> u32 {
         let learnt = &mut self.learnt;
-        let session = learnt.sessions.enter(now, seen.client);
+        let Part { sessions, coaccess } = learnt.parts.of(seen.client);
+        let session = sessions.enter(now, seen.client);
         if self.is_learning {
-            learnt.coaccess.learn_client(now, session.recent(), seen.key);
-            learnt.coaccess.learn_region(now, usize::from(seen.region.0), seen.key);
+            coaccess.learn_client(now, session.recent(), seen.key);
+            coaccess.learn_region(now, usize::from(seen.region.0), seen.key);
         }
-        learnt.coaccess.propose(now, Scope::Client, seen.key, 1.0, &mut self.merged);
+        coaccess.propose(now, Scope::Client, seen.key, 1.0, &mut self.merged);
         for (earlier, weight) in session.recent().zip(EARLIER_WEIGHTS).filter(|(earlier, _)| *earlier != seen.key) {
-            learnt.coaccess.propose(now, Scope::Client, earlier, weight, &mut self.merged);
+            coaccess.propose(now, Scope::Client, earlier, weight, &mut self.merged);
         }
         for ((key, weight, share), rank) in session.habits.iter().zip(0..).filter(|((key, ..), _)| *key != seen.key) {
             self.merged.propose(key, CandidateSource::Habit, share, weight, rank);
         }
-        learnt.coaccess.propose(now, Scope::Region, seen.key, 1.0, &mut self.merged);
+        coaccess.propose(now, Scope::Region, seen.key, 1.0, &mut self.merged);
         if let Some(sequence) = &mut learnt.sequence {
             let learning = if self.is_learning { BlendLearning::ALL } else { BlendLearning::NONE };
             sequence.learn(now, seen.region, session, seen.key, learning);
@@ -189,8 +191,8 @@ impl Engine {
         let bounds = &mut account.bounds;
         bounds.keys = self.keys.len();
         bounds.keys_forgotten = self.keys.forgotten;
-        bounds.clients = learnt.sessions.len();
-        bounds.clients_forgotten = learnt.sessions.forgotten;
+        bounds.clients = learnt.parts.clients();
+        bounds.clients_forgotten = learnt.parts.clients_forgotten();
         bounds.segments = self.cache_map.further_segments();
         bounds.segments_refused = self.cache_map.refused();
         bounds.outstanding = self.outstanding.len();
@@ -199,7 +201,7 @@ impl Engine {
         bounds.labels_refused = learnt.labels.refused;
         bounds.queue_dropped = self.queue.dropped;
         bounds.nodes_refused = self.nodes.refused;
-        let (client, region) = (learnt.coaccess.counters(Scope::Client), learnt.coaccess.counters(Scope::Region));
+        let (client, region) = (learnt.parts.counters(Scope::Client), learnt.parts.counters(Scope::Region));
         (bounds.client_keys, bounds.region_keys) = (client.keys, region.keys);
         let replaced = [client, region].map(|table| table.keys_replaced + table.successors_replaced);
         bounds.coaccess_replaced = replaced.iter().sum();

@@ -47,6 +47,17 @@ impl<S> Session<S> {
     }
 }
 
+/// What is written down of a session; the trained model's part is rebuilt as the client goes on.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct SessionState {
+    pub client: u64,
+    /// Newest first.
+    pub recent: Vec<KeyId>,
+    pub length: u32,
+    pub last_at: Timestamp,
+    pub habits: Vec<(KeyId, f32)>,
+}
+
 /// The keys that one client has asked for most, in any session, with counts that decay as it goes on asking.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Habits {
@@ -109,6 +120,27 @@ impl<S> Sessions<S> {
 
     pub(super) fn len(&self) -> usize {
         self.clients.len()
+    }
+
+    /// Every session, that of the client idle longest first.
+    pub(super) fn states(&self) -> impl Iterator<Item = SessionState> {
+        self.clients.iter().rev().map(|(client, session)| SessionState {
+            client: *client,
+            recent: session.recent().collect(),
+            length: session.length,
+            last_at: session.last_at,
+            habits: session.habits.kept.clone(),
+        })
+    }
+
+    /// Takes a session up as that of the client that was heard of last.
+    pub(super) fn resume(&mut self, state: SessionState) {
+        let SessionState { client, recent, length, last_at, habits } = state;
+        let mut session = Session { length, habits: Habits { kept: habits }, ..Session::new(last_at) };
+        for (key, age) in recent.into_iter().zip(1..=length.min(WINDOW as u32)) {
+            session.recent[(length - age) as usize % WINDOW] = key;
+        }
+        self.clients.put(client, session);
     }
 }
 

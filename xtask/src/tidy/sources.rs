@@ -24,7 +24,9 @@ const IMPURE: [&str; 8] =
     ["tokio::", "std::fs", "std::net", "Instant::now", "SystemTime", "rand::rng()", "thread_rng", "std::thread"];
 
 /// Folders of synchronous cores.
-const CORES: [&str; 6] = [
+const CORES: [&str; 8] = [
+    "bus/src/claims/",
+    "bus/src/lease/core/",
     "predictor/src/engine/",
     "predictor/src/placement/",
     "cache-node/src/index/",

@@ -1,7 +1,9 @@
 //! Candidates from co-access: what follows what, for one client and in a region's whole stream.
 
 use nearcast_datasets::{KeyId, Map, Timestamp};
-use nearcast_models::{CoAccess, CoAccessConfig, CoAccessCounters, CoAccessRow, Successor, TrainedCoAccess};
+use nearcast_models::{
+    CoAccess, CoAccessConfig, CoAccessCounters, CoAccessRow, CoAccessState, Successor, TrainedCoAccess,
+};
 
 use super::{CandidateSource, Merged};
 
@@ -39,6 +41,15 @@ pub(in crate::engine) struct CoAccessSources {
     successors: Vec<Successor>,
 }
 
+/// What [`CoAccessSources`] has learnt.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::engine) struct CoAccessSourcesState {
+    pub client: CoAccessState,
+    pub region: CoAccessState,
+    /// By region: the last keys, newest first.
+    pub streams: Vec<Vec<KeyId>>,
+}
+
 /// The last keys that a region asked for.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stream {
@@ -50,6 +61,12 @@ impl Stream {
     fn recent(&self) -> impl Iterator<Item = KeyId> {
         let kept = self.length.min(REGION_WINDOW);
         (0..kept).map(|age| self.recent[(self.length - 1 - age) % REGION_WINDOW])
+    }
+
+    fn resumed(newest_first: Vec<KeyId>) -> Self {
+        let mut stream = Self::default();
+        newest_first.into_iter().rev().for_each(|key| stream.push(key));
+        stream
     }
 
     fn push(&mut self, key: KeyId) {
@@ -66,6 +83,14 @@ impl CoAccessSources {
             streams: Vec::new(),
             successors: Vec::new(),
         })
+    }
+
+    /// The same, independent of how keys are numbered.
+    #[must_use]
+    pub(in crate::engine) fn whatever_the_numbers(mut self) -> Self {
+        self.client = self.client.whatever_the_numbers();
+        self.region = self.region.whatever_the_numbers();
+        self
     }
 
     /// A client asks for `key` after `recent`, newest first.
@@ -122,6 +147,23 @@ impl CoAccessSources {
         // As counted at the end of training, for there may be any time between that log's clock and this one's.
         self.client.import(now, translated(&trained.client, numbers));
         self.region.import(now, translated(&trained.region, numbers));
+    }
+
+    /// What both tables know, and the last keys of each stream, newest first.
+    pub(in crate::engine) fn state(&self) -> CoAccessSourcesState {
+        let streams = self.streams.iter().map(|stream| stream.recent().collect()).collect();
+        CoAccessSourcesState { client: self.client.state(), region: self.region.state(), streams }
+    }
+
+    /// Goes on from a state.
+    pub(in crate::engine) fn resume(&mut self, state: CoAccessSourcesState) -> nearcast_models::Result<()> {
+        let resumed = |table: &CoAccess, state| -> nearcast_models::Result<CoAccess> {
+            let resumed = CoAccess::from_state(table.config(), state)?;
+            Ok(if table.goes_by_place() { resumed.whatever_the_numbers() } else { resumed })
+        };
+        (self.client, self.region) = (resumed(&self.client, state.client)?, resumed(&self.region, state.region)?);
+        self.streams = state.streams.into_iter().map(Stream::resumed).collect();
+        Ok(())
     }
 
     pub(in crate::engine) fn forget(&mut self, key: KeyId) {

@@ -8,7 +8,7 @@ mod stride;
 use nearcast_datasets::KeyId;
 use serde::{Deserialize, Serialize};
 
-pub(super) use coaccess::{CoAccessSources, Scope};
+pub(super) use coaccess::{CoAccessSources, CoAccessSourcesState, Scope};
 pub(super) use sequence::SequenceSource;
 pub(super) use stride::{Foreseen, StrideSource};
 

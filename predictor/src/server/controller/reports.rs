@@ -1,8 +1,8 @@
 //! What nodes say, as calls of the engine.
 
-use std::{hash::BuildHasher, sync::Arc};
+use std::sync::Arc;
 
-use nearcast_datasets::{Map, Timestamp, segment_len};
+use nearcast_datasets::{Timestamp, segment_len};
 use nearcast_proto::message::{CommandResult, NodeDescriptor, NodeReport, Outcome, Request, RequestBatch, SegmentSet};
 use serde_json::json;
 
@@ -10,6 +10,7 @@ use super::Controller;
 use crate::{
     engine::NodeIndex,
     events::kind,
+    fleet::client_number,
     metrics::{outcome_label, status_word},
     placing::Placing,
     server::input::SessionId,
@@ -170,9 +171,4 @@ impl Controller {
         });
         self.events.publish(now, kind::COMMAND_ENDED, node.map_or("", |name| name), data);
     }
-}
-
-/// A number for a pseudonym that is the same in every process.
-fn client_number(client: &str) -> u64 {
-    Map::<(), ()>::default().hasher().hash_one(client)
 }
