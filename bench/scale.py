@@ -68,7 +68,7 @@ def needs(fleet, defaults, c):
         ("membership map", nodes * map_bytes / GB, "GB", "sent by the predictor for one node that comes or goes"),
         ("placement: 10,000 changes", 10_000 * nodes / (c["map_changes_per_second"] * 13), "s", "until the last node has them, at what 13 nodes and the predictor did on two cores"),
         ("log batches", nodes * batches(fleet, defaults), "/s", "all nodes together, as they send them by default"),
-        ("NATS (to be measured)", rate * event / (c["nats_batches_per_second"] * c["nats_batch_bytes"]), "servers", "that take batches of 64 KiB, without copies"),
+        ("NATS", rate * event / (c["nats_batches_per_second"] * c["nats_batch_bytes"]), "servers", "that take batches of 64 KiB, without copies"),
     ]
 
 
@@ -96,8 +96,8 @@ def limits(fleet, defaults, c):
         ("members that nodes know", defaults["members_max"], "nodes", nodes, "those beyond are not routed to", "none; names of nodes that never come back count as well"),
         ("entries of a node", defaults["index_entries_max"], "entries", fleet["entries_per_node"], "evictions though bytes are free", "`index.entries_max`; memory"),
         ("a pause of the predictor of one second, without loss", queue_seconds, "s", 1.0, "`NearcastLogLost`", "`predictor.queue_max` of the node: that many events"),
-        ("one NATS server (to be measured)", c["nats_batches_per_second"] * c["nats_batch_bytes"] / event, "requests/s", rate, "to be written", "streams on more servers"),
-        ("batches of one NATS server (to be measured)", c["nats_batches_per_second"], "batches/s", nodes * batches(fleet, defaults), "to be written", "`predictor.flush_interval` and `batch_max` of the node: a batch of 64 KiB has some 780 events"),
+        ("one NATS server", c["nats_batches_per_second"] * c["nats_batch_bytes"] / event, "requests/s", rate, "publishers spool within their bound, and count what does not fit", "streams on more servers"),
+        ("batches of one NATS server", c["nats_batches_per_second"], "batches/s", nodes * batches(fleet, defaults), "publishers spool within their bound, and count what does not fit", "`predictor.flush_interval` and `batch_max` of the node: a batch of 64 KiB has some 780 events"),
     ]
     return sorted(((name, limit, unit, asked / limit, seen, knob) for name, limit, unit, asked, seen, knob in rows), key=lambda row: -row[3])
 
