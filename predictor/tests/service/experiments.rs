@@ -19,15 +19,17 @@ use crate::harness::{TestNode, TestPredictor};
 const NODES: [&str; 4] = ["a", "b", "c", "d"];
 
 impl TestPredictor {
-    async fn experiment(&self, action: &str, deed: &Deed) -> Result<Value, Status> {
+    pub(crate) async fn experiment(&self, action: &str, deed: &Deed) -> Result<Value, Status> {
         let json = serde_json::to_string(deed).expect("a document");
-        let request = wire::ExperimentRequest { action: action.to_owned(), json };
+        let mut request = tonic::Request::new(wire::ExperimentRequest { action: action.to_owned(), json });
+        // Where no token is configured nobody looks at it.
+        request.metadata_mut().insert("authorization", "Bearer word".parse().expect("a header"));
         let reply = self.control().await.experiment(request).await?.into_inner();
         Ok(serde_json::from_str(&reply.json).expect("a document"))
     }
 }
 
-fn deed(question: Option<Question>) -> Deed {
+pub(crate) fn deed(question: Option<Question>) -> Deed {
     Deed { name: None, who: "ops".to_owned(), why: "to see".to_owned(), full: true, question }
 }
 
@@ -51,7 +53,7 @@ fn history() -> Vec<NodeHistory> {
 }
 
 /// An experiment that is in its canary stage at once.
-fn question(name: &str) -> Question {
+pub(crate) fn question(name: &str) -> Question {
     let mut question = Question::new(name, ArmSpec::none());
     question.history = Some(history());
     question.turnover_seconds = Some(66.0);
@@ -63,7 +65,7 @@ fn question(name: &str) -> Question {
     question
 }
 
-async fn join(predictor: &TestPredictor) -> BTreeMap<&'static str, TestNode> {
+pub(crate) async fn join(predictor: &TestPredictor) -> BTreeMap<&'static str, TestNode> {
     let mut nodes = BTreeMap::new();
     for name in NODES {
         nodes.insert(name, TestNode::join(predictor, name, "eu").await.expect("it joins"));
@@ -185,7 +187,38 @@ async fn what_cannot_be_is_refused_with_what_to_try() {
     check("start", deed(Some(question("trial"))), Code::FailedPrecondition, "arm `none` is running already").await;
     predictor.set_arm("nearcast").await.unwrap();
     predictor.experiment("start", &deed(Some(question("trial")))).await.unwrap();
+    let refused = predictor.set_arm("none").await.unwrap_err();
+    assert!(
+        refused.code() == Code::FailedPrecondition && refused.message().contains("\"trial\" is under way"),
+        "{refused:?}"
+    );
     check("finish", deed(None), Code::FailedPrecondition, "not possible while").await;
     let anonymous = Deed { who: " ".to_owned(), ..deed(None) };
     check("abort", anonymous, Code::FailedPrecondition, "who and why").await;
+}
+
+#[tokio::test]
+async fn what_was_promoted_outlives_a_restart_and_can_be_undone_after_it() {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let predictor = TestPredictor::start_in(Arc::clone(&folder), "").await;
+    let mut nodes = join(&predictor).await;
+    predictor.experiment("start", &deed(Some(question("trial")))).await.unwrap();
+    await_stage(&predictor, "trial", "canary").await;
+    predictor.experiment("advance", &deed(None)).await.unwrap();
+    predictor.experiment("promote", &deed(None)).await.unwrap();
+    for node in nodes.values_mut() {
+        serve(node, "none").await;
+    }
+    await_stage(&predictor, "trial", "holdback").await;
+    let named = Deed { name: Some("trial".to_owned()), ..deed(None) };
+    predictor.experiment("finish", &named).await.unwrap();
+    assert_eq!(predictor.status().await["arm"], "none", "the challenger is the champion");
+    predictor.stop().await.unwrap();
+
+    let predictor = TestPredictor::start_in(folder, "").await;
+    assert_eq!(predictor.status().await["arm"], "none", "and stays so");
+    predictor.experiment("undo", &named).await.unwrap();
+    assert_eq!(predictor.status().await["arm"], "nearcast");
+    let mut node = TestNode::join(&predictor, "a", "eu").await.unwrap();
+    serve(&mut node, "nearcast").await;
 }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use nearcast_proto::{message::NodeReport, wire};
 use serde_json::{Value, json};
 
-use crate::harness::{TestNode, TestPredictor, eventually, held};
+use crate::{
+    experiments::{deed, join, question},
+    harness::{TestNode, TestPredictor, eventually, held},
+};
 
 const FAST: &str = "[page]\nsample_seconds = 0.02\nsamples_max = 5";
 
@@ -161,4 +164,26 @@ async fn experiments_are_acted_on_with_the_word_only_and_only_those_that_there_a
         let (code, answer) = predictor.send(head, body).await;
         assert!(code == expected && answer.contains(told), "{body}: {code} {answer}");
     }
+}
+
+#[tokio::test]
+async fn an_experiment_is_shown_with_its_looks_and_aborted_from_the_page() {
+    let predictor = with_token("").await;
+    let _nodes = join(&predictor).await;
+    predictor.experiment("start", &deed(Some(question("trial")))).await.unwrap();
+    let shown = page(&predictor).await["experiments"][0].clone();
+    assert_eq!((&shown["name"], &shown["arm"], &shown["looks"]), (&json!("trial"), &json!("none"), &json!([])));
+    assert!(shown["actions"].as_array().is_some_and(|actions| actions.contains(&json!("abort"))), "{shown}");
+    let head = "POST /api/experiment HTTP/1.1\r\ncontent-type: application/json\r\nauthorization: Bearer word";
+    let early = r#"{"name":"trial","action":"finish","why":"a test"}"#;
+    assert_eq!(predictor.send(head, early).await.0, 409);
+    let (code, answer) = predictor.send(head, r#"{"name":"trial","action":"abort","why":"a test"}"#).await;
+    assert!(code == 200 && answer.contains("nearcast.experiment-report/1"), "{code} {answer}");
+    let changes = page(&predictor).await["experiments"][0]["changes"].clone();
+    let abort = changes.as_array().and_then(|changes| changes.iter().find(|change| change["action"] == "abort"));
+    assert_eq!(
+        abort.map(|abort| (&abort["who"], &abort["why"])),
+        Some((&json!("page"), &json!("a test"))),
+        "{changes}"
+    );
 }
