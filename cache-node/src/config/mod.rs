@@ -251,6 +251,7 @@ mod tests {
         // What the example sets only to show its form.
         spelt_out.advertise_url = None;
         spelt_out.front.admin_token_file = None;
+        spelt_out.log.upload = None;
         spelt_out.store.disk_bytes = plain.store.disk_bytes;
         spelt_out.emulation = EmulationConfig::default();
         let log = format!("{MINIMAL}{ORIGIN}[access_log]\npath = \"log/access.log\"");

@@ -42,7 +42,7 @@ pub enum StoreError {
         /// What that means, and what to try.
         advice: &'static str,
         /// What the store said.
-        source: object_store::Error,
+        source: Box<object_store::Error>,
     },
     /// A local file could not take what was read.
     #[error("cannot write {path} with what {location} holds; is the disk full?")]
@@ -70,7 +70,7 @@ impl StoreError {
     /// Wraps what a store said while `action` was tried at `location`.
     pub fn refused(action: &'static str, location: impl Into<String>) -> impl FnOnce(object_store::Error) -> Self {
         let location = location.into();
-        move |source| Self::Refused { action, location, advice: advice(&source), source }
+        move |source| Self::Refused { action, location, advice: advice(&source), source: Box::new(source) }
     }
 }
 

@@ -209,7 +209,7 @@ impl Registry {
             let now = self.backend.read(&path)?;
             // A store may have carried out the first of two tries and refused the second.
             if now.as_ref() != Some(&text) {
-                let now = now.map_or("gone".to_owned(), |now| String::from_utf8_lossy(&now).trim().to_owned());
+                let now = now.map_or_else(|| "gone".to_owned(), |now| String::from_utf8_lossy(&now).trim().to_owned());
                 return Err(Error::AliasMoved { alias: alias.to_owned(), now, wanted: version.to_string() });
             }
         }

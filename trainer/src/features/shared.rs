@@ -26,7 +26,7 @@ impl Shared {
         let file = log.file();
         let Some(folder) = folder else { return Ok(Self { location: file.into(), copy: None }) };
         // The scratch folder has a name that no other has.
-        let name = log.scratch().file_name().map_or("nearcast-features".into(), |name| name.to_string_lossy());
+        let name = log.scratch().file_name().map_or_else(|| "nearcast-features".into(), |name| name.to_string_lossy());
         let (name, stored) = (format!("{name}.parquet"), nearcast_datasets::Error::from);
         let location = folder.join(&name);
         let copy = match location.local_path() {

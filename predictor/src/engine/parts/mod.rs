@@ -165,7 +165,7 @@ impl Engine {
             client: stored_table(state.client, &mut names),
             region: stored_table(state.region, &mut names),
             streams,
-            sessions: part.sessions.states().map(|session| stored_session(session, &mut names)).collect(),
+            sessions: part.sessions.states().map(|session| stored_session(&session, &mut names)).collect(),
             names: names.names,
         })
     }
@@ -189,7 +189,7 @@ impl Engine {
             let resumed = fresh.coaccess.resume(CoAccessSourcesState { client, region, streams });
             resumed.map_err(|_| StateUnreadable)?;
             for session in state.sessions {
-                fresh.sessions.resume(session_state(session, &key)?);
+                fresh.sessions.resume(session_state(&session, &key)?);
             }
         }
         let place = self.learnt.parts.0.get_mut(part as usize).ok_or(StateUnreadable)?;
@@ -259,7 +259,7 @@ fn table_state(
     })
 }
 
-fn stored_session(session: SessionState, names: &mut Names<'_>) -> StoredSession {
+fn stored_session(session: &SessionState, names: &mut Names<'_>) -> StoredSession {
     StoredSession {
         client: session.client,
         recent: session.recent.iter().map(|key| names.number(*key)).collect(),
@@ -270,7 +270,7 @@ fn stored_session(session: SessionState, names: &mut Names<'_>) -> StoredSession
 }
 
 fn session_state(
-    stored: StoredSession,
+    stored: &StoredSession,
     key: &impl Fn(u32) -> Result<KeyId, StateUnreadable>,
 ) -> Result<SessionState, StateUnreadable> {
     let habit = |(number, weight): &(u32, u32)| Ok((key(*number)?, f32::from_bits(*weight)));
