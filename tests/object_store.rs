@@ -14,7 +14,7 @@ use std::{
     process::{Command, Output, Stdio},
     sync::Barrier,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nearcast_datasets::LogSource;
@@ -44,6 +44,7 @@ const SMALL: [&str; 20] = [
 ];
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/datasets/samples/web-1995.parquet");
 const PATIENCE: Duration = Duration::from_secs(120);
+const LOOK: Duration = Duration::from_millis(20);
 
 fn url(name: &str) -> String {
     format!("s3://{BUCKET}/{name}")
@@ -77,10 +78,11 @@ fn train(s3: &S3, log: &str, registry: &str, more: &[&str]) -> Command {
 }
 
 fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
+    let mut waited = Duration::ZERO;
     while !holds() {
-        assert!(start.elapsed() < PATIENCE, "awaited in vain: {what}");
-        thread::sleep(Duration::from_millis(20));
+        assert!(waited < PATIENCE, "awaited in vain: {what}");
+        thread::sleep(LOOK);
+        waited += LOOK;
     }
 }
 
