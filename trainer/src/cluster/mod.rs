@@ -1,7 +1,7 @@
 //! Features on a Ballista cluster: the scheduler, the executors, and the trainer's side.
 //!
 //! The trainer codes the log, puts it where every executor can read it, and submits its plans: SQL as it is, and one
-//! job per part of the operator that counts co-access ([`operator`]). A part that is lost with its executor is counted
+//! job per part of the operator that counts co-access (`operator`). A part that is lost with its executor is counted
 //! again elsewhere. All three run the same binary, so that all know the operator; jobs of another version are refused.
 
 mod client;
