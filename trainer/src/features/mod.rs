@@ -80,6 +80,7 @@ pub(crate) struct Features {
     pub(crate) log: CodedLog,
     config: FeatureConfig,
     /// The coded log as queries read it; removed in the end when it is a copy.
+    #[cfg_attr(not(feature = "cluster"), expect(dead_code, reason = "only a cluster shares its tables"))]
     shared: Shared,
 }
 
