@@ -84,7 +84,7 @@ pub enum Error {
     },
     /// This machine's clock and the bus's disagree.
     #[error(
-        "this machine's clock is {skew:?} {direction} the bus's, more than {skew_max:?}; what is learnt would decay wrongly: set the clock (NTP), or raise `bus.clock_skew_max`"
+        "this machine's clock is {skew:?} {direction} the bus's, more than {skew_max:?}; what is learnt would decay wrongly: set the clock (NTP), or raise `bus.clock_skew_max_seconds`"
     )]
     Clock {
         /// By how much.

@@ -18,6 +18,9 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// The bus cannot be used.
+    #[error("the bus cannot be used")]
+    Bus(#[from] nearcast_bus::Error),
     /// A file or folder of the service could not be used.
     #[error("cannot {action} `{}`", path.display())]
     File {

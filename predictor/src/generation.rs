@@ -36,6 +36,16 @@ impl Generation {
         Ok(next)
     }
 
+    /// A generation that was given out elsewhere.
+    pub(crate) fn numbered(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
     /// The number under which nodes know an engine's command.
     pub(crate) fn command(self, engine: CommandId) -> CommandId {
         CommandId((u64::from(self.0) << COMMAND_BITS) | (engine.0 & COMMAND_MASK))

@@ -34,7 +34,7 @@ mod whole;
 use nearcast_models::Registry;
 use tokio::net::TcpListener;
 
-pub use config::{EventSettings, PageSettings, PredictorConfig, PredictorSettings, QueueSettings};
+pub use config::{BusConfig, EventSettings, PageSettings, PredictorConfig, PredictorSettings, QueueSettings, RawBus};
 pub use error::{Error, Result};
 pub use placing::{PlacementKind, PlacementSettings, RawPlacement};
 pub use server::run;

@@ -36,6 +36,8 @@
 //! | `nearcast_predictor_arm_latency_seconds` | arm | their latency added up |
 //! | `nearcast_predictor_node_up` | node | whether a node that ever joined is connected |
 
+mod fleet;
+
 use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicU64};
 
 use nearcast_proto::message::{CommandStatus, OutcomeKind};
@@ -52,6 +54,7 @@ use prometheus_client::{
 };
 use serde_json::Value;
 
+use self::fleet::FleetMetrics;
 use crate::{
     arms::{ArmShadow, ArmsStatus},
     experiments::TrialReport,
@@ -142,6 +145,7 @@ pub(crate) struct Metrics {
     arm_hits: Family<ArmLabel, FloatGauge>,
     arm_latency_seconds: Family<ArmLabel, FloatGauge>,
     node_up: Family<NodeLabel, Gauge>,
+    pub(crate) fleet: FleetMetrics,
     registry: Arc<Mutex<Registry>>,
 }
 
@@ -200,6 +204,7 @@ impl Metrics {
             arm_hits: Family::default(),
             arm_latency_seconds: Family::default(),
             node_up: Family::default(),
+            fleet: FleetMetrics::default(),
             registry: Arc::new(Mutex::new(Registry::with_prefix("nearcast"))),
         };
         metrics.register();
@@ -225,6 +230,7 @@ impl Metrics {
         let planned = self.placement_planned_bytes.clone();
         registry.register("placement_planned_bytes", "Bytes that the last plan has at a node", planned);
         self.register_arms(&mut registry);
+        self.fleet.register(&mut registry);
         let log = registry.sub_registry_with_prefix("log");
         log.register("records", "Request events received", self.log_records.clone());
         log.register("dropped", "Request events that nodes dropped", self.log_dropped.clone());

@@ -25,6 +25,12 @@ impl Fence {
         is_admitted
     }
 
+    /// A resource is owned under this token, as is known from elsewhere: what comes under a smaller one is refused.
+    pub fn raise(&mut self, resource: &Resource, token: Token) {
+        let seen = self.seen.entry(resource.clone()).or_insert(token);
+        *seen = token.max(*seen);
+    }
+
     /// How often something was refused.
     pub fn refused(&self) -> u64 {
         self.refused

@@ -182,6 +182,12 @@ impl Claims {
         self.claims.keys().filter_map(|resource| Some((resource, self.owner(resource)?)))
     }
 
+    /// The tokens under which others and oneself own what they own, as far as is known.
+    pub fn tokens(&self) -> impl Iterator<Item = (&Resource, Token)> {
+        let owned = self.claims.iter().filter(|(resource, _)| self.owner(resource).is_some());
+        owned.map(|(resource, (revision, _))| (resource, Token(revision.0)))
+    }
+
     /// The members that are known, by name.
     pub fn members(&self) -> impl Iterator<Item = &Membership> {
         self.members.values().filter_map(|(_, member)| member.as_ref())

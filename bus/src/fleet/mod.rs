@@ -127,6 +127,10 @@ pub struct FleetView {
     pub until: Option<Duration>,
     /// Who owns what, itself included, as far as it has heard.
     pub owners: BTreeMap<Resource, String>,
+    /// Under which tokens they do.
+    pub tokens: BTreeMap<Resource, Token>,
+    /// The members there are, itself included, and which run of each it is, as far as it has heard.
+    pub members: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default)]

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Change, Holder, Lease, LeaseStep, Partition, Result, Revision, SharedClock, Token, Watch,
-    claims::{Claim, ClaimStep, Claims, Resource},
+    claims::{Claim, ClaimStep, Claims, Membership, Resource},
 };
 
 /// What a member's tasks work with.
@@ -274,7 +274,10 @@ impl Run {
             }
         }
         let owners = self.claims.owners().map(|(resource, owner)| (resource.clone(), owner.to_owned())).collect();
-        let view = FleetView { owned, until: held.map(|held| held.until), owners };
+        let tokens = self.claims.tokens().map(|(resource, token)| (resource.clone(), token)).collect();
+        let name = |member: &Membership| (member.holder.name.clone(), member.holder.run.clone());
+        let members = self.claims.members().map(name).collect();
+        let view = FleetView { owned, until: held.map(|held| held.until), owners, tokens, members };
         self.show.send_if_modified(|shown| {
             let is_new = *shown != view;
             *shown = view;

@@ -1,5 +1,6 @@
 //! The service's configuration: as written, and checked.
 
+mod bus;
 mod raw;
 mod would;
 
@@ -8,12 +9,13 @@ use std::{path::Path, path::PathBuf, time::Duration};
 use nearcast_cache_node::tls::ServiceTls;
 use nearcast_proto::{AdminToken, config_file, topology::Topology};
 
+pub use self::bus::{BusConfig, RawBus};
 pub use self::raw::{EventSettings, PageSettings, PredictorSettings, QueueSettings};
 use crate::{
     Error, Result,
     arms::ShadowSettings,
     engine::{Arm, EngineConfig},
-    placing::PlacementSettings,
+    placing::{PlacementKind, PlacementSettings},
 };
 
 /// Checked configuration: the only thing a predictor can be run with.
@@ -43,6 +45,11 @@ use crate::{
 ///
 /// [placement]
 /// kind = "gapa"                     # "reactive", or "none", the default
+///
+/// [bus]                             # several predictors for one cluster; without it, this one is alone
+/// url = "nats://127.0.0.1:4222"     # or "embedded": a file in the data folder
+/// partitions = 12                   # parts that clients are divided in; fixed from then on
+/// lease_seconds = 3.0               # so long a predictor that is gone keeps its parts
 /// ```
 #[derive(Clone, Debug)]
 pub struct PredictorConfig {
@@ -87,6 +94,8 @@ pub struct PredictorConfig {
     pub engine: EngineConfig,
     /// What decides which nodes hold which keys.
     pub placement: PlacementSettings,
+    /// What is shared with other predictors; nothing without it.
+    pub bus: Option<BusConfig>,
 }
 
 impl PredictorConfig {
@@ -102,6 +111,7 @@ impl PredictorConfig {
         settings.tls = settings.tls.map(|tls| tls.below(base));
         settings.topology = settings.topology.map(|topology| base.join(topology));
         settings.registry = settings.registry.map(|registry| resolve_location(base, registry));
+        settings.bus = settings.bus.map(|bus| bus.below(base));
         Self::try_from(settings)
     }
 
@@ -112,6 +122,7 @@ impl PredictorConfig {
     pub fn check_files(&self) -> Result<()> {
         self.admin_token_file.as_deref().map(AdminToken::read).transpose()?;
         self.tls.as_ref().map(ServiceTls::for_grpc).transpose().map_err(Error::Certificate)?;
+        self.bus.as_ref().map(|bus| bus.settings(&self.data_dir)).transpose()?;
         Ok(())
     }
 }
@@ -125,6 +136,14 @@ impl TryFrom<PredictorSettings> for PredictorConfig {
         settings.page.check()?;
         if settings.alias.is_empty() {
             return Err(Error::Setting { name: "alias", value: String::new(), expected: "a name" });
+        }
+        if settings.bus.is_some() && settings.placement.kind != PlacementKind::None {
+            let value = format!("{:?}", settings.placement.kind).to_lowercase();
+            return Err(Error::Setting {
+                name: "placement.kind",
+                value,
+                expected: "\"none\", as with `[bus]` nobody places keys yet",
+            });
         }
         let topology = settings.topology.as_deref().map_or_else(|| Ok(Topology::default()), Topology::load)?;
         Ok(Self {
@@ -148,6 +167,7 @@ impl TryFrom<PredictorSettings> for PredictorConfig {
             page: settings.page,
             engine: settings.engine,
             placement: settings.placement.try_into()?,
+            bus: settings.bus.map(BusConfig::try_from).transpose()?,
         })
     }
 }
@@ -197,6 +217,10 @@ mod tests {
             ("data_dir = \"d\"\n[page]\nsample_seconds = 0.0", "page.sample_seconds"),
             ("data_dir = \"d\"\n[page]\nsamples_max = 10001", "page.samples_max"),
             ("data_dir = \"d\"\ntopology = \"/nonexistent.toml\"", "/nonexistent.toml"),
+            ("data_dir = \"d\"\n[bus]\nurl = \"http://h\"", "bus.url"),
+            ("data_dir = \"d\"\n[bus]\nurl = \"embedded\"\npartitions = 0", "bus.partitions"),
+            ("data_dir = \"d\"\n[bus]\nurl = \"embedded\"\nuser = \"u\"", "password_file"),
+            ("data_dir = \"d\"\n[bus]\nurl = \"embedded\"\nname = \"a b\"", "bus.name"),
             ("", "data_dir"),
         ] {
             let message = parse(text).unwrap_err().to_string();

@@ -75,6 +75,9 @@ pub struct PredictorSettings {
     /// What decides which nodes hold which keys.
     #[serde(default)]
     pub placement: RawPlacement,
+    /// What is shared with other predictors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bus: Option<super::RawBus>,
 }
 
 /// Bounds of the queues around the engine.

@@ -63,6 +63,21 @@ impl PurgeFile {
         Ok((Self { path: path.to_owned(), file, head, latest, bytes, bytes_kept: bytes }, purges))
     }
 
+    /// Begins a log that has this name elsewhere.
+    pub(super) fn begin(path: &Path, id: Arc<str>) -> io::Result<Self> {
+        let head = Head { log: id, ..Head::new() };
+        let (file, bytes) = write_anew(path, &head, [])?;
+        Ok(Self { path: path.to_owned(), file, head, latest: 0, bytes, bytes_kept: bytes })
+    }
+
+    /// Lets go of everything and goes on after an epoch.
+    pub(super) fn skip_to(&mut self, epoch: u64) -> io::Result<()> {
+        let head = Head { before: epoch, ..self.head.clone() };
+        (self.file, self.bytes) = write_anew(&self.path, &head, [])?;
+        (self.head, self.bytes_kept, self.latest) = (head, self.bytes, epoch);
+        Ok(())
+    }
+
     /// What tells this log from any other.
     pub(super) fn id(&self) -> Arc<str> {
         Arc::clone(&self.head.log)

@@ -66,6 +66,74 @@ impl PurgeLog {
         Ok(Self { id: file.id(), file: Mutex::new(file), held: Mutex::new(held), latest, done })
     }
 
+    /// Opens this machine's copy of a log that several predictors have. A copy of another log is begun anew.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub(crate) fn open_copy(folder: &Path, id: &Arc<str>) -> Result<Self> {
+        let log = Self::open(folder)?;
+        if log.id == *id {
+            return Ok(log);
+        }
+        drop(log);
+        let path = folder.join("purges.jsonl");
+        let file = PurgeFile::begin(&path, Arc::clone(id)).map_err(Error::file("write", &path))?;
+        let (latest, done) = (watch::channel(0).0, watch::channel(0).0);
+        Ok(Self { id: file.id(), file: Mutex::new(file), held: Mutex::new(Held::default()), latest, done })
+    }
+
+    /// Writes down a purge that was ordered elsewhere, unless it is known: it must be the next one.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn take(&self, purge: Purge) -> io::Result<()> {
+        if purge.epoch <= self.latest() {
+            return Ok(());
+        }
+        if purge.epoch > self.latest() + 1 {
+            self.skip_to(purge.epoch - 1)?;
+        }
+        self.append(purge).map(drop)
+    }
+
+    /// Purges up to this one are lost: whoever has not carried them out has to ask the origin about everything.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    pub(crate) fn skip_to(&self, epoch: u64) -> io::Result<()> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.skip_to(epoch)?;
+        let mut held = self.held();
+        held.purges.clear();
+        held.bytes = 0;
+        drop(held);
+        self.latest.send_replace(epoch);
+        Ok(())
+    }
+
+    /// The latest epoch as it changes.
+    pub(crate) fn watch_latest(&self) -> watch::Receiver<u64> {
+        self.latest.subscribe()
+    }
+
+    /// How far a node that is connected elsewhere was when it joined there.
+    pub(crate) fn know(&self, node: NodeName, position: Option<&PurgePosition>) {
+        let epoch = position.filter(|position| position.log == self.id).map_or(0, |position| position.epoch);
+        let mut held = self.held();
+        let progress = held.nodes.entry(node).or_default();
+        progress.epoch = progress.epoch.max(epoch);
+    }
+
+    /// Where a node is.
+    pub(crate) fn position(&self, node: &NodeName) -> Option<PurgePosition> {
+        self.progress(node).map(|epoch| PurgePosition { log: Arc::clone(&self.id), epoch })
+    }
+
+    /// Whether a position is in this log.
+    pub(crate) fn is_of_log(&self, position: &PurgePosition) -> bool {
+        position.log == self.id
+    }
+
     /// Writes a purge down, so that it survives a loss of power, and returns its epoch. Blocks for as long as that takes.
     ///
     /// # Errors
@@ -203,7 +271,7 @@ fn weight(purge: &Purge) -> usize {
 
 const TEXT_OVERHEAD: usize = 32;
 /// Purges remembered. A node that was away for more of them asks the origin about everything that it holds.
-const PURGES_MAX: usize = 65_536;
+pub(crate) const PURGES_MAX: usize = 65_536;
 const BYTES_MAX: usize = 64 << 20;
 /// Bytes of purges in one message, unless a single one has more; far below gRPC's limit.
 const UPDATE_BYTES: usize = 512 << 10;

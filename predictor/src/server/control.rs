@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     experiment_control::{parse_action, status},
+    fleet::{PurgeRefused, SharedPurges},
     input::{ExperimentAction, Input},
     inputs::Inputs,
     status::{NodeStatus, StatusDocument},
@@ -31,6 +32,8 @@ pub(super) struct ControlService {
     /// What whoever changes something must know.
     pub(super) token: Option<AdminToken>,
     pub(super) versions: Option<Versions>,
+    /// The way of purges in a fleet.
+    pub(super) shared: Option<SharedPurges>,
 }
 
 #[tonic::async_trait]
@@ -78,6 +81,7 @@ impl wire::control_server::Control for ControlService {
         let (action, deed) = parse_action(request.get_ref())?;
         if !matches!(action, ExperimentAction::Plan | ExperimentAction::Report | ExperimentAction::Status) {
             self.check_token(&request)?;
+            check_alone(self.shared.is_some())?;
         }
         let json = self.answer(action, deed).await?;
         Ok(Response::new(wire::ExperimentReply { json }))
@@ -88,11 +92,7 @@ impl wire::control_server::Control for ControlService {
         let wire::PurgeRequest { purge, wait_ms } = request.into_inner();
         let purge = purge.ok_or_else(|| Status::invalid_argument("the request names no purge"))?;
         let purge = Purge::try_from(purge).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let purges = Arc::clone(&self.purges);
-        let written = spawn_blocking(move || purges.append(purge)).await;
-        let written = written.map_err(|error| Status::internal(error.to_string()))?;
-        let epoch = written
-            .map_err(|error| Status::unavailable(format!("nothing is purged: the log cannot be written: {error}")))?;
+        let epoch = self.order_purge(purge).await?;
         let wait = Duration::from_millis(wait_ms.into()).min(WAIT_MAX);
         let nodes = self.await_purge(epoch, Instant::now() + wait).await?;
         Ok(Response::new(wire::PurgeReply { epoch, nodes }))
@@ -118,8 +118,20 @@ impl ControlService {
 
     /// Has the champion do something else.
     pub(super) async fn set(&self, arm: Arm, reset: bool) -> Result<(), Status> {
+        check_alone(self.shared.is_some())?;
         let asked = self.inputs.ask(|done| Input::SetArm { arm, reset, done }).await;
         asked.map_err(unavailable)?.map_err(|problem| status(&problem))
+    }
+
+    /// Writes a purge down, where all predictors of a fleet read it; its epoch.
+    async fn order_purge(&self, purge: Purge) -> Result<u64, Status> {
+        if let Some(shared) = &self.shared {
+            return shared.order(&purge).await.map_err(|refused| purge_refused(&refused));
+        }
+        let purges = Arc::clone(&self.purges);
+        let written = spawn_blocking(move || purges.append(purge)).await;
+        let written = written.map_err(|error| Status::internal(error.to_string()))?;
+        written.map_err(|error| Status::unavailable(format!("nothing is purged: the log cannot be written: {error}")))
     }
 
     /// Waits until every connected node has carried a purge out, or the time is over, and says which have.
@@ -145,6 +157,25 @@ impl ControlService {
             }
         }
     }
+}
+
+fn purge_refused(refused: &PurgeRefused) -> Status {
+    match refused {
+        PurgeRefused::Bus(nearcast_bus::Error::TooLarge { .. }) => {
+            Status::invalid_argument(format!("{refused}, in several purges"))
+        }
+        _ => Status::unavailable(refused.to_string()),
+    }
+}
+
+/// Why arms are not changed in a fleet.
+fn check_alone(is_in_fleet: bool) -> Result<(), Status> {
+    if !is_in_fleet {
+        return Ok(());
+    }
+    Err(Status::failed_precondition(
+        "predictors on one bus (`[bus]`) serve one arm and run no experiments: each would compare only its own nodes.          For an experiment run one predictor without `[bus]`; to change the arm set `arm` in every predictor's          configuration and restart them one after the other",
+    ))
 }
 
 pub(super) fn parse_arm(name: &str) -> Result<Arm, Status> {

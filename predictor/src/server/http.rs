@@ -10,7 +10,7 @@ use axum::{
 use nearcast_cache_node::exposition;
 use tokio::sync::watch;
 
-use super::{input::Input, inputs::Inputs};
+use super::{fleet::Standing, input::Input, inputs::Inputs};
 use crate::metrics::Metrics;
 
 /// What the handlers answer from.
@@ -20,6 +20,8 @@ pub(super) struct HttpState {
     pub(super) metrics: Metrics,
     /// Whether nodes may be sent here: after the first look at the registry, until shutdown begins.
     pub(super) ready: watch::Receiver<bool>,
+    /// How this predictor takes part in a fleet.
+    pub(super) standing: Option<Standing>,
 }
 
 /// The routes; serving them is the caller's.
@@ -41,15 +43,21 @@ async fn live(State(state): State<HttpState>) -> Response {
 }
 
 async fn ready(State(state): State<HttpState>) -> Response {
-    if *state.ready.borrow() {
-        return "ok\n".into_response();
+    if !*state.ready.borrow() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or shutting down\n").into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or shutting down\n").into_response()
+    match state.standing.as_ref().and_then(Standing::trouble) {
+        Some(trouble) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {trouble}\n")).into_response(),
+        None => "ok\n".into_response(),
+    }
 }
 
 async fn metrics(State(state): State<HttpState>, headers: HeaderMap) -> Response {
     if let Ok(facts) = state.inputs.ask(Input::Facts).await {
         facts.show(&state.metrics);
+    }
+    if let Some(standing) = &state.standing {
+        standing.show(&state.metrics);
     }
     let document = state.metrics.render();
     if exposition::wants_openmetrics(&headers) {

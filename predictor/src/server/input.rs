@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 
+use nearcast_bus::{Token, fleet::FleetView};
 use nearcast_experiment::stage::Action;
 use nearcast_models::Model;
-use nearcast_proto::message::{CacheMap, Command, Epoch, Member, NodeDescriptor, NodeName, NodeReport};
+use nearcast_proto::message::{
+    CacheMap, Command, Epoch, Member, NodeDescriptor, NodeName, NodeReport, PlacementPosition, PurgePosition,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     controller::{ExplainDocument, Facts, KeyStory},
+    fleet::{NodeRecord, OrderRecord},
     status::{NodeStatus, StatusDocument},
 };
 use crate::{
-    engine::Arm,
+    engine::{Arm, PartState, StateUnreadable},
     experiments::{Deed, FullReport, Problem},
+    fleet::LogRecord,
     placing::Planned,
 };
 
@@ -25,7 +30,7 @@ pub(super) struct SessionId(pub(super) u64);
 #[derive(Debug)]
 pub(super) enum Input {
     /// A node has said hello.
-    Join(NodeDescriptor, oneshot::Sender<Result<Joined, JoinRefused>>),
+    Join(Box<Arrival>, oneshot::Sender<Result<Joined, JoinRefused>>),
     /// A stream has ended.
     Leave(SessionId),
     /// A node has said something else.
@@ -62,6 +67,29 @@ pub(super) enum Input {
     Page(oneshot::Sender<(Facts, Vec<FullReport>)>),
     /// Somebody wants to know about one key.
     KeyStory(Arc<str>, oneshot::Sender<KeyStory>),
+    /// What follows exists in a fleet of predictors alone. A batch of a session is kept by the bus.
+    Kept(SessionId, u64),
+    /// A partition is owned from now on, and this is what is known of its clients.
+    BeginPartition {
+        partition: u32,
+        token: Token,
+        part: Option<Box<PartState>>,
+        reply: oneshot::Sender<Result<(), StateUnreadable>>,
+    },
+    /// Batches of a partition are to be learnt from.
+    Learn { partition: u32, token: Token, batches: Vec<LogRecord> },
+    /// What was learnt of a partition is to be written down.
+    PartState(u32, oneshot::Sender<Option<PartState>>),
+    /// A partition is owned no more.
+    EndPartition { partition: u32, token: Token },
+    /// Another member says something of a node, or to us.
+    Heard(NodeRecord),
+    /// What other members said cannot be read any more.
+    Missed,
+    /// A member has given a command to a node.
+    Order(OrderRecord),
+    /// Who takes part, and who owns what.
+    View(FleetView),
 }
 
 /// What an operator wants.
@@ -79,6 +107,16 @@ pub(super) enum ExperimentAction {
     Foresee(Action),
     /// Something that goes on its record.
     Change(Action),
+}
+
+/// A node that says hello.
+#[derive(Clone, Debug)]
+pub(super) struct Arrival {
+    pub(super) node: NodeDescriptor,
+    /// Which start of the node it is: later ones have greater numbers.
+    pub(super) stream: u64,
+    pub(super) purges: Option<PurgePosition>,
+    pub(super) placement: Option<PlacementPosition>,
 }
 
 /// A session's ends that its stream works with.

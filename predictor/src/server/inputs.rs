@@ -18,6 +18,19 @@ impl WeakInputs {
         let sender = self.0.upgrade().ok_or(EngineGone)?;
         sender.blocking_send(input).map_err(|_| EngineGone)
     }
+
+    /// Tells the engine's task something.
+    pub(super) async fn tell(&self, input: Input) -> Result<(), EngineGone> {
+        let sender = self.0.upgrade().ok_or(EngineGone)?;
+        sender.send(input).await.map_err(|_| EngineGone)
+    }
+
+    /// Asks the engine's task something.
+    pub(super) async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Input) -> Result<T, EngineGone> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(question(reply)).await?;
+        answer.await.map_err(|_| EngineGone)
+    }
 }
 
 /// The engine's task has ended, as it does at shutdown.

@@ -8,6 +8,7 @@ mod actor;
 mod control;
 mod controller;
 mod experiment_control;
+mod fleet;
 mod http;
 mod input;
 mod inputs;
@@ -39,6 +40,7 @@ use tonic_health::server::HealthReporter;
 use self::{
     control::{ControlService, Versions},
     controller::{Controller, Resumed},
+    fleet::{OpenFleet, RunningFleet},
     http::HttpState,
     input::Input,
     inputs::Inputs,
@@ -73,7 +75,7 @@ pub async fn run(
     config: PredictorConfig,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
-    let service = Service::start(listener, http_listener, &config)?;
+    let service = Service::start(listener, http_listener, &config).await?;
     service.until(shutdown).await
 }
 
@@ -90,13 +92,33 @@ struct Service {
     engine: JoinHandle<()>,
     event_file: JoinHandle<()>,
     placing: Vec<JoinHandle<()>>,
+    fleet: Option<RunningFleet>,
+}
+
+/// What nothing can begin without: numbers of its own and the purges there were.
+struct Ground {
+    generation: Generation,
+    purges: Arc<PurgeLog>,
+    fleet: Option<OpenFleet>,
+}
+
+impl Ground {
+    async fn lay(listener: &TcpListener, config: &PredictorConfig) -> Result<Self> {
+        let Some(bus) = &config.bus else {
+            let generation = Generation::begin(&config.data_dir)?;
+            let purges = Arc::new(PurgeLog::open(&config.data_dir)?);
+            return Ok(Self { generation, purges, fleet: None });
+        };
+        let listen = listener.local_addr().map_or_else(|_| config.listen.clone(), |address| address.to_string());
+        let (fleet, purges) = OpenFleet::open(bus, &listen, &config.data_dir).await?;
+        Ok(Self { generation: fleet.generation(), purges, fleet: Some(fleet) })
+    }
 }
 
 impl Service {
-    fn start(listener: TcpListener, http_listener: TcpListener, config: &PredictorConfig) -> Result<Self> {
+    async fn start(listener: TcpListener, http_listener: TcpListener, config: &PredictorConfig) -> Result<Self> {
         let lock = DataLock::take(&config.data_dir)?;
-        let generation = Generation::begin(&config.data_dir)?;
-        let purges = Arc::new(PurgeLog::open(&config.data_dir)?);
+        let Ground { generation, purges, fleet } = Ground::lay(&listener, config).await?;
         let token = config.admin_token_file.as_deref().map(AdminToken::read).transpose()?;
         let mut server = Server::builder();
         if let Some(tls) = &config.tls {
@@ -109,16 +131,21 @@ impl Service {
         let (placing, threads) = open_placing(config)?;
         let board = placing.as_ref().map_or_else(Placing::empty_board, Placing::board);
         let mut engine = Engine::new(config.engine.clone(), config.topology.clone());
+        if let Some(fleet) = &fleet {
+            engine = engine.divided(fleet.partitions());
+        }
         engine.set_arm(config.arm, false);
         let registry = config.registry.as_deref().map(Registry::open).transpose()?.map(Arc::new);
         let experiments = Experiments::open(&config.data_dir, config.slot, clock::now())?;
         let resumed = resumed(registry.as_deref(), experiments.challengers());
         let mut controller =
             Controller::new(engine, experiments, generation, Arc::clone(&purges), config, events, metrics.clone())
-                .with_placing(placing);
+                .with_placing(placing)
+                .with_fleet(fleet.as_ref().map(OpenFleet::side));
         controller.resume(clock::now(), resumed);
         let versions = registry.clone().map(|registry| Versions { registry, alias: config.alias.clone() });
         let (inputs, receiver) = Inputs::bounded(config.queues.inputs_max);
+        let (log, shared) = fleet.as_ref().map(|fleet| (fleet.log(), fleet.purges())).unzip();
         let (health, health_server) = tonic_health::server::health_reporter();
         let mut service = Self {
             _lock: lock,
@@ -131,10 +158,16 @@ impl Service {
             engine: tokio::spawn(actor::drive(controller, receiver, metrics.clone())),
             event_file: spawn_blocking(move || file.write_all(&mut queue)),
             placing: threads.map(|threads| start_placing(threads, config, &inputs)).unwrap_or_default(),
+            fleet: None,
         };
+        if let Some(fleet) = fleet {
+            service.fleet = Some(fleet.start(inputs.downgrade(), metrics.clone()).await?);
+        }
+        let standing = service.fleet.as_ref().map(RunningFleet::standing);
         service.watch_registry(registry.clone(), config, &inputs);
-        let http = HttpState { inputs: inputs.clone(), metrics: metrics.clone(), ready: service.ready.subscribe() };
-        let control = ControlService { inputs: inputs.clone(), purges: Arc::clone(&purges), token, versions };
+        let http =
+            HttpState { inputs: inputs.clone(), metrics: metrics.clone(), ready: service.ready.subscribe(), standing };
+        let control = ControlService { inputs: inputs.clone(), purges: Arc::clone(&purges), token, versions, shared };
         let page = Page::new(control.clone(), config.page, config.topology.clone(), registry);
         service.serve_http(http_listener, http, page);
         let streams = NodeStreams {
@@ -145,6 +178,7 @@ impl Service {
             hello: config.hello,
             shutdown: service.cancel.clone(),
             readers: service.readers.clone(),
+            log,
         };
         let routes = server
             .http2_keepalive_interval(Some(config.keepalive))
@@ -232,9 +266,16 @@ impl Service {
         self.readers.close();
         self.readers.wait().await;
         while self.servers.join_next().await.is_some() {}
+        let bus = match self.fleet.take() {
+            Some(fleet) => Some(fleet.leave().await),
+            None => None,
+        };
         // Every sender is gone now, so the engine's task ends, and with it the event bus and the event log.
         let _ = self.engine.await;
         let _ = self.event_file.await;
+        if let Some(bus) = bus {
+            bus.close().await;
+        }
         for thread in self.placing {
             let _ = thread.await;
         }

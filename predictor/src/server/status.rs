@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::fleet::FleetStatus;
 use crate::{
     arms::ArmsStatus,
     engine::{Account, Arm},
@@ -34,6 +35,9 @@ pub(super) struct StatusDocument {
     pub(super) account: Account,
     /// `None` without placement.
     pub(super) placement: Option<PlacementStatus>,
+    /// `None` without `[bus]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) fleet: Option<FleetStatus>,
 }
 
 /// The schema's name.
@@ -71,4 +75,7 @@ pub(super) struct NodeStatus {
     pub(super) inventory_complete: bool,
     /// Whether it says that it serves the arm that is in force there.
     pub(super) is_confirmed: bool,
+    /// Whether it is connected to another predictor.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_elsewhere: bool,
 }

@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::stream::Stream;
 use nearcast_proto::{
-    message::{NodeDescriptor, NodeName, NodeReport, PlacementPosition, PurgePosition},
+    message::{NodeName, NodeReport, PlacementPosition, RequestBatch},
     wire,
 };
 use tokio::{
@@ -15,11 +15,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    input::{Input, JoinRefused, SessionId},
+    fleet::{Intake, RequestLog, catch_up},
+    input::{Arrival, Input, JoinRefused, SessionId},
     inputs::{EngineGone, Inputs},
     outgoing::{Feeds, Outgoing},
 };
-use crate::{metrics::Metrics, placing::Board, purges::PurgeLog};
+use crate::{clock, metrics::Metrics, placing::Board, purges::PurgeLog};
 
 /// Accepts nodes.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub(super) struct NodeStreams {
     pub(super) shutdown: CancellationToken,
     /// Every reading half.
     pub(super) readers: TaskTracker,
+    /// Where requests go to in a fleet.
+    pub(super) log: Option<RequestLog>,
 }
 
 #[tonic::async_trait]
@@ -42,15 +45,22 @@ impl wire::predictor_server::Predictor for NodeStreams {
 
     async fn join(&self, request: Request<Streaming<wire::NodeMessage>>) -> Result<Response<Self::JoinStream>, Status> {
         let mut inbound = request.into_inner();
-        let Hello { node, purges: position, placement } = self.hello(&mut inbound).await?;
+        let arrival = self.hello(&mut inbound).await?;
+        let Arrival { node, stream, purges: position, placement } = arrival.clone();
+        if let Some(position) =
+            position.as_ref().filter(|position| self.log.is_some() && self.purges.is_of_log(position))
+        {
+            catch_up(&self.purges, position.epoch).await;
+        }
         let name = node.name.clone();
-        let joined = self.inputs.ask(|reply| Input::Join(node, reply)).await.map_err(unavailable)?;
+        let joined = self.inputs.ask(|reply| Input::Join(Box::new(arrival), reply)).await.map_err(unavailable)?;
         let joined = joined.map_err(|refused| self.refuse_join(&refused))?;
         let (end, ending) = oneshot::channel();
         let feed = self.purges.join(name.clone(), position.as_ref());
         let (placement_feed, gap) = self.board.join(placement.as_ref());
         let session = joined.session;
-        let reader = Reader { streams: self.clone(), session, name, inbound, gap };
+        let intake = self.log.as_ref().map(|log| log.intake(self.inputs.clone(), session, node, stream));
+        let reader = Reader { streams: self.clone(), session, name, inbound, gap, intake };
         let told = Input::Report(session, NodeReport::Placement { position: placement, has_gap: false });
         self.inputs.tell(told).await.map_err(unavailable)?;
         // The tracker is what it is awaited with.
@@ -60,16 +70,9 @@ impl wire::predictor_server::Predictor for NodeStreams {
     }
 }
 
-/// What a stream begins with.
-struct Hello {
-    node: NodeDescriptor,
-    purges: Option<PurgePosition>,
-    placement: Option<PlacementPosition>,
-}
-
 impl NodeStreams {
     /// Waits for the message that every stream begins with.
-    async fn hello(&self, inbound: &mut Streaming<wire::NodeMessage>) -> Result<Hello, Status> {
+    async fn hello(&self, inbound: &mut Streaming<wire::NodeMessage>) -> Result<Arrival, Status> {
         let first = tokio::select! {
             () = self.shutdown.cancelled() => return Err(unavailable(EngineGone)),
             first = timeout(self.hello, inbound.message()) => first,
@@ -80,7 +83,11 @@ impl NodeStreams {
             return Err(self.refuse("no_hello", Status::invalid_argument("the stream ended before the hello")));
         };
         match NodeReport::try_from(first) {
-            Ok(NodeReport::Hello { node, purges, placement, .. }) => Ok(Hello { node, purges, placement }),
+            Ok(NodeReport::Hello { node, purges, placement, .. }) => {
+                // Later starts have greater numbers; so do later connections.
+                let stream = u64::try_from(clock::now().micros()).unwrap_or_default();
+                Ok(Arrival { node, stream, purges, placement })
+            }
             Ok(_) => Err(self.refuse("no_hello", Status::invalid_argument("the first message must be the hello"))),
             Err(error) => Err(self.refuse("malformed", Status::invalid_argument(error.to_string()))),
         }
@@ -111,6 +118,8 @@ struct Reader {
     inbound: Streaming<wire::NodeMessage>,
     /// Where the node's copy of the map is, when it could not take over what it was told.
     gap: mpsc::Sender<Option<PlacementPosition>>,
+    /// The way of requests in a fleet.
+    intake: Option<Intake>,
 }
 
 impl Reader {
@@ -138,7 +147,15 @@ impl Reader {
                     let status = Status::invalid_argument("only the first message may be the hello");
                     return Some(self.streams.refuse("second_hello", status));
                 }
-                Ok(NodeReport::Purged { epoch, objects }) => self.streams.purges.note(&self.name, epoch, objects),
+                Ok(NodeReport::Purged { epoch, objects }) => {
+                    self.streams.purges.note(&self.name, epoch, objects);
+                    // In a fleet the others are told.
+                    if self.intake.is_some() {
+                        let told = NodeReport::Purged { epoch, objects };
+                        self.streams.inputs.tell(Input::Report(self.session, told)).await.ok()?;
+                    }
+                }
+                Ok(NodeReport::Requests(batch)) => self.requests(batch).await?,
                 Ok(NodeReport::Placement { position, has_gap }) => {
                     if has_gap && self.gap.try_send(position.clone()).is_err() {
                         let status = Status::resource_exhausted("the placement map cannot be brought to the node");
@@ -154,6 +171,19 @@ impl Reader {
                 }
             }
         }
+    }
+}
+
+impl Reader {
+    /// Passes requests on: to the log, in a fleet, and in any case to be counted. `None` when the predictor ends.
+    async fn requests(&mut self, batch: RequestBatch) -> Option<()> {
+        if let Some(intake) = &self.intake {
+            tokio::select! {
+                () = self.streams.shutdown.cancelled() => return None,
+                () = intake.take(&batch) => {}
+            }
+        }
+        self.streams.inputs.tell(Input::Report(self.session, NodeReport::Requests(batch))).await.ok()
     }
 }
 

@@ -3,19 +3,20 @@
 mod answers;
 mod arms;
 mod experiments;
+mod fleet;
 mod ledger;
 mod orders;
 mod placement;
 mod reports;
 mod tally;
 
-pub(super) use self::experiments::Resumed;
+pub(super) use self::{experiments::Resumed, fleet::FleetSide};
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use nearcast_datasets::{Set, Timestamp};
 use nearcast_models::Model;
-use nearcast_proto::message::{Command, Member, NodeDescriptor, NodeName};
+use nearcast_proto::message::{Command, Member, NodeDescriptor, NodeName, NodeReport};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -26,7 +27,8 @@ pub(super) use self::{
     tally::{NodeTally, Outcomes, Tallies},
 };
 use super::{
-    input::{InForce, Input, JoinRefused, Joined, SessionId},
+    fleet::{Home, Said},
+    input::{Arrival, InForce, Input, JoinRefused, Joined, SessionId},
     members::Members,
     status::{ModelRefused, ModelStatus, NodeStatus, SCHEMA, StatusDocument},
 };
@@ -77,6 +79,17 @@ pub(super) struct Controller {
     placing: Option<Placing>,
     /// Nodes that nobody is sent to although they are there.
     draining: Set<NodeName>,
+    /// What is shared with other predictors.
+    fleet: Option<FleetSide>,
+}
+
+/// How commands get to a node.
+#[derive(Debug)]
+enum Way {
+    /// It is connected here.
+    Here(mpsc::Sender<Command>),
+    /// It is connected to another predictor.
+    At(Home),
 }
 
 /// A connected node.
@@ -85,7 +98,13 @@ struct Session {
     node: NodeIndex,
     descriptor: NodeDescriptor,
     label: NodeLabel,
-    commands: mpsc::Sender<Command>,
+    way: Way,
+    /// Which start of the node it is.
+    stream: u64,
+    /// Whether other predictors know less of it than they were to be told.
+    is_unsaid: bool,
+    /// Whether other predictors wait for the end of its inventory.
+    is_asked: bool,
     /// Its position in placement, if it has one.
     position: Option<usize>,
     taken: watch::Sender<u64>,
@@ -132,6 +151,7 @@ impl Controller {
             metrics,
             placing: None,
             draining: Set::default(),
+            fleet: None,
         }
     }
 
@@ -145,7 +165,7 @@ impl Controller {
     /// Takes a message and sends the commands that follow from it.
     pub(super) fn apply(&mut self, now: Timestamp, input: Input) {
         match input {
-            Input::Join(node, reply) => self.join_and_reply(now, node, reply),
+            Input::Join(arrival, reply) => self.join_and_reply(now, *arrival, reply),
             Input::Leave(session) => self.leave(now, session),
             Input::Report(session, report) => self.report(now, session, &report),
             Input::InstallModel { version, model } => self.install_model(now, version, model),
@@ -165,6 +185,17 @@ impl Controller {
             Input::Facts(reply) => drop(reply.send(self.facts(now))),
             Input::Page(reply) => drop(reply.send((self.facts(now), self.experiments.reports(now, LOOKS_TOLD_MAX)))),
             Input::KeyStory(key, reply) => drop(reply.send(self.key_story(&key))),
+            Input::Kept(session, sequence) => self.kept(session, sequence),
+            Input::BeginPartition { partition, token, part, reply } => {
+                let _ = reply.send(self.begin_partition(partition, token, part.map(|part| *part)));
+            }
+            Input::Learn { partition, token, batches } => self.learn(now, partition, token, &batches),
+            Input::PartState(partition, reply) => drop(reply.send(self.engine.part(partition))),
+            Input::EndPartition { partition, token } => self.end_partition(partition, token),
+            Input::Heard(record) => self.heard(now, record),
+            Input::Missed => self.missed(),
+            Input::Order(record) => self.relayed(now, record),
+            Input::View(view) => self.handle_view(now, view),
         }
         self.send_orders(now);
         self.send_placement(now);
@@ -195,36 +226,57 @@ impl Controller {
     fn join_and_reply(
         &mut self,
         now: Timestamp,
-        node: NodeDescriptor,
+        arrival: Arrival,
         reply: oneshot::Sender<Result<Joined, JoinRefused>>,
     ) {
-        let joined = self.join(now, node);
+        let joined = self.join(now, arrival);
         // A node that hung up in the meantime would otherwise stay a member for ever.
         if let Err(Ok(unclaimed)) = reply.send(joined) {
             self.leave(now, unclaimed.session);
         }
     }
 
-    fn join(&mut self, now: Timestamp, node: NodeDescriptor) -> Result<Joined, JoinRefused> {
-        if let Some(session) = self.session_named(&node.name) {
-            let region = Arc::clone(&session.descriptor.region);
-            return Err(JoinRefused::NameTaken { name: node.name.0, region });
-        }
-        match self.members.find(&node.name) {
-            Some(_) => {}
-            None => {
-                let nodes_max = self.engine.config().settings().nodes_max;
-                if self.members.len() >= nodes_max {
-                    return Err(JoinRefused::TooManyNodes { nodes_max });
-                }
+    fn join(&mut self, now: Timestamp, arrival: Arrival) -> Result<Joined, JoinRefused> {
+        let name = &arrival.node.name;
+        let mut moved = None;
+        if let Some((id, session)) = self.session_of(name) {
+            // One that is connected elsewhere has left there, but for the news of it.
+            if matches!(session.way, Way::Here(_)) || arrival.stream < session.stream {
+                let region = Arc::clone(&session.descriptor.region);
+                return Err(JoinRefused::NameTaken { name: Arc::clone(&name.0), region });
             }
+            moved = Some(id);
         }
-        self.engine.topology().check_regions(&[&node.region]).map_err(JoinRefused::UnknownRegion)?;
-        Ok(self.admit(now, node))
+        self.check_arrival(&arrival.node)?;
+        moved.into_iter().for_each(|id| self.leave(now, id));
+        let hello = Said::Joined {
+            stream: arrival.stream,
+            hello: Box::new(NodeReport::Hello {
+                node: arrival.node.clone(),
+                code_version: String::new(),
+                purges: arrival.purges.clone(),
+                placement: arrival.placement.clone(),
+            }),
+        };
+        let joined = self.admit(now, arrival, None);
+        self.say(joined.session, hello);
+        Ok(joined)
     }
 
-    fn admit(&mut self, now: Timestamp, node: NodeDescriptor) -> Joined {
+    /// Whether a node that is not connected may be.
+    fn check_arrival(&self, node: &NodeDescriptor) -> Result<(), JoinRefused> {
+        let nodes_max = self.engine.config().settings().nodes_max;
+        if self.members.find(&node.name).is_none() && self.members.len() >= nodes_max {
+            return Err(JoinRefused::TooManyNodes { nodes_max });
+        }
+        self.engine.topology().check_regions(&[&node.region]).map_err(JoinRefused::UnknownRegion)
+    }
+
+    /// Takes a node in that is connected here, or at another predictor.
+    fn admit(&mut self, now: Timestamp, arrival: Arrival, home: Option<Home>) -> Joined {
+        let Arrival { node, stream, .. } = arrival;
         let index = self.arms.handle_join(now, &node, &mut self.engine);
+        self.note_known(&node.name, index);
         self.point(now, index, &node.name.0);
         self.sessions_started += 1;
         let id = SessionId(self.sessions_started);
@@ -241,7 +293,10 @@ impl Controller {
             node: index,
             descriptor: node,
             label,
-            commands,
+            way: home.map_or(Way::Here(commands), Way::At),
+            stream,
+            is_unsaid: false,
+            is_asked: false,
             position,
             taken,
             in_force,
@@ -251,7 +306,7 @@ impl Controller {
         };
         self.sessions.insert(id, session);
         self.by_node.insert(index, id);
-        self.metrics.sessions.set(i64::try_from(self.sessions.len()).unwrap_or(i64::MAX));
+        self.show_sessions();
         Joined {
             session: id,
             epoch: self.members.map().epoch,
@@ -263,7 +318,11 @@ impl Controller {
     }
 
     fn leave(&mut self, now: Timestamp, id: SessionId) {
+        self.say(id, Said::Left);
         let Some(session) = self.sessions.remove(&id) else { return };
+        if let Way::At(home) = session.way {
+            self.note_gone(home);
+        }
         self.by_node.remove(&session.node);
         self.arms.handle_leave(now, session.node, &mut self.engine);
         self.events.publish(now, kind::NODE_LEFT, &session.descriptor.name.0, json!({}));
@@ -272,7 +331,12 @@ impl Controller {
         if let (Some(placing), Some(position)) = (&mut self.placing, session.position) {
             placing.handle_leave(now, position);
         }
-        self.metrics.sessions.set(i64::try_from(self.sessions.len()).unwrap_or(i64::MAX));
+        self.show_sessions();
+    }
+
+    fn show_sessions(&self) {
+        let here = self.sessions.values().filter(|session| matches!(session.way, Way::Here(_))).count();
+        self.metrics.sessions.set(i64::try_from(here).unwrap_or(i64::MAX));
     }
 
     fn install_model(&mut self, now: Timestamp, version: Arc<str>, model: Arc<Model>) {
@@ -360,13 +424,19 @@ impl Controller {
                 purge_epoch: self.purges.progress(&member.node.name).unwrap_or(0),
                 inventory_complete: member.alive && session.is_none_or(|session| session.inventory_complete),
                 is_confirmed: session.is_some_and(|session| session.is_confirmed),
+                is_elsewhere: session.is_some_and(|session| matches!(session.way, Way::At(_))),
             }
         };
         self.members.map().members.iter().map(node).collect()
     }
 
     fn session_named(&self, name: &NodeName) -> Option<&Session> {
-        self.sessions.values().find(|session| session.descriptor.name == *name)
+        self.session_of(name).map(|(_, session)| session)
+    }
+
+    fn session_of(&self, name: &NodeName) -> Option<(SessionId, &Session)> {
+        let mut sessions = self.sessions.iter();
+        sessions.find(|(_, session)| session.descriptor.name == *name).map(|(id, session)| (*id, session))
     }
 
     fn status(&self, now: Timestamp) -> StatusDocument {
@@ -384,6 +454,7 @@ impl Controller {
             nodes: self.nodes(),
             account: self.engine.account().clone(),
             placement: self.placing.as_ref().map(Placing::status),
+            fleet: self.fleet_status(),
         }
     }
 

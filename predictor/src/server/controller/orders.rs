@@ -6,7 +6,7 @@ use nearcast_datasets::Timestamp;
 use nearcast_proto::message::{Action, Command, CommandStatus, SegmentSet, Source};
 use serde_json::{Value, json};
 
-use super::{Controller, ledger::Entry};
+use super::{Controller, Way, ledger::Entry};
 use crate::{arms::ArmOrder, engine::OrderSource, events::kind, server::input::SessionId};
 
 impl Controller {
@@ -52,7 +52,16 @@ impl Controller {
         told["probability"] = command.probability.into();
         told["expected_value_seconds"] = command.expected_value_seconds.into();
         let key = Arc::clone(&command.target.key);
-        if session.commands.try_send(command).is_err() {
+        let is_taken = match (&session.way, &mut self.fleet) {
+            (Way::Here(queue), None) => queue.try_send(command).is_ok(),
+            (Way::Here(queue), Some(fleet)) => fleet.may_give() && queue.try_send(command).is_ok(),
+            (Way::At(_), Some(fleet)) => {
+                self.metrics.fleet.orders_relayed.inc();
+                fleet.relay(&session.descriptor.name, command)
+            }
+            (Way::At(_), None) => false,
+        };
+        if !is_taken {
             self.metrics.commands_dropped.get_or_create(&session.label).inc();
             return false;
         }

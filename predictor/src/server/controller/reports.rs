@@ -3,24 +3,35 @@
 use std::sync::Arc;
 
 use nearcast_datasets::{Timestamp, segment_len};
-use nearcast_proto::message::{CommandResult, NodeDescriptor, NodeReport, Outcome, Request, RequestBatch, SegmentSet};
+use nearcast_proto::message::{
+    CommandId, CommandResult, NodeDescriptor, NodeReport, Outcome, Request, RequestBatch, SegmentSet,
+};
 use serde_json::json;
 
-use super::Controller;
+use super::{Controller, Way};
 use crate::{
     engine::NodeIndex,
     events::kind,
     fleet::client_number,
     metrics::{outcome_label, status_word},
     placing::Placing,
-    server::input::SessionId,
+    server::{fleet::Said, input::SessionId},
 };
 
 impl Controller {
     pub(super) fn report(&mut self, now: Timestamp, id: SessionId, report: &NodeReport) {
+        self.take(now, id, report);
+        // What was asked for is on the log, and arms are each predictor's own.
+        if self.fleet.is_some() && !matches!(report, NodeReport::Requests(_) | NodeReport::Assigned { .. }) {
+            self.say(id, Said::Told(report.clone()));
+        }
+    }
+
+    fn take(&mut self, now: Timestamp, id: SessionId, report: &NodeReport) {
         match report {
-            // The stream refuses the one and handles the other before they get here.
-            NodeReport::Hello { .. } | NodeReport::Purged { .. } => {}
+            // The stream refuses it before it gets here.
+            NodeReport::Hello { .. } => {}
+            NodeReport::Purged { epoch, objects } => self.purged(id, *epoch, *objects),
             NodeReport::Assigned { assignment, arm, clock } => self.assigned(now, id, (*assignment, arm), *clock),
             NodeReport::Inventory { held, last } => self.inventory(now, id, held, *last),
             NodeReport::Delta { gained, lost } => self.delta(now, id, gained, lost),
@@ -100,6 +111,10 @@ impl Controller {
         }
         let arm = Arc::clone(&session.in_force.borrow().arm);
         self.tallies.record(node, &name, &arm, &batch.requests);
+        if self.fleet.is_some() {
+            // Whoever owns the clients' partitions learns from it, and it is acknowledged when it is kept.
+            return;
+        }
         batch.requests.iter().for_each(|request| self.request(now, node, request));
         if let (Some(placing), Some(position)) = (&mut self.placing, position) {
             batch.requests.iter().for_each(|request| placing.handle_request(now, position, request));
@@ -126,7 +141,17 @@ impl Controller {
         }
     }
 
+    /// A node has carried a purge out. Of those that are connected here the stream has taken note.
+    fn purged(&self, id: SessionId, epoch: u64, objects: u64) {
+        if let Some(session) = self.sessions.get(&id).filter(|session| matches!(session.way, Way::At(_))) {
+            self.purges.note(&session.descriptor.name, epoch, objects);
+        }
+    }
+
     fn outcome(&mut self, now: Timestamp, id: SessionId, outcome: &Outcome) {
+        if self.is_of_another(outcome.command) {
+            return;
+        }
         self.metrics.outcomes.get_or_create(&outcome_label(outcome.kind)).inc();
         let command = self.generation.engine_command(outcome.command);
         self.tallies.outcomes.record(outcome.kind);
@@ -147,7 +172,15 @@ impl Controller {
         }
     }
 
+    /// In a fleet everybody hears of every command, and whoever gave it counts.
+    fn is_of_another(&self, command: CommandId) -> bool {
+        self.fleet.is_some() && self.generation.engine_command(command).is_none()
+    }
+
     fn result(&mut self, now: Timestamp, id: SessionId, result: &CommandResult) {
+        if self.is_of_another(result.id) {
+            return;
+        }
         let status = status_word(result.status);
         self.metrics.command_results.get_or_create(&status.into()).inc();
         let command = self.generation.engine_command(result.id);

@@ -1,0 +1,250 @@
+//! A predictor among others that serve the same cluster.
+//!
+//! Every predictor accepts nodes. What clients ask for is appended to the log by whoever is told of it, and learnt by
+//! whoever owns the clients' partition; everything else that a node says is told to all predictors, so that each of
+//! them knows every node and what it holds; and what one orders for a node of another is relayed by that one.
+//!
+//! | file | concern |
+//! | --- | --- |
+//! | `mod` | opening the bus, taking part, leaving |
+//! | `generation` | numbers that no other start of a predictor has |
+//! | `intake` | requests to the log, and their acknowledgement |
+//! | `learners` | partitions to the engine |
+//! | `said` | what one's own nodes say, and orders for those of others, to the bus |
+//! | `tails` | the same from the bus |
+//! | `records` | how all that is written |
+//! | `purges` | purges in one order for all |
+//! | `standing` | whether and how this one takes part, for probes and `/status` |
+//!
+//! What is decided about it is in the controller (`controller/fleet`).
+
+mod generation;
+mod intake;
+mod learners;
+mod purges;
+mod records;
+mod said;
+mod standing;
+mod tails;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use nearcast_bus::{
+    BucketSpec, Bus, Discard, LeaseSettings, SharedBucket, Spool, SpoolSettings, StreamSpec, SystemClock, Tail,
+    fleet::{Fleet, FleetPlace, FleetSettings},
+};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+pub(super) use self::{
+    intake::{Intake, RequestLog},
+    purges::{PurgeRefused, SharedPurges, catch_up},
+    records::{Home, NodeRecord, OrderRecord, Said},
+    said::Outlets,
+    standing::{FleetStatus, Standing},
+};
+use self::{learners::ServiceLearners, said::NODES_PARTITIONS, tails::Tails};
+use super::{controller::FleetSide, inputs::WeakInputs};
+use crate::{
+    BusConfig, Result,
+    fleet::{checkpoints_spec, log_spec, members_spec},
+    generation::Generation,
+    metrics::Metrics,
+    purges::PurgeLog,
+};
+
+/// The bus and all that is on it, before anybody takes part.
+pub(super) struct OpenFleet {
+    config: BusConfig,
+    name: String,
+    bus: Bus,
+    generation: Generation,
+    place: FleetPlace,
+    log: RequestLog,
+    outlets: Outlets,
+    spools: Spools,
+    purges: SharedPurges,
+    purge_tail: Box<dyn Tail>,
+    tails: (Tails, Tails),
+}
+
+/// What publishes.
+#[derive(Clone, Debug)]
+pub(super) struct Spools {
+    log: (Arc<Spool>, usize),
+    nodes: Arc<Spool>,
+    orders: Arc<Spool>,
+}
+
+impl OpenFleet {
+    /// Opens the bus and reads the purges that it has; they are in the log that is returned.
+    ///
+    /// # Errors
+    /// A bus that cannot be reached or used: it says why.
+    pub(super) async fn open(config: &BusConfig, listen: &str, data_dir: &Path) -> Result<(Self, Arc<PurgeLog>)> {
+        let name = config.name(listen);
+        let bus = Bus::open(config.settings(data_dir)?).await?;
+        let shared = bus.bucket(shared_spec()).await?;
+        let generation = generation::begin(&shared).await?;
+        let place = FleetPlace {
+            stream: bus.stream(log_spec(config.partitions(), config.log_bytes_max())).await?,
+            members: bus.bucket(members_spec()).await?,
+            checkpoints: bus.bucket(checkpoints_spec()).await?,
+        };
+        let nodes = bus.stream(stream_spec("nodes", NODES_PARTITIONS, NODES_BYTES_MAX, Discard::Oldest)).await?;
+        let orders = bus.stream(stream_spec("orders", NODES_PARTITIONS, ORDERS_BYTES_MAX, Discard::Oldest)).await?;
+        let tails = (Tails::open(&nodes).await?, Tails::open(&orders).await?);
+        let (purges, purge_tail, purge_log) = open_purges(&bus, &shared, data_dir).await?;
+        let spool = |bytes_max| SpoolSettings { bytes_max, ..SpoolSettings::default() };
+        let spools = Spools {
+            log: (
+                Arc::new(Spool::start(Arc::clone(&place.stream), spool(config.spool_bytes_max()))),
+                config.spool_bytes_max(),
+            ),
+            nodes: Arc::new(Spool::start(nodes, spool(NODES_SPOOL_BYTES))),
+            orders: Arc::new(Spool::start(orders, spool(ORDERS_SPOOL_BYTES))),
+        };
+        tracing::info!(member = name, generation = generation.number(), bus = config.url(), "taking part in a fleet");
+        let opened = Self {
+            log: RequestLog { spool: Arc::clone(&spools.log.0), partitions: config.partitions() },
+            outlets: Outlets::new(generation.number(), Arc::clone(&spools.nodes), Arc::clone(&spools.orders)),
+            config: config.clone(),
+            name,
+            bus,
+            generation,
+            place,
+            spools,
+            purges,
+            purge_tail,
+            tails,
+        };
+        Ok((opened, purge_log))
+    }
+
+    pub(super) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    pub(super) fn partitions(&self) -> u32 {
+        self.config.partitions()
+    }
+
+    /// What the controller has of it.
+    pub(super) fn side(&self) -> FleetSide {
+        FleetSide::new(self.name.clone(), self.outlets.clone(), self.config.lease)
+    }
+
+    /// The way of requests.
+    pub(super) fn log(&self) -> RequestLog {
+        self.log.clone()
+    }
+
+    /// The way of purges.
+    pub(super) fn purges(&self) -> SharedPurges {
+        self.purges.clone()
+    }
+
+    /// Begins to take part.
+    ///
+    /// # Errors
+    /// A bus that is away.
+    pub(super) async fn start(self, inputs: WeakInputs, metrics: Metrics) -> Result<RunningFleet> {
+        let settings = FleetSettings {
+            name: self.name.clone(),
+            run: self.generation.number().to_string(),
+            lease: LeaseSettings::new(self.config.lease),
+            checkpoint_every: self.config.checkpoint,
+            offices: Vec::new(),
+        };
+        let mut tasks = JoinSet::new();
+        // Before the others are asked for what they know.
+        self.tails.0.nodes(&mut tasks, &inputs, &metrics);
+        self.tails.1.orders(&mut tasks, &inputs, &metrics);
+        tasks.spawn(self.purges.follow(self.purge_tail));
+        let learners = ServiceLearners { inputs: inputs.clone(), metrics };
+        let fleet = Fleet::join(self.place, Arc::new(learners), settings, Arc::new(SystemClock)).await?;
+        tasks.spawn(tails::follow_view(fleet.view(), inputs));
+        let standing = Standing::new(fleet.view(), self.name, self.config.lease, self.spools.clone());
+        Ok(RunningFleet { fleet, tasks, spools: self.spools, bus: self.bus, standing })
+    }
+}
+
+/// A predictor that takes part.
+pub(super) struct RunningFleet {
+    fleet: Fleet,
+    tasks: JoinSet<()>,
+    spools: Spools,
+    bus: Bus,
+    standing: Standing,
+}
+
+impl RunningFleet {
+    pub(super) fn standing(&self) -> Standing {
+        self.standing.clone()
+    }
+
+    /// Publishes what waits, hands partitions over and ends the membership, while the engine still answers. What is
+    /// returned is to be closed at the very end.
+    pub(super) async fn leave(mut self) -> Bus {
+        let published = async {
+            while self.spools.waiting() > 0 {
+                sleep(LOOK).await;
+            }
+        };
+        // Nodes send again what is not.
+        if timeout(PUBLISH_PATIENCE, published).await.is_err() {
+            tracing::warn!(records = self.spools.waiting(), "not everything could be published");
+        }
+        self.fleet.leave().await;
+        self.tasks.shutdown().await;
+        self.bus
+    }
+}
+
+impl Spools {
+    fn waiting(&self) -> u64 {
+        [&self.log.0, &self.nodes, &self.orders].map(|spool| spool.counts().waiting).iter().sum()
+    }
+}
+
+async fn open_purges(
+    bus: &Bus,
+    shared: &SharedBucket,
+    data_dir: &Path,
+) -> Result<(SharedPurges, Box<dyn Tail>, Arc<PurgeLog>)> {
+    let stream = bus.stream(stream_spec("purges", 1, PURGES_BYTES_MAX, Discard::Newest)).await?;
+    let id = purges::log_id(shared).await?;
+    let log = Arc::new(PurgeLog::open_copy(data_dir, &id)?);
+    let (shared, tail) = SharedPurges::begin(stream, Arc::clone(&log)).await?;
+    Ok((shared, tail, log))
+}
+
+fn stream_spec(name: &str, partitions: u32, bytes_max: u64, discard: Discard) -> StreamSpec {
+    StreamSpec {
+        name: name.to_owned(),
+        version: records::VERSION,
+        partitions,
+        bytes_max,
+        discard,
+        duplicates_within: Duration::from_secs(120),
+    }
+}
+
+/// What all members know of each other besides memberships.
+fn shared_spec() -> BucketSpec {
+    BucketSpec { name: "fleet".to_owned(), version: 1, bytes_max: 1 << 20 }
+}
+
+/// Each partition of what nodes say. A member that misses some of it asks anew.
+const NODES_BYTES_MAX: u64 = 64 << 20;
+/// Each partition of commands, which are old after seconds.
+const ORDERS_BYTES_MAX: u64 = 16 << 20;
+/// As many purges as are remembered, if they are not unusually long.
+const PURGES_BYTES_MAX: u64 = 256 << 20;
+const NODES_SPOOL_BYTES: usize = 64 << 20;
+/// Commands that wait longer are of no use.
+const ORDERS_SPOOL_BYTES: usize = 4 << 20;
+const PUBLISH_PATIENCE: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(10);
