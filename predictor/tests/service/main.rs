@@ -2,9 +2,11 @@
 //! it over gRPC.
 
 mod experiments;
+mod fleet;
 mod harness;
 mod membership;
 mod models;
+mod nats;
 mod operation;
 mod page;
 mod placement;

@@ -1,6 +1,10 @@
 //! What goes up and down an open stream.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use nearcast_proto::{
     message::{Action, Command, CommandResult, CommandStatus, NodeReport, Outcome, OutcomeKind, Source},
@@ -40,16 +44,28 @@ async fn a_malformed_message_ends_its_stream_and_no_other() {
 /// A predictor for which transfers take no time, so that demand that follows at once is not too late to be foreseen.
 async fn eager_predictor() -> TestPredictor {
     let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
-    let topology = folder.path().join("topology.toml");
-    let near = "[default]\nrtt_ms = 0.001\norigin_rtt_ms = 2.0\nlocal_rtt_ms = 0.0\n";
-    std::fs::write(&topology, near).expect("writable");
-    let engine =
-        "[engine]\nprice_seconds_per_mebibyte = 0.0\nbudget_share = 100.0\nsample_share = 1.0\nstay_requests = 24.0\n";
-    TestPredictor::start_in(folder, &format!("topology = {topology:?}\n{engine}")).await
+    let topology = near_topology(folder.path());
+    TestPredictor::start_in(folder, &format!("topology = {topology:?}\n{EAGER}")).await
 }
 
+/// The file of a topology in which everything is near.
+pub(crate) fn near_topology(folder: &Path) -> PathBuf {
+    let topology = folder.join("topology.toml");
+    let near = "[default]\nrtt_ms = 0.001\norigin_rtt_ms = 2.0\nlocal_rtt_ms = 0.0\n";
+    std::fs::write(&topology, near).expect("writable");
+    topology
+}
+
+/// An engine that minds no bytes.
+pub(crate) const EAGER: &str =
+    "[engine]\nprice_seconds_per_mebibyte = 0.0\nbudget_share = 100.0\nsample_share = 1.0\nstay_requests = 24.0\n";
+
 /// What one region asks for, the other asks for a few requests later: about as foreseeable as demand can be.
-async fn foreseeable_demand(eu: &mut TestNode, us: &mut TestNode, rounds: std::ops::Range<u32>) -> Vec<Command> {
+pub(crate) async fn foreseeable_demand(
+    eu: &mut TestNode,
+    us: &mut TestNode,
+    rounds: std::ops::Range<u32>,
+) -> Vec<Command> {
     let mut commands = Vec::new();
     for round in rounds {
         for (node, region, page) in [(&mut *eu, "eu", round + 5), (&mut *us, "us", round)] {
