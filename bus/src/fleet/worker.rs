@@ -31,6 +31,10 @@ pub(super) async fn work(
                 Counts::add(&shared.counts.failed, 1);
             }
         }
+        if stopped.is_terminated() {
+            // It was told to stop, and what it learnt could not be written down.
+            return false;
+        }
         tokio::select! {
             () = sleep(pause) => pause = (pause * 2).min(RETRY_MAX),
             _ = &mut stopped => return false,

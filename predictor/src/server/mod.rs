@@ -161,7 +161,7 @@ impl Service {
             fleet: None,
         };
         if let Some(fleet) = fleet {
-            service.fleet = Some(fleet.start(inputs.downgrade(), metrics.clone()).await?);
+            service.fleet = Some(fleet.start(&inputs, metrics.clone()).await?);
         }
         let standing = service.fleet.as_ref().map(RunningFleet::standing);
         service.watch_registry(registry.clone(), config, &inputs);

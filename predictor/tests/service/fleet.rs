@@ -190,12 +190,12 @@ async fn while_the_bus_is_away_requests_wait_and_probes_say_so() {
     assert_eq!(refused.code(), Code::Unavailable, "{refused}");
     assert_eq!(a.get("/livez").await.0, 200);
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let requests = a.status().await["account"]["requests"].as_u64();
     server.run();
     eu.settle().await;
     eventually("readiness", async || a.get("/readyz").await.0 == 200).await;
-    eventually("what waited", async || a.status().await["account"]["requests"].as_u64() == requests.map(|n| n + 20))
-        .await;
+    // The first may be learnt again, from what was known before it.
+    let requests = async || a.status().await["account"]["requests"].as_u64().expect("a number");
+    eventually("what waited", async || (21..=22).contains(&requests().await)).await;
 }
 
 #[tokio::test]

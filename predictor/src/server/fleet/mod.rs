@@ -46,7 +46,7 @@ pub(super) use self::{
     standing::{FleetStatus, Standing},
 };
 use self::{learners::ServiceLearners, said::NODES_PARTITIONS, tails::Tails};
-use super::{controller::FleetSide, inputs::WeakInputs};
+use super::{controller::FleetSide, inputs::Inputs};
 use crate::{
     BusConfig, Result,
     fleet::{checkpoints_spec, log_spec, members_spec},
@@ -150,7 +150,7 @@ impl OpenFleet {
     ///
     /// # Errors
     /// A bus that is away.
-    pub(super) async fn start(self, inputs: WeakInputs, metrics: Metrics) -> Result<RunningFleet> {
+    pub(super) async fn start(self, inputs: &Inputs, metrics: Metrics) -> Result<RunningFleet> {
         let settings = FleetSettings {
             name: self.name.clone(),
             run: self.generation.number().to_string(),
@@ -158,7 +158,8 @@ impl OpenFleet {
             checkpoint_every: self.config.checkpoint,
             offices: Vec::new(),
         };
-        let mut tasks = JoinSet::new();
+        let (mut tasks, engine) = (JoinSet::new(), inputs.clone());
+        let inputs = inputs.downgrade();
         // Before the others are asked for what they know.
         self.tails.0.nodes(&mut tasks, &inputs, &metrics);
         self.tails.1.orders(&mut tasks, &inputs, &metrics);
@@ -167,12 +168,14 @@ impl OpenFleet {
         let fleet = Fleet::join(self.place, Arc::new(learners), settings, Arc::new(SystemClock)).await?;
         tasks.spawn(tails::follow_view(fleet.view(), inputs));
         let standing = Standing::new(fleet.view(), self.name, self.config.lease, self.spools.clone());
-        Ok(RunningFleet { fleet, tasks, spools: self.spools, bus: self.bus, standing })
+        Ok(RunningFleet { _engine: engine, fleet, tasks, spools: self.spools, bus: self.bus, standing })
     }
 }
 
 /// A predictor that takes part.
 pub(super) struct RunningFleet {
+    /// What is learnt is written down before the engine's task ends.
+    _engine: Inputs,
     fleet: Fleet,
     tasks: JoinSet<()>,
     spools: Spools,
