@@ -47,6 +47,8 @@ mod process;
 mod purge;
 #[path = "node/ranges.rs"]
 mod ranges;
+#[path = "node/recall.rs"]
+mod recall;
 #[path = "node/reload.rs"]
 mod reload;
 #[path = "node/restart.rs"]
