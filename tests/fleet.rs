@@ -183,10 +183,8 @@ impl Cluster {
 
     /// Waits until every node is connected to some predictor, and every predictor knows all of them.
     async fn check_links(&self) {
-        eventually("nodes with a predictor", async || {
-            self.links().await.iter().all(|link| link["connected"] == true)
-        })
-        .await;
+        eventually("nodes with a predictor", async || self.links().await.iter().all(|link| link["connected"] == true))
+            .await;
         for predictor in self.predictors.values() {
             eventually("every node at every predictor", async || {
                 let status = self.http.json(&format!("{}status", predictor.http)).await;
@@ -206,8 +204,7 @@ impl Cluster {
     }
 
     async fn forget_commands(&mut self) {
-        self.commands =
-            self.links().await.iter().map(|link| link["commands"].as_u64().expect("a count")).collect();
+        self.commands = self.links().await.iter().map(|link| link["commands"].as_u64().expect("a count")).collect();
     }
 
     async fn links(&self) -> Vec<Value> {

@@ -4,6 +4,8 @@ mod answers;
 mod arms;
 mod experiments;
 mod fleet;
+#[cfg(test)]
+mod fleet_tests;
 mod ledger;
 mod orders;
 mod placement;
