@@ -7,7 +7,10 @@
 //! A predictor runs on a thread of its own, and four nodes on another stream a synthetic log to it. First as fast as they
 //! are acknowledged, with the champion alone and with a second arm in force at a node of each pair; events per second of the
 //! predictor's processor time are told. Then at a fixed rate: what a batch leads to is sent before it is acknowledged, so
-//! that the time from a batch to its acknowledgement is no less than from an event to its command. Reads processor time from
+//! that the time from a batch to its acknowledgement is no less than from an event to its command. In between the same with
+//! a bus, embedded and on NATS (where `NEARCAST_NATS_SERVER` names the server's binary): there acknowledged is what the bus
+//! keeps, and all of it must be learnt as well. The processor time of NATS and of the thread that writes the embedded bus
+//! are not in it, and with a bus there are no miniatures. Reads processor time from
 //! `/proc`, so it runs on Linux only.
 
 use std::{
@@ -56,11 +59,13 @@ fn main() -> Result<()> {
     let log = make_log(count)?;
     let mut out = io::stdout().lock();
     for (name, arms) in [("one arm", 1), ("two arms", 2)] {
-        let measured = play(&log, arms, None)?;
-        let per_core = count as f64 / measured.processor_seconds;
-        writeln!(out, "{name:<9} {per_core:>8.0} events/s of a core, {:.0} s in all", measured.seconds)?;
+        tell(&mut out, name, count, &play(&log, arms, None, None)?)?;
     }
-    let measured = play(&log[..log.len().min(rate as usize * 10)], 2, Some(rate))?;
+    tell(&mut out, "embedded", count, &play(&log, 1, None, Some("embedded"))?)?;
+    if let Some(server) = NatsServer::start()? {
+        tell(&mut out, "NATS", count, &play(&log, 1, None, Some(&server.url))?)?;
+    }
+    let measured = play(&log[..log.len().min(rate as usize * 10)], 2, Some(rate), None)?;
     let at = |share: f64| measured.latencies[(measured.latencies.len() as f64 * share) as usize].as_secs_f64() * 1e3;
     writeln!(
         out,
@@ -70,6 +75,48 @@ fn main() -> Result<()> {
         measured.commands
     )?;
     Ok(())
+}
+
+fn tell(out: &mut impl Write, name: &str, count: u64, measured: &Measured) -> Result<()> {
+    let per_core = count as f64 / measured.processor_seconds;
+    writeln!(out, "{name:<9} {per_core:>8.0} events/s of a core, {:.1} s in all", measured.seconds)?;
+    Ok(())
+}
+
+/// A server of its own. Dropped, it is killed.
+struct NatsServer {
+    url: String,
+    child: std::process::Child,
+    _folder: tempfile::TempDir,
+}
+
+impl NatsServer {
+    /// A server, if there is one to start.
+    fn start() -> Result<Option<Self>> {
+        let Some(binary) = std::env::var_os("NEARCAST_NATS_SERVER") else { return Ok(None) };
+        let folder = tempfile::tempdir()?;
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut command = std::process::Command::new(binary);
+        command.args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"]).arg(folder.path());
+        let quiet = std::process::Stdio::null;
+        let child = command.stdin(quiet()).stdout(quiet()).stderr(quiet()).spawn()?;
+        let server = Self { url: format!("nats://127.0.0.1:{port}"), child, _folder: folder };
+        for _ in 0..500 {
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return Ok(Some(server));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Err("the NATS server cannot be connected to".into())
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -104,11 +151,15 @@ fn make_log(count: u64) -> Result<Vec<(usize, Request)>> {
 
 /// Plays the log to a fresh predictor, at a rate or as fast as it goes.
 #[expect(clippy::disallowed_methods, reason = "an example that measures time")]
-fn play(log: &[(usize, Request)], arms: usize, rate: Option<u64>) -> Result<Measured> {
+fn play(log: &[(usize, Request)], arms: usize, rate: Option<u64>, bus: Option<&str>) -> Result<Measured> {
     let folder = tempfile::tempdir()?;
     let (tell, told) = std::sync::mpsc::channel::<SocketAddr>();
     let (stop, stopped) = oneshot::channel::<()>();
-    let settings = format!("data_dir = {:?}\nlisten = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"", folder.path());
+    let bus_settings = bus.map(|url| format!("[bus]\nurl = {url:?}\nname = \"p\"\n")).unwrap_or_default();
+    let settings = format!(
+        "data_dir = {:?}\nlisten = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\n{bus_settings}",
+        folder.path()
+    );
     let settings: PredictorSettings = config_file::parse("stream_rate.toml".as_ref(), &settings)?;
     let config = PredictorConfig::try_from(settings)?;
     let served = thread::spawn(move || -> Result<f64> {
@@ -142,6 +193,9 @@ fn play(log: &[(usize, Request)], arms: usize, rate: Option<u64>) -> Result<Meas
             all.0.extend(latencies);
             all.1 += commands;
         }
+        if bus.is_some() {
+            learnt(address, log.len() as u64).await?;
+        }
         Ok::<_, Box<dyn Error + Send + Sync>>(all)
     })?;
     let seconds = start.elapsed().as_secs_f64();
@@ -149,6 +203,19 @@ fn play(log: &[(usize, Request)], arms: usize, rate: Option<u64>) -> Result<Meas
     let processor_seconds = served.join().map_err(|_| "the predictor panicked")??;
     latencies.sort_unstable();
     Ok(Measured { processor_seconds, seconds, latencies, commands })
+}
+
+/// Waits until so many requests are learnt.
+async fn learnt(address: SocketAddr, count: u64) -> Result<()> {
+    let mut control = ControlClient::connect(format!("http://{address}")).await?;
+    loop {
+        let status = control.status(wire::StatusRequest {}).await?.into_inner();
+        let status: serde_json::Value = serde_json::from_str(&status.json)?;
+        if status["account"]["requests"].as_u64() >= Some(count) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// A node's stream.
