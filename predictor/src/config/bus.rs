@@ -271,5 +271,5 @@ fn default_spool() -> usize {
 }
 
 fn default_log() -> u64 {
-    1 << 30
+    256 << 20
 }

@@ -31,13 +31,19 @@ impl PredictorConfig {
         };
         let changers =
             if self.admin_token_file.is_some() { "whoever has the admin token" } else { "everybody who reaches gRPC" };
-        vec![
+        let bus = self.bus.as_ref().map(|bus| {
+            let (url, partitions) = (bus.url(), bus.partitions());
+            format!("share nodes and {partitions} partitions of clients with others on the bus {url}")
+        });
+        let mut would = vec![
             format!("serve {grpc} on {}, its page and metrics on {}", self.listen, self.http_listen),
             format!("keep its state in {}", self.data_dir.display()),
             registry,
             arm,
             placement,
             format!("let {changers} change arms and experiments, purge and drain"),
-        ]
+        ];
+        would.extend(bus);
+        would
     }
 }

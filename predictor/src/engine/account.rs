@@ -32,6 +32,8 @@ pub struct Account {
     pub unused: u64,
     /// Orders that were not carried out: refused, failed, expired, already there, or lost with their node.
     pub void: u64,
+    /// Orders that were found worth it when their time was over already, and never issued.
+    pub overdue: u64,
     /// Bytes fetched by orders that ended unused.
     pub wasted_bytes: u64,
     /// Value expected at issue of the orders that have ended, in seconds.

@@ -30,7 +30,11 @@ impl Engine {
     #[must_use]
     pub fn poll_order(&mut self, now: Timestamp) -> Option<Order> {
         while let Some(planned) = self.queue.pop() {
-            if planned.deadline < now || self.outstanding.contains(planned.node, planned.key) {
+            if planned.deadline < now {
+                self.account.overdue += 1;
+                continue;
+            }
+            if self.outstanding.contains(planned.node, planned.key) {
                 continue;
             }
             let segments = self.missing_segments(&planned);
