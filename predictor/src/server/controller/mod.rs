@@ -81,6 +81,8 @@ pub(super) struct Controller {
     placing: Option<Placing>,
     /// Nodes that nobody is sent to although they are there.
     draining: Set<NodeName>,
+    /// By node: its start and the last batch of requests that was taken from that.
+    reported: BTreeMap<NodeName, (u64, u64)>,
     /// What is shared with other predictors.
     fleet: Option<FleetSide>,
 }
@@ -153,6 +155,7 @@ impl Controller {
             metrics,
             placing: None,
             draining: Set::default(),
+            reported: BTreeMap::new(),
             fleet: None,
         }
     }
@@ -243,8 +246,10 @@ impl Controller {
         let name = &arrival.node.name;
         let mut moved = None;
         if let Some((id, session)) = self.session_of(name) {
-            // One that is connected elsewhere has left there, but for the news of it.
-            if matches!(session.way, Way::Here(_)) || arrival.stream < session.stream {
+            // The same start of it has but one connection: the other one is dead, and not found so yet. One that is
+            // connected elsewhere has left there, but for the news of it.
+            let is_another = matches!(session.way, Way::Here(_)) && arrival.stream != session.stream;
+            if is_another || arrival.stream < session.stream {
                 let region = Arc::clone(&session.descriptor.region);
                 return Err(JoinRefused::NameTaken { name: Arc::clone(&name.0), region });
             }

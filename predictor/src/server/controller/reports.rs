@@ -89,6 +89,15 @@ impl Controller {
 
     fn requests(&mut self, now: Timestamp, id: SessionId, batch: &RequestBatch) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        let last = self.reported.entry(session.descriptor.name.clone()).or_default();
+        if (session.stream, batch.sequence) <= *last {
+            // Its acknowledgement was lost with a connection.
+            if self.fleet.is_none() {
+                session.taken.send_replace(last.1);
+            }
+            return;
+        }
+        *last = (session.stream, batch.sequence);
         if session.sequence.is_some_and(|last| batch.sequence != last.wrapping_add(1)) {
             self.metrics.log_sequence_gaps.get_or_create(&session.label).inc();
         }
