@@ -83,9 +83,9 @@ impl NodeStreams {
             return Err(self.refuse("no_hello", Status::invalid_argument("the stream ended before the hello")));
         };
         match NodeReport::try_from(first) {
-            Ok(NodeReport::Hello { node, purges, placement, .. }) => {
-                // Later starts have greater numbers; so do later connections.
-                let stream = u64::try_from(clock::now().micros()).unwrap_or_default();
+            Ok(NodeReport::Hello { node, purges, placement, stream, .. }) => {
+                // One that numbers its batches anew in every stream: a later stream has a greater number.
+                let stream = if stream > 0 { stream } else { u64::try_from(clock::now().micros()).unwrap_or(1) };
                 Ok(Arrival { node, stream, purges, placement })
             }
             Ok(_) => Err(self.refuse("no_hello", Status::invalid_argument("the first message must be the hello"))),

@@ -167,11 +167,11 @@ async fn orders_reach_nodes_of_other_members_and_purges_reach_all() {
     assert_eq!(purge(&b, "/b").await.unwrap().epoch, 2, "one order for all members");
     eventually("the second purge", async || a.status().await["purge_epoch"] == 2).await;
     // A node takes its place in the log along to another member.
-    let NodeReport::Hello { node, code_version, placement, .. } = hello("eu-1", "eu") else { return };
+    let NodeReport::Hello { node, code_version, placement, stream, .. } = hello("eu-1", "eu") else { return };
     drop(eu);
     let update = us.find(|notice| if let PredictorNotice::Purges(update) = notice { Some(update) } else { None }).await;
     let purges = Some(nearcast_proto::message::PurgePosition { log: update.log, epoch: 1 });
-    let moved = NodeReport::Hello { node, code_version, purges, placement };
+    let moved = NodeReport::Hello { node, code_version, purges, placement, stream };
     let mut eu = TestNode::connect(&b, moved.into()).await.unwrap();
     let update = eu.find(|notice| if let PredictorNotice::Purges(update) = notice { Some(update) } else { None }).await;
     assert_eq!((update.has_gap, update.purges.len(), update.upto), (false, 1, 2));

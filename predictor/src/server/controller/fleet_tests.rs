@@ -57,7 +57,7 @@ impl World {
 
     fn join(&mut self, name: &str, stream: u64) -> Result<Joined, JoinRefused> {
         let (reply, mut answer) = oneshot::channel();
-        let arrival = Arrival { node: node(name), stream, purges: None, placement: None };
+        let arrival = Arrival { node: node(name), stream, purges: None, placement: None, stream: 0 };
         self.apply(Input::Join(Box::new(arrival), reply));
         answer.try_recv().unwrap()
     }
@@ -107,7 +107,8 @@ fn node(name: &str) -> NodeDescriptor {
 }
 
 fn joined(name: &str, stream: u64) -> Said {
-    let hello = NodeReport::Hello { node: node(name), code_version: String::new(), purges: None, placement: None };
+    let hello =
+        NodeReport::Hello { node: node(name), code_version: String::new(), purges: None, placement: None, stream: 0 };
     Said::Joined { stream, hello: Box::new(hello) }
 }
 

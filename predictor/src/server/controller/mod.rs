@@ -264,6 +264,7 @@ impl Controller {
                 code_version: String::new(),
                 purges: arrival.purges.clone(),
                 placement: arrival.placement.clone(),
+                stream: arrival.stream,
             }),
         };
         let joined = self.admit(now, arrival, None);

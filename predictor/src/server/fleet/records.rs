@@ -186,7 +186,7 @@ mod tests {
             capacity_bytes: 1,
             segment_bytes: 2,
         };
-        let hello = NodeReport::Hello { node, code_version: String::new(), purges: None, placement: None };
+        let hello = NodeReport::Hello { node, code_version: String::new(), purges: None, placement: None, stream: 0 };
         let set = SegmentSet { key: "/a".into(), size_bytes: 10, segments: vec![0, 4] };
         [
             Said::Joined { stream: 7, hello: Box::new(hello) },
