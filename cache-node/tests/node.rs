@@ -27,6 +27,8 @@ mod caching;
 mod clients;
 #[path = "node/cluster.rs"]
 mod cluster;
+#[path = "node/failover.rs"]
+mod failover;
 #[path = "node/hostile_origin.rs"]
 mod hostile_origin;
 #[path = "node/http.rs"]
