@@ -334,7 +334,7 @@ impl Controller {
     fn hello(&self, session: &Session) -> NodeReport {
         let node = session.descriptor.clone();
         let purges = self.purges.position(&node.name);
-        NodeReport::Hello { node, code_version: String::new(), purges, placement: None, stream: 0 }
+        NodeReport::Hello { node, code_version: String::new(), purges, placement: None, stream: session.stream }
     }
 
     fn inventory_pages(&self, session: &Session) -> Vec<NodeReport> {

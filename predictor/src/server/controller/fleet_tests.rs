@@ -57,7 +57,7 @@ impl World {
 
     fn join(&mut self, name: &str, stream: u64) -> Result<Joined, JoinRefused> {
         let (reply, mut answer) = oneshot::channel();
-        let arrival = Arrival { node: node(name), stream, purges: None, placement: None, stream: 0 };
+        let arrival = Arrival { node: node(name), stream, purges: None, placement: None };
         self.apply(Input::Join(Box::new(arrival), reply));
         answer.try_recv().unwrap()
     }
