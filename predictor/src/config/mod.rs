@@ -15,7 +15,7 @@ use crate::{
     Error, Result,
     arms::ShadowSettings,
     engine::{Arm, EngineConfig},
-    placing::{PlacementKind, PlacementSettings},
+    placing::PlacementSettings,
 };
 
 /// Checked configuration: the only thing a predictor can be run with.
@@ -136,14 +136,6 @@ impl TryFrom<PredictorSettings> for PredictorConfig {
         settings.page.check()?;
         if settings.alias.is_empty() {
             return Err(Error::Setting { name: "alias", value: String::new(), expected: "a name" });
-        }
-        if settings.bus.is_some() && settings.placement.kind != PlacementKind::None {
-            let value = format!("{:?}", settings.placement.kind).to_lowercase();
-            return Err(Error::Setting {
-                name: "placement.kind",
-                value,
-                expected: "\"none\", as with `[bus]` nobody places keys yet",
-            });
         }
         let topology = settings.topology.as_deref().map_or_else(|| Ok(Topology::default()), Topology::load)?;
         Ok(Self {

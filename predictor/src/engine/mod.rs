@@ -186,6 +186,11 @@ impl Engine {
         self.learnt.install(model, &self.keys);
     }
 
+    /// The model in service.
+    pub fn model(&self) -> Option<Arc<Model>> {
+        self.learnt.sequence.as_ref().map(|sequence| Arc::clone(sequence.model()))
+    }
+
     /// The version of the model in service.
     pub fn model_version(&self) -> Option<&Arc<str>> {
         self.model_version.as_ref()

@@ -73,12 +73,30 @@ impl GlobalMap {
             self.changes.push_back((next, key));
             self.epoch = next;
         }
+        self.forget_changes();
+        self.epoch
+    }
+
+    /// Goes over to what the authority committed, in the epoch that it began: later than any that there was.
+    pub fn follow(&mut self, epoch: Epoch, keys: impl IntoIterator<Item = (KeyId, NodeSet)>) {
+        for (key, nodes) in keys {
+            if nodes.is_empty() {
+                self.placed.remove(&key);
+            } else {
+                self.placed.insert(key, nodes);
+            }
+            self.changes.push_back((epoch, key));
+        }
+        self.epoch = self.epoch.max(epoch);
+        self.forget_changes();
+    }
+
+    fn forget_changes(&mut self) {
         while self.changes.len() > self.changes_max {
             if let Some((epoch, _)) = self.changes.pop_front() {
                 self.reach = epoch;
             }
         }
-        self.epoch
     }
 
     /// The present epoch.
@@ -89,6 +107,11 @@ impl GlobalMap {
     /// Changes after this epoch are remembered one by one.
     pub fn reach(&self) -> Epoch {
         self.reach
+    }
+
+    /// How many changes are remembered.
+    pub fn changes_max(&self) -> usize {
+        self.changes_max
     }
 
     /// Number of placed keys.

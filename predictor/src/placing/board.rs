@@ -5,15 +5,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use nearcast_datasets::KeyId;
+use nearcast_datasets::{KeyId, Timestamp};
 use nearcast_proto::{
     convert::BATCH_ENTRIES_MAX,
     message::{Epoch, NodeName, PlacementPosition, PlacementUpdate},
 };
 use tokio::sync::{mpsc, watch};
 
-use super::known::{Known, SharedKnown};
-use crate::placement::{Delta, GlobalMap, NodeSet};
+use super::known::{Forgettable, Known, SharedKnown};
+use crate::placement::{Delta, GlobalMap, NODES_MAX, NodeSet};
 
 /// The map, shared by the event task, which changes it, and the streams, which tell of it.
 #[derive(Debug)]
@@ -62,6 +62,12 @@ impl Board {
         self.posted().map.holders(key)
     }
 
+    /// Whether somebody is asked for a key.
+    pub(crate) fn is_placed(&self, key: &str) -> bool {
+        let found = self.known.lock().find(key);
+        found.is_some_and(|key| !self.holders(key).is_empty())
+    }
+
     /// Every key with its holders.
     pub(crate) fn entries(&self) -> Vec<(KeyId, NodeSet)> {
         self.posted().map.iter().collect()
@@ -82,6 +88,55 @@ impl Board {
             self.epoch.send_replace(epoch);
         }
         epoch
+    }
+
+    /// Takes over what another predictor's board committed at an epoch: all of it, or changes. Keys for which there is no
+    /// room are left to hashing.
+    pub(super) fn follow(&self, (epoch, is_whole): (Epoch, bool), keys: &[(Arc<str>, Vec<NodeName>)]) {
+        let mut posted = self.posted();
+        let named = |nodes: &mut Vec<NodeName>, name: &NodeName| match nodes.iter().position(|known| known == name) {
+            Some(position) => Some(position),
+            None if nodes.len() < NODES_MAX => {
+                nodes.push(name.clone());
+                Some(nodes.len() - 1)
+            }
+            None => None,
+        };
+        let mut holders: Vec<NodeSet> = Vec::with_capacity(keys.len());
+        for (_, names) in keys {
+            holders.push(names.iter().filter_map(|name| named(&mut posted.nodes, name)).collect());
+        }
+        // Never both locks at a time: others take them in another order.
+        let (reach, before) = (posted.map.reach(), posted.map.clone());
+        drop(posted);
+        let forgettable = Forgettable { silent_since: Timestamp::MAX, reach };
+        let mut known = self.known.lock();
+        let mut changes: Vec<(KeyId, NodeSet)> = Vec::with_capacity(keys.len());
+        for ((name, _), nodes) in keys.iter().zip(holders) {
+            let Some(key) = known.intern(name, forgettable, |key| !before.holders(key).is_empty()) else { continue };
+            known.note_mapped(key, epoch);
+            changes.push((key, nodes));
+        }
+        drop(known);
+        let mut posted = self.posted();
+        if is_whole {
+            posted.map = GlobalMap::restore(epoch, changes, posted.map.changes_max());
+        } else {
+            posted.map.follow(epoch, changes);
+        }
+        drop(posted);
+        self.epoch.send_replace(epoch);
+    }
+
+    /// Every key by name, with the names of its holders.
+    pub(super) fn named(&self) -> Vec<(Arc<str>, Vec<NodeName>)> {
+        let (entries, nodes) = {
+            let posted = self.posted();
+            (posted.map.iter().collect::<Vec<_>>(), posted.nodes.clone())
+        };
+        let known = self.known.lock();
+        let of = |set: NodeSet| set.iter().filter_map(|node| nodes.get(node).cloned()).collect();
+        entries.into_iter().filter_map(|(key, set)| Some((Arc::clone(known.name(key)?), of(set)))).collect()
     }
 
     /// Begins a node's feed, from the version that it says it holds. One that holds nothing is told nothing while there

@@ -13,6 +13,7 @@
 //! | `orders` | commands to nodes, and their results |
 //! | `plans` | taking plans over; hot keys; the map |
 //! | `board` | the map on which nodes route, and what each has yet to hear of it |
+//! | `mirror` | the map as another predictor commits it |
 //! | `file` | the map on disk |
 //! | `explain`, `status` | what operators see |
 
@@ -22,6 +23,7 @@ mod file;
 mod hot;
 mod known;
 mod links;
+mod mirror;
 mod nodes;
 mod orders;
 mod planning;
@@ -45,7 +47,7 @@ use std::{
 use nearcast_datasets::{KeyId, Map, Set, Timestamp};
 use nearcast_models::Model;
 use nearcast_proto::{
-    message::{CommandId, NodeDescriptor, NodeName},
+    message::{CommandId, Epoch, NodeDescriptor, NodeName},
     topology::Topology,
 };
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -67,8 +69,9 @@ use crate::{
 
 pub use self::settings::{PlacementKind, PlacementSettings, RawPlacement};
 pub(crate) use self::{
-    board::{Board, PlacementFeed},
+    board::{Board, GapSender, PlacementFeed},
     explain::Explained,
+    mirror::{Followed, Mirror},
     orders::PlacementOrder,
     planning::Planned,
     status::PlacementStatus,
@@ -145,8 +148,34 @@ impl Placing {
     ) -> Result<(Self, PlacingThreads)> {
         let path = file::path(folder);
         let mut saved = Saved::open(folder).map_err(Error::file("read", &path))?.unwrap_or_else(Saved::begin);
-        let is_restored = saved.plans > 0;
         saved.go_on(folder).map_err(Error::file("write", &path))?;
+        Ok(Self::begin(settings, topology, &saved, FIRST_COMMAND, now))
+    }
+
+    /// Goes on with the map that another member of a fleet has committed: in the term of its office that `token` tells,
+    /// which is the so manyeth of this member.
+    pub(crate) fn succeed(
+        settings: PlacementSettings,
+        topology: Topology,
+        mirror: &Mirror,
+        (token, term): (u64, u32),
+        now: Timestamp,
+    ) -> (Self, PlacingThreads) {
+        let mut saved = mirror.saved();
+        // Tokens grow with every term, so that no version is told twice.
+        saved.epoch = Epoch(saved.epoch.0.max(token << EPOCH_BITS) + 1);
+        let first = CommandId(FIRST_COMMAND.0 + (u64::from(term) << TERM_BITS));
+        Self::begin(settings, topology, &saved, first, now)
+    }
+
+    fn begin(
+        settings: PlacementSettings,
+        topology: Topology,
+        saved: &Saved,
+        first: CommandId,
+        now: Timestamp,
+    ) -> (Self, PlacingThreads) {
+        let is_restored = saved.plans > 0;
         let known = SharedKnown::new(settings.keys_max);
         let mut nodes = Nodes::new(topology, settings.share, settings.grace, settings.regions_max);
         nodes.restore(saved.nodes.iter().cloned(), now);
@@ -155,9 +184,9 @@ impl Placing {
         }
         let (tell, told) = sync_channel(TOLD_MAX);
         let (maps_in, maps) = sync_channel(1);
-        let mut shards = ShardManager::new(settings.shards, FIRST_COMMAND);
+        let mut shards = ShardManager::new(settings.shards, first);
         (0..saved.nodes.len()).for_each(|node| shards.handle_gone(node));
-        let (wanted, holders) = take_up(&saved, &known, &mut shards, now);
+        let (wanted, holders) = take_up(saved, &known, &mut shards, now);
         let map = GlobalMap::restore(saved.epoch, holders, settings.changes_max);
         let board = Arc::new(Board::new(Arc::clone(&saved.map), map, nodes.names(), known.clone()));
         let planning = Planning { settings: settings.clone(), known: known.clone(), is_restored };
@@ -188,7 +217,7 @@ impl Placing {
             sites_due: None,
             save_due: None,
         };
-        Ok((placing, PlacingThreads { planning, told, maps }))
+        (placing, PlacingThreads { planning, told, maps })
     }
 
     /// A board on which nothing will ever be, for a service without placement: nodes that follow another one hear of it.
@@ -369,7 +398,7 @@ fn take_up(
     }
     shards.handle_asked(asked);
     shards.handle_strategy(
-        nearcast_proto::message::Epoch(saved.plans),
+        Epoch(saved.plans),
         wanted.iter().map(|(key, wanted): (&KeyId, &Wanted)| (*key, wanted.nodes)),
     );
     (wanted, holders)
@@ -379,6 +408,10 @@ fn take_up(
 const SILENT: Duration = Duration::from_secs(4 * 86_400);
 /// Commands of placement are numbered from here on, those of the engine below.
 const FIRST_COMMAND: CommandId = CommandId(1 << 39);
+/// Commands of one term of an office.
+const TERM_BITS: u32 = 28;
+/// Versions of one term.
+const EPOCH_BITS: u32 = 32;
 /// Requests and changes that wait for the planning thread while it plans; beyond it, requests are left out and counted.
 const TOLD_MAX: usize = 16_384;
 const TELL_AGAIN: Duration = Duration::from_millis(100);

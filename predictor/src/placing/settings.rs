@@ -101,6 +101,13 @@ pub struct PlacementSettings {
     pub hot_keys_max: usize,
 }
 
+impl PlacementSettings {
+    /// How many keys and changes a copy of the map knows.
+    pub(crate) fn map_bounds(&self) -> (usize, usize) {
+        (self.keys_max, self.changes_max)
+    }
+}
+
 impl RawPlacement {
     /// No time may be longer than a year; more is a mistake of units.
     pub const SECONDS_MAX: f64 = 365.0 * 86_400.0;

@@ -1,6 +1,6 @@
 //! What the task that owns the engine is told and asked.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use nearcast_bus::{Token, fleet::FleetView};
 use nearcast_experiment::stage::Action;
@@ -19,7 +19,7 @@ use crate::{
     engine::{Arm, PartState, StateUnreadable},
     experiments::{Deed, FullReport, Problem},
     fleet::LogRecord,
-    placing::Planned,
+    placing::{Placing, Planned},
 };
 
 /// One stream of one node.
@@ -88,8 +88,16 @@ pub(super) enum Input {
     Missed,
     /// A member has given a command to a node.
     Order(OrderRecord),
-    /// Who takes part, and who owns what.
-    View(FleetView),
+    /// Who takes part, who owns what, and for how long this member does for sure.
+    View(FleetView, Option<Duration>),
+    /// This member places keys for all from now on, under a token.
+    TakeOffice { token: Token, placing: Box<Placing> },
+    /// It does so no more.
+    EndOffice(Token),
+    /// A plan has been made in a term of the office.
+    OfficePlanned { token: Token, planned: Planned },
+    /// What clients ask for, for whoever places keys.
+    Demand(LogRecord),
 }
 
 /// What an operator wants.

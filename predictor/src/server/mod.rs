@@ -110,7 +110,7 @@ impl Ground {
             return Ok(Self { generation, purges, fleet: None });
         };
         let listen = listener.local_addr().map_or_else(|_| config.listen.clone(), |address| address.to_string());
-        let (fleet, purges) = OpenFleet::open(bus, &listen, &config.data_dir).await?;
+        let (fleet, purges) = OpenFleet::open(config, bus, &listen).await?;
         Ok(Self { generation: fleet.generation(), purges, fleet: Some(fleet) })
     }
 }
@@ -129,7 +129,8 @@ impl Service {
         let prefix = generation.epoch(0).0.to_string();
         let (events, mut queue) = EventBus::new(prefix, config.events.queue_max, metrics.events_dropped.clone());
         let (placing, threads) = open_placing(config)?;
-        let board = placing.as_ref().map_or_else(Placing::empty_board, Placing::board);
+        let shared_board = fleet.as_ref().map(OpenFleet::board);
+        let board = shared_board.unwrap_or_else(|| placing.as_ref().map_or_else(Placing::empty_board, Placing::board));
         let mut engine = Engine::new(config.engine.clone(), config.topology.clone());
         if let Some(fleet) = &fleet {
             engine = engine.divided(fleet.partitions());
@@ -291,7 +292,8 @@ fn tell_systemd(state: NotifyState<'_>) {
 
 /// Takes placement up where it is configured.
 fn open_placing(config: &PredictorConfig) -> Result<(Option<Placing>, Option<PlacingThreads>)> {
-    if config.placement.kind == PlacementKind::None {
+    // In a fleet whoever holds the office takes it up.
+    if config.placement.kind == PlacementKind::None || config.bus.is_some() {
         return Ok((None, None));
     }
     let (settings, topology) = (config.placement.clone(), config.topology.clone());

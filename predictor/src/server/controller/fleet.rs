@@ -19,8 +19,9 @@ use super::{Controller, Session, Way};
 use crate::{
     engine::{NodeIndex, Observation, PartState, StateUnreadable},
     fleet::{LogRecord, client_number},
+    placing::Board,
     server::{
-        fleet::{FleetStatus, Home, NodeRecord, OrderRecord, Outlets, Said},
+        fleet::{FleetStatus, Home, NodeRecord, OrderRecord, Outlets, Said, office},
         input::{Arrival, SessionId},
     },
 };
@@ -44,10 +45,16 @@ pub(in crate::server) struct FleetSide {
     asked: BTreeSet<u32>,
     /// Members that are missing, and since when.
     missing: BTreeMap<u32, Timestamp>,
+    /// Until when this member owns what it owns for sure.
+    holds_until: Option<Timestamp>,
+    /// The term in which it places keys.
+    pub(super) office: Option<Token>,
+    /// The map that nodes are told.
+    board: Arc<Board>,
 }
 
 impl FleetSide {
-    pub(in crate::server) fn new(name: String, outlets: Outlets, grace: Duration) -> Self {
+    pub(in crate::server) fn new(name: String, outlets: Outlets, grace: Duration, board: Arc<Board>) -> Self {
         Self {
             name,
             outlets,
@@ -60,13 +67,27 @@ impl FleetSide {
             view: FleetView::default(),
             asked: BTreeSet::new(),
             missing: BTreeMap::new(),
+            holds_until: None,
+            office: None,
+            board,
         }
     }
 
-    /// Whether what is ordered now is ordered by its owner.
-    pub(super) fn may_give(&mut self) -> bool {
+    /// Whether what is ordered now is ordered by its owner: nobody with a greater token was heard of, and the membership
+    /// is not over. Without the second, one that is cut off from the bus would go on for its own nodes.
+    pub(super) fn may_give(&mut self, now: Timestamp) -> bool {
         let Some((resource, token)) = &self.giving else { return false };
-        self.fence.admit(resource, *token)
+        self.holds_until.is_some_and(|until| now < until) && self.fence.admit(resource, *token)
+    }
+
+    /// What is ordered from now on is ordered for this.
+    pub(super) fn give(&mut self, giving: Option<(Resource, Token)>) {
+        self.giving = giving;
+    }
+
+    /// The nodes that are asked for a key, as all members tell theirs.
+    pub(super) fn board(&self) -> &Board {
+        &self.board
     }
 
     /// Gives a command to a node of another member; whether it is on its way.
@@ -91,6 +112,9 @@ impl FleetSide {
             orders_refused: self.fence.refused(),
             unsaid_records: counts.waiting,
             bus_retries: counts.retries,
+            places_keys: self.view.owners.get(&office()).cloned(),
+            map_epoch: self.board.epoch().0,
+            map_keys: self.board.len(),
         }
     }
 }
@@ -262,8 +286,9 @@ impl Controller {
     }
 
     /// Who takes part, and who owns what.
-    pub(super) fn handle_view(&mut self, now: Timestamp, view: FleetView) {
+    pub(super) fn handle_view(&mut self, now: Timestamp, view: FleetView, left: Option<Duration>) {
         let Some(fleet) = &mut self.fleet else { return };
+        fleet.holds_until = left.map(|left| now.after(left));
         view.tokens.iter().for_each(|(resource, token)| fleet.fence.raise(resource, *token));
         let members: BTreeSet<u32> = view.members.values().filter_map(|run| run.parse().ok()).collect();
         fleet.asked.retain(|member| members.contains(member));
@@ -337,7 +362,7 @@ impl Controller {
         NodeReport::Hello { node, code_version: String::new(), purges, placement: None, stream: session.stream }
     }
 
-    fn inventory_pages(&self, session: &Session) -> Vec<NodeReport> {
+    pub(super) fn inventory_pages(&self, session: &Session) -> Vec<NodeReport> {
         let mut held: BTreeMap<Arc<str>, (u64, Vec<u32>)> = BTreeMap::new();
         for (key, size_bytes, segment) in self.arms.engine_at(session.node, &self.engine).held(session.node) {
             let entry = held.entry(key).or_default();

@@ -7,6 +7,7 @@ mod fleet;
 #[cfg(test)]
 mod fleet_tests;
 mod ledger;
+mod office;
 mod orders;
 mod placement;
 mod reports;
@@ -200,7 +201,11 @@ impl Controller {
             Input::Heard(record) => self.heard(now, record),
             Input::Missed => self.missed(),
             Input::Order(record) => self.relayed(now, record),
-            Input::View(view) => self.handle_view(now, view),
+            Input::View(view, left) => self.handle_view(now, view, left),
+            Input::TakeOffice { token, placing } => self.take_office(now, token, *placing),
+            Input::EndOffice(token) => self.end_office(token),
+            Input::OfficePlanned { token, planned } => self.planned_in_office(now, token, &planned),
+            Input::Demand(batch) => self.demand(now, &batch),
         }
         self.send_orders(now);
         self.send_placement(now);

@@ -54,10 +54,10 @@ impl Controller {
         let key = Arc::clone(&command.target.key);
         let is_taken = match (&session.way, &mut self.fleet) {
             (Way::Here(queue), None) => queue.try_send(command).is_ok(),
-            (Way::Here(queue), Some(fleet)) => fleet.may_give() && queue.try_send(command).is_ok(),
+            (Way::Here(queue), Some(fleet)) => fleet.may_give(now) && queue.try_send(command).is_ok(),
             (Way::At(_), Some(fleet)) => {
                 self.metrics.fleet.orders_relayed.inc();
-                fleet.relay(&session.descriptor.name, command)
+                fleet.may_give(now) && fleet.relay(&session.descriptor.name, command)
             }
             (Way::At(_), None) => false,
         };

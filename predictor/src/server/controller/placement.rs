@@ -32,7 +32,7 @@ pub(in crate::server) struct ExplainDocument {
 
 impl Controller {
     /// Sends whatever placement has to say to nodes.
-    pub(super) fn send_placement(&mut self, now: Timestamp) {
+    pub(super) fn send_placement_orders(&mut self, now: Timestamp) {
         while let Some(order) = self.placing.as_mut().and_then(|placing| placing.poll_order(now)) {
             let id = order.id;
             if !self.send_placement_order(now, order)
@@ -113,7 +113,8 @@ impl Controller {
     /// Why a key is where it is.
     pub(super) fn explain(&self, key: &Arc<str>) -> ExplainDocument {
         let placement = self.placing.as_ref().map(|placing| placing.explain(key));
-        let is_placed = placement.as_ref().is_some_and(Explained::is_placed);
+        let is_on_map = || self.fleet.as_ref().is_some_and(|fleet| fleet.board().is_placed(key));
+        let is_placed = placement.as_ref().map_or_else(is_on_map, Explained::is_placed);
         let holders = self.locate(key).into_iter().map(|member| member.node.name.0).collect();
         ExplainDocument {
             schema: "nearcast.map/1",

@@ -14,6 +14,7 @@
 //! | `tails` | the same from the bus |
 //! | `records` | how all that is written |
 //! | `purges` | purges in one order for all |
+//! | `office` | placement, done by one for all |
 //! | `standing` | whether and how this one takes part, for probes and `/status` |
 //!
 //! What is decided about it is in the controller (`controller/fleet`).
@@ -21,6 +22,7 @@
 mod generation;
 mod intake;
 mod learners;
+mod office;
 mod purges;
 mod records;
 mod said;
@@ -40,18 +42,25 @@ use tokio::{
 
 pub(super) use self::{
     intake::{Intake, RequestLog},
+    office::office,
     purges::{PurgeRefused, SharedPurges, catch_up},
     records::{Home, NodeRecord, OrderRecord, Said},
     said::Outlets,
     standing::{FleetStatus, Standing},
 };
-use self::{learners::ServiceLearners, said::NODES_PARTITIONS, tails::Tails};
+use self::{
+    learners::ServiceLearners,
+    office::{OFFICE, Office},
+    said::NODES_PARTITIONS,
+    tails::Tails,
+};
 use super::{controller::FleetSide, inputs::Inputs};
 use crate::{
-    BusConfig, Result,
+    BusConfig, PlacementKind, PredictorConfig, Result,
     fleet::{checkpoints_spec, log_spec, members_spec},
     generation::Generation,
     metrics::Metrics,
+    placing::Board,
     purges::PurgeLog,
 };
 
@@ -68,6 +77,9 @@ pub(super) struct OpenFleet {
     purges: SharedPurges,
     purge_tail: Box<dyn Tail>,
     tails: (Tails, Tails),
+    office: Office,
+    /// Whether this member may be the one that places keys.
+    may_place: bool,
 }
 
 /// What publishes.
@@ -83,8 +95,12 @@ impl OpenFleet {
     ///
     /// # Errors
     /// A bus that cannot be reached or used: it says why.
-    pub(super) async fn open(config: &BusConfig, listen: &str, data_dir: &Path) -> Result<(Self, Arc<PurgeLog>)> {
-        let name = config.name(listen);
+    pub(super) async fn open(
+        settings: &PredictorConfig,
+        config: &BusConfig,
+        listen: &str,
+    ) -> Result<(Self, Arc<PurgeLog>)> {
+        let (name, data_dir) = (config.name(listen), &settings.data_dir);
         let bus = Bus::open(config.settings(data_dir)?).await?;
         let shared = bus.bucket(shared_spec()).await?;
         let generation = generation::begin(&shared).await?;
@@ -97,6 +113,10 @@ impl OpenFleet {
         let orders = bus.stream(stream_spec("orders", NODES_PARTITIONS, ORDERS_BYTES_MAX, Discard::Oldest)).await?;
         let tails = (Tails::open(&nodes).await?, Tails::open(&orders).await?);
         let (purges, purge_tail, purge_log) = open_purges(&bus, &shared, data_dir).await?;
+        let placement = bus.stream(stream_spec("placement", 1, PLACEMENT_BYTES_MAX, Discard::Oldest)).await?;
+        let map = purges::shared_id(&shared, MAP_KEY).await?;
+        let streams = (placement, Arc::clone(&place.stream));
+        let office = Office::open(settings, streams, map, generation.number()).await?;
         let spool = |bytes_max| SpoolSettings { bytes_max, ..SpoolSettings::default() };
         let spools = Spools {
             log: (
@@ -119,6 +139,8 @@ impl OpenFleet {
             purges,
             purge_tail,
             tails,
+            office,
+            may_place: settings.placement.kind != PlacementKind::None,
         };
         Ok((opened, purge_log))
     }
@@ -133,7 +155,12 @@ impl OpenFleet {
 
     /// What the controller has of it.
     pub(super) fn side(&self) -> FleetSide {
-        FleetSide::new(self.name.clone(), self.outlets.clone(), self.config.lease)
+        FleetSide::new(self.name.clone(), self.outlets.clone(), self.config.lease, self.board())
+    }
+
+    /// The map that nodes are told.
+    pub(super) fn board(&self) -> Arc<Board> {
+        self.office.board()
     }
 
     /// The way of requests.
@@ -156,7 +183,7 @@ impl OpenFleet {
             run: self.generation.number().to_string(),
             lease: LeaseSettings::new(self.config.lease),
             checkpoint_every: self.config.checkpoint,
-            offices: Vec::new(),
+            offices: if self.may_place { vec![OFFICE.to_owned()] } else { Vec::new() },
         };
         let (mut tasks, engine) = (JoinSet::new(), inputs.clone());
         let inputs = inputs.downgrade();
@@ -164,9 +191,10 @@ impl OpenFleet {
         self.tails.0.nodes(&mut tasks, &inputs, &metrics);
         self.tails.1.orders(&mut tasks, &inputs, &metrics);
         tasks.spawn(self.purges.follow(self.purge_tail));
-        let learners = ServiceLearners { inputs: inputs.clone(), metrics };
+        let learners = ServiceLearners { inputs: inputs.clone(), metrics: metrics.clone() };
         let fleet = Fleet::join(self.place, Arc::new(learners), settings, Arc::new(SystemClock)).await?;
-        tasks.spawn(tails::follow_view(fleet.view(), inputs));
+        tasks.spawn(tails::follow_view(fleet.view(), inputs.clone()));
+        tasks.spawn(self.office.run(fleet.view(), inputs, metrics));
         let standing = Standing::new(fleet.view(), self.name, self.config.lease, self.spools.clone());
         Ok(RunningFleet { _engine: engine, fleet, tasks, spools: self.spools, bus: self.bus, standing })
     }
@@ -218,7 +246,7 @@ async fn open_purges(
     data_dir: &Path,
 ) -> Result<(SharedPurges, Box<dyn Tail>, Arc<PurgeLog>)> {
     let stream = bus.stream(stream_spec("purges", 1, PURGES_BYTES_MAX, Discard::Newest)).await?;
-    let id = purges::log_id(shared).await?;
+    let id = purges::shared_id(shared, purges::LOG_KEY).await?;
     let log = Arc::new(PurgeLog::open_copy(data_dir, &id)?);
     let (shared, tail) = SharedPurges::begin(stream, Arc::clone(&log)).await?;
     Ok((shared, tail, log))
@@ -246,6 +274,10 @@ const NODES_BYTES_MAX: u64 = 64 << 20;
 const ORDERS_BYTES_MAX: u64 = 16 << 20;
 /// As many purges as are remembered, if they are not unusually long.
 const PURGES_BYTES_MAX: u64 = 256 << 20;
+/// The whole placement map several times over.
+const PLACEMENT_BYTES_MAX: u64 = 512 << 20;
+/// What all members call it.
+const MAP_KEY: &str = "placement-map";
 const NODES_SPOOL_BYTES: usize = 64 << 20;
 /// Commands that wait longer are of no use.
 const ORDERS_SPOOL_BYTES: usize = 4 << 20;

@@ -31,19 +31,19 @@ pub(in crate::server) enum PurgeRefused {
     Unheard,
 }
 
-/// What the log of purges is called in all members.
+/// What all members call the log of purges, or the placement map.
 ///
 /// # Errors
 /// A bus that is away.
-pub(super) async fn log_id(bucket: &SharedBucket) -> Result<Arc<str>> {
+pub(super) async fn shared_id(bucket: &SharedBucket, key: &str) -> Result<Arc<str>> {
     loop {
-        if let Some(entry) = bucket.get(LOG_KEY).await? {
+        if let Some(entry) = bucket.get(key).await? {
             let id = std::str::from_utf8(&entry.value).ok().filter(|id| !id.is_empty());
-            let damaged = || Error::Damaged { what: "entry", name: LOG_KEY.to_owned() };
+            let damaged = || Error::Damaged { what: "entry", name: key.to_owned() };
             return Ok(Arc::from(id.ok_or_else(damaged)?));
         }
         let fresh = format!("{:016x}", rand::random::<u64>());
-        match bucket.create(LOG_KEY, fresh.into()).await {
+        match bucket.create(key, fresh.into()).await {
             Err(error) if error.is_conflict() => {}
             created => drop(created?),
         }
@@ -156,7 +156,7 @@ pub(in crate::server) async fn catch_up(log: &PurgeLog, epoch: u64) {
 }
 
 const PARTITION: Partition = Partition(0);
-const LOG_KEY: &str = "purge-log";
+pub(super) const LOG_KEY: &str = "purge-log";
 const RECORDS_MAX: usize = 64;
 const RETRY: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(5);

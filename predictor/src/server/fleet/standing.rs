@@ -36,6 +36,11 @@ pub(in crate::server) struct FleetStatus {
     pub(in crate::server) unsaid_records: u64,
     /// Attempts at publishing that were made again.
     pub(in crate::server) bus_retries: u64,
+    /// The member that places keys, if anybody does.
+    pub(in crate::server) places_keys: Option<String>,
+    /// The version of the map that this member's nodes are told, and how many keys are on it.
+    pub(in crate::server) map_epoch: u64,
+    pub(in crate::server) map_keys: usize,
 }
 
 impl Standing {

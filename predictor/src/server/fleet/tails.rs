@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use nearcast_bus::{Partition, Read, Record, Result, Sequence, SharedStream, Tail, fleet::FleetView};
+use nearcast_bus::{
+    Clock, Partition, Read, Record, Result, Sequence, SharedStream, SystemClock, Tail, fleet::FleetView,
+};
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use super::{
@@ -10,6 +12,7 @@ use super::{
     said::NODES_PARTITIONS,
 };
 use crate::{
+    fleet::LogRecord,
     metrics::Metrics,
     server::{
         input::Input,
@@ -50,7 +53,8 @@ impl Tails {
 
     fn start(self, tasks: &mut JoinSet<()>, inputs: &WeakInputs, metrics: &Metrics, meaning: Meaning) {
         for tail in self.0 {
-            let follower = Follower { inputs: inputs.clone(), metrics: metrics.clone(), meaning };
+            let (inputs, metrics) = (inputs.clone(), metrics.clone());
+            let follower = Follower { inputs, metrics, meaning, is_all_needed: true };
             tasks.spawn(async move { drop(follower.follow(tail).await) });
         }
     }
@@ -60,6 +64,8 @@ struct Follower {
     inputs: WeakInputs,
     metrics: Metrics,
     meaning: Meaning,
+    /// Whether what was missed must be asked for.
+    is_all_needed: bool,
 }
 
 impl Follower {
@@ -78,6 +84,7 @@ impl Follower {
                         }
                     }
                 }
+                Ok(Read::Gap { .. }) if !self.is_all_needed => {}
                 Ok(Read::Gap { from, to }) => {
                     tracing::warn!(lost = to.0 - from.0, "records of other predictors were gone before they were read");
                     self.metrics.fleet.lost_records.inc_by(to.0 - from.0);
@@ -92,11 +99,34 @@ impl Follower {
     }
 }
 
-/// Tells the engine's task who takes part, as that changes.
+/// Reads what clients ask for, everywhere and from now on.
+pub(super) fn demand(log: &SharedStream, tasks: &mut JoinSet<()>, inputs: &WeakInputs, metrics: &Metrics) {
+    let meaning: Meaning = |record| {
+        let batch = LogRecord::decode(&record.payload).map_err(|_| RecordUnreadable::Misplaced)?;
+        Ok(Input::Demand(batch))
+    };
+    for partition in (0..log.spec().partitions).map(Partition) {
+        let follower = Follower { inputs: inputs.clone(), metrics: metrics.clone(), meaning, is_all_needed: false };
+        let log = SharedStream::clone(log);
+        tasks.spawn(async move {
+            let tail = loop {
+                let tail = async { log.tail(partition, log.extent(partition).await?.next).await };
+                match tail.await {
+                    Ok(tail) => break tail,
+                    Err(_) => sleep(RETRY).await,
+                }
+            };
+            drop(follower.follow(tail).await);
+        });
+    }
+}
+
+/// Tells the engine's task who takes part, as that changes, and for how long this member surely does.
 pub(super) async fn follow_view(mut view: watch::Receiver<FleetView>, inputs: WeakInputs) {
     while view.changed().await.is_ok() {
         let seen = view.borrow_and_update().clone();
-        if inputs.tell(Input::View(seen)).await.is_err() {
+        let left = seen.until.map(|until| until.saturating_sub(SystemClock.elapsed()));
+        if inputs.tell(Input::View(seen, left)).await.is_err() {
             return;
         }
     }
