@@ -249,7 +249,7 @@ fn what_cannot_be_is_counted_and_not_believed() {
     assert_eq!(world.placing.poll_order(world.now).map(|order| order.action), Some(Action::Replicate), "once more");
 
     let position = |epoch| PlacementPosition { map: world.placing.board.id(), epoch };
-    let future = position(nearcast_proto::message::Epoch(99));
+    let future = position(Epoch(99));
     world.placing.handle_position(world.now, b, Some(&future));
     let slot = world.placing.nodes.get(b).unwrap();
     assert_eq!((slot.epoch, slot.lies.epochs_from_the_future), (None, 1));

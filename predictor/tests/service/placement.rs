@@ -13,18 +13,18 @@ use tonic::Code;
 
 use crate::harness::{TestNode, TestPredictor, eventually, held, hello};
 
-const PLACEMENT: &str = "arm = \"none\"\n[placement]\nkind = \"gapa\"\ninterval_seconds = 0.2\nrequests_min = 40\n\
+pub(crate) const PLACEMENT: &str = "arm = \"none\"\n[placement]\nkind = \"gapa\"\ninterval_seconds = 0.2\nrequests_min = 40\n\
                          replicas_min = 2\ngrace_seconds = 0.2\n";
 
 /// A node that says that it holds nothing.
-async fn empty(predictor: &TestPredictor, name: &str) -> TestNode {
+pub(crate) async fn empty(predictor: &TestPredictor, name: &str) -> TestNode {
     let node = TestNode::join(predictor, name, name).await.expect("it may join");
     node.say(NodeReport::Inventory { held: Vec::new(), last: true }).await;
     node
 }
 
 /// Carries out a command, and says so.
-async fn obey(node: &TestNode, command: &Command) {
+pub(crate) async fn obey(node: &TestNode, command: &Command) {
     let SegmentSet { key, .. } = &command.target;
     if command.action == Action::Replicate {
         node.say(NodeReport::Delta { gained: vec![held(key)], lost: Vec::new() }).await;
@@ -34,7 +34,7 @@ async fn obey(node: &TestNode, command: &Command) {
 }
 
 /// Reads on, doing what it is told, until the map names holders of a key that are as wanted.
-async fn obey_until(
+pub(crate) async fn obey_until(
     node: &mut TestNode,
     key: &str,
     wanted: impl Fn(&PlacementUpdate, &[String]) -> bool,
@@ -160,7 +160,7 @@ async fn without_placement_a_node_that_followed_one_is_told_that_there_is_nothin
     assert_eq!((&explained["how"], &explained["home"]), (&"hashed".into(), &"a".into()));
 }
 
-async fn explain(predictor: &TestPredictor, key: &str) -> serde_json::Value {
+pub(crate) async fn explain(predictor: &TestPredictor, key: &str) -> serde_json::Value {
     let reply = predictor.control().await.explain(wire::ExplainRequest { key: key.to_owned() }).await;
     serde_json::from_str(&reply.expect("an answer").into_inner().json).expect("JSON")
 }

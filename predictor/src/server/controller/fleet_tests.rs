@@ -20,7 +20,7 @@ use crate::{
     metrics::Metrics,
     purges::PurgeLog,
     server::{
-        fleet::{Home, NodeRecord, OpenFleet, OrderRecord, Said},
+        fleet::{Home, NodeRecord, OpenFleet, OrderRecord, Said, office},
         input::{Arrival, Input, JoinRefused, Joined},
     },
 };
@@ -40,7 +40,7 @@ impl World {
         let settings: PredictorSettings = config_file::parse("p.toml".as_ref(), &text).unwrap();
         let config = PredictorConfig::try_from(settings).unwrap();
         let bus = config.bus.as_ref().unwrap();
-        let (fleet, purges): (OpenFleet, Arc<PurgeLog>) = OpenFleet::open(bus, "", folder.path()).await.unwrap();
+        let (fleet, purges): (OpenFleet, Arc<PurgeLog>) = OpenFleet::open(&config, bus, "").await.unwrap();
         let (metrics, now) = (Metrics::new(), Timestamp::from_micros(1_000_000_000));
         let experiments = Experiments::open(folder.path(), config.slot, now).unwrap();
         let (events, _) = EventBus::new(String::new(), 16, metrics.events_dropped.clone());
@@ -86,7 +86,7 @@ impl World {
     fn view(&mut self, members: &[u32], tokens: &[(u32, u64)]) {
         let tokens = tokens.iter().map(|(partition, token)| (Resource::Partition(*partition), Token(*token))).collect();
         let members = members.iter().map(|member| (format!("p-{member}"), member.to_string())).collect();
-        self.apply(Input::View(FleetView { tokens, members, ..FleetView::default() }));
+        self.apply(Input::View(FleetView { tokens, members, ..FleetView::default() }, Some(Duration::from_secs(3))));
     }
 
     /// The nodes that are taken for connected, and whether they are elsewhere.
@@ -114,6 +114,26 @@ fn joined(name: &str, stream: u64) -> Said {
 
 const fn home(generation: u32, session: u64) -> Home {
     Home { generation, session }
+}
+
+#[tokio::test]
+async fn who_places_keys_gives_no_orders_once_its_membership_is_over_or_another_does() {
+    let mut world = World::new().await;
+    let token = Token(5);
+    let may_give = |world: &mut World, after: u64| {
+        let fleet = world.controller.fleet.as_mut().unwrap();
+        fleet.give(Some((office(), token)));
+        let may_give = fleet.may_give(world.now.after(Duration::from_secs(after)));
+        fleet.give(None);
+        may_give
+    };
+    assert!(!may_give(&mut world, 0), "it is not a member yet");
+    world.view(&[1], &[]);
+    assert!(may_give(&mut world, 2) && !may_give(&mut world, 3), "cut off from the bus it cannot know");
+    let tokens = [(office(), Token(6))].into();
+    let view = FleetView { tokens, ..FleetView::default() };
+    world.apply(Input::View(view, Some(Duration::from_secs(3))));
+    assert!(!may_give(&mut world, 0));
 }
 
 #[tokio::test]
