@@ -6,6 +6,7 @@
 mod support {
     pub(crate) mod http;
     pub(crate) mod nats;
+    #[expect(dead_code, reason = "shared with tests that need all of it")]
     pub(crate) mod service;
 }
 

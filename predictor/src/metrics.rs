@@ -6,6 +6,7 @@
 //! | `nearcast_log_records_total` | node | request events received |
 //! | `nearcast_log_dropped_total` | node | request events that a node dropped before sending, as it says |
 //! | `nearcast_log_sequence_gaps_total` | node | batches whose number did not follow the last one's |
+//! | `nearcast_log_repeated_total` | node | batches that a node sent again although they had been taken |
 //! | `nearcast_log_stream_lag_seconds` | node | age of the newest request event when it arrived |
 //! | `nearcast_predictor_sessions` | | nodes connected |
 //! | `nearcast_predictor_streams_refused_total` | reason | streams ended for what the node sent |
@@ -120,6 +121,7 @@ pub(crate) struct Metrics {
     pub(crate) log_records: Family<NodeLabel, Counter>,
     pub(crate) log_dropped: Family<NodeLabel, Counter>,
     pub(crate) log_sequence_gaps: Family<NodeLabel, Counter>,
+    pub(crate) log_repeated: Family<NodeLabel, Counter>,
     pub(crate) log_lag_seconds: Family<NodeLabel, FloatGauge>,
     pub(crate) sessions: Gauge,
     pub(crate) streams_refused: Family<ReasonLabel, Counter>,
@@ -178,6 +180,7 @@ impl Metrics {
             log_records: Family::default(),
             log_dropped: Family::default(),
             log_sequence_gaps: Family::default(),
+            log_repeated: Family::default(),
             log_lag_seconds: Family::default(),
             sessions: Gauge::default(),
             streams_refused: Family::default(),
@@ -235,6 +238,7 @@ impl Metrics {
         log.register("records", "Request events received", self.log_records.clone());
         log.register("dropped", "Request events that nodes dropped", self.log_dropped.clone());
         log.register("sequence_gaps", "Batches out of sequence", self.log_sequence_gaps.clone());
+        log.register("repeated", "Batches that were sent again in vain", self.log_repeated.clone());
         log.register("stream_lag_seconds", "Age of the newest event on arrival", self.log_lag_seconds.clone());
         let service = registry.sub_registry_with_prefix("predictor");
         service.register("sessions", "Nodes connected", self.sessions.clone());
@@ -312,9 +316,14 @@ impl Metrics {
 
     /// Makes the counters of a node that has joined.
     pub(crate) fn add_node(&self, node: &NodeLabel) {
-        for family in
-            [&self.log_records, &self.log_dropped, &self.log_sequence_gaps, &self.commands_sent, &self.commands_dropped]
-        {
+        for family in [
+            &self.log_records,
+            &self.log_dropped,
+            &self.log_sequence_gaps,
+            &self.log_repeated,
+            &self.commands_sent,
+            &self.commands_dropped,
+        ] {
             drop(family.get_or_create(node));
         }
     }
@@ -423,7 +432,7 @@ mod tests {
         let rendered = metrics.render();
         let documented = include_str!("metrics.rs").lines().filter_map(|line| line.strip_prefix("//! | `"));
         let names: Vec<&str> = documented.filter_map(|rest| rest.split('`').next()).collect();
-        assert_eq!(names.len(), 33);
+        assert_eq!(names.len(), 34);
         for name in names {
             let family = format!("# TYPE {} ", name.trim_end_matches("_total").trim_end_matches("_info"));
             let exact = format!("# TYPE {name} ");

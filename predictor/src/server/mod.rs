@@ -131,11 +131,7 @@ impl Service {
         let (placing, threads) = open_placing(config)?;
         let shared_board = fleet.as_ref().map(OpenFleet::board);
         let board = shared_board.unwrap_or_else(|| placing.as_ref().map_or_else(Placing::empty_board, Placing::board));
-        let mut engine = Engine::new(config.engine.clone(), config.topology.clone());
-        if let Some(fleet) = &fleet {
-            engine = engine.divided(fleet.partitions());
-        }
-        engine.set_arm(config.arm, false);
+        let engine = make_engine(config, fleet.as_ref());
         let registry = config.registry.as_deref().map(Registry::open).transpose()?.map(Arc::new);
         let experiments = Experiments::open(&config.data_dir, config.slot, clock::now())?;
         let resumed = resumed(registry.as_deref(), experiments.challengers());
@@ -281,6 +277,16 @@ impl Service {
             let _ = thread.await;
         }
     }
+}
+
+/// An engine that knows nothing yet, divided as the log is where there are several predictors.
+fn make_engine(config: &PredictorConfig, fleet: Option<&OpenFleet>) -> Engine {
+    let mut engine = Engine::new(config.engine.clone(), config.topology.clone());
+    if let Some(fleet) = fleet {
+        engine = engine.divided(fleet.partitions());
+    }
+    engine.set_arm(config.arm, false);
+    engine
 }
 
 /// Tells systemd, when it started the predictor and waits to be told (`Type=notify`).

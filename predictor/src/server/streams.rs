@@ -176,7 +176,7 @@ impl Reader {
 
 impl Reader {
     /// Passes requests on: to the log, in a fleet, and in any case to be counted. `None` when the predictor ends.
-    async fn requests(&mut self, batch: RequestBatch) -> Option<()> {
+    async fn requests(&self, batch: RequestBatch) -> Option<()> {
         if let Some(intake) = &self.intake {
             tokio::select! {
                 () = self.streams.shutdown.cancelled() => return None,

@@ -328,7 +328,7 @@ impl Controller {
         }
         let ends_inventory = matches!(said, Said::Told(NodeReport::Inventory { last: true, .. }));
         if !session.is_unsaid {
-            session.is_unsaid = fleet.outlets.say(&session.descriptor.name, id.0, said).is_err();
+            session.is_unsaid = fleet.outlets.say(&session.descriptor.name, id.0, &said).is_err();
         }
         let has_room = fleet.outlets.counts().waiting_bytes < ROOM_BYTES;
         if (session.is_unsaid && has_room) || (session.is_asked && ends_inventory) {
@@ -353,7 +353,7 @@ impl Controller {
         // Pages that are still to come would replace what is told of now.
         session.is_asked = !session.inventory_complete;
         let name = &session.descriptor.name;
-        session.is_unsaid = all.into_iter().any(|said| fleet.outlets.say(name, id.0, said).is_err());
+        session.is_unsaid = all.iter().any(|said| fleet.outlets.say(name, id.0, said).is_err());
     }
 
     fn hello(&self, session: &Session) -> NodeReport {

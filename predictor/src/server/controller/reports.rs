@@ -92,6 +92,7 @@ impl Controller {
         let last = self.reported.entry(session.descriptor.name.clone()).or_default();
         if (session.stream, batch.sequence) <= *last {
             // Its acknowledgement was lost with a connection.
+            self.metrics.log_repeated.get_or_create(&session.label).inc();
             if self.fleet.is_none() {
                 session.taken.send_replace(last.1);
             }

@@ -34,15 +34,15 @@ impl Outlets {
     ///
     /// # Errors
     /// [`Unsaid`]: what the others know of the node is then old.
-    pub(in crate::server) fn say(&mut self, node: &NodeName, session: u64, said: Said) -> Result<(), Unsaid> {
+    pub(in crate::server) fn say(&mut self, node: &NodeName, session: u64, said: &Said) -> Result<(), Unsaid> {
         let home = Home { generation: self.generation, session };
         let payload = NodeRecord { home, said: said.clone() }.encode();
         if payload.len() > PAYLOAD_BYTES_MAX
-            && let Said::Told(report) = &said
+            && let Said::Told(report) = said
             && let Some((first, second)) = halves(report)
         {
-            self.say(node, session, Said::Told(first))?;
-            return self.say(node, session, Said::Told(second));
+            self.say(node, session, &Said::Told(first))?;
+            return self.say(node, session, &Said::Told(second));
         }
         let id = self.next_id();
         let partition = partition_of(node, NODES_PARTITIONS);
