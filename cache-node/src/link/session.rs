@@ -20,6 +20,7 @@ use url::Url;
 use super::{
     Report, SegmentReport,
     batch::{Batch, sets},
+    measure::measure,
 };
 use crate::{config::LinkConfig, shell::Shell, tls::ClientTls};
 
@@ -113,6 +114,7 @@ impl<'a> Session<'a> {
         tokio::select! {
             end = self.listen(notices) => end,
             end = tell(shell, config, sender.clone(), reports) => end,
+            end = measure(shell, sender.clone()) => end,
             () = stop.cancelled() => Err(say_goodbye(sender).await),
         }
     }
@@ -221,7 +223,7 @@ fn inventory(shell: &Shell, config: &LinkConfig, reports: &mut mpsc::Receiver<Re
         .collect()
 }
 
-async fn send(sender: &mpsc::Sender<wire::NodeMessage>, report: NodeReport) -> Result<(), SessionEnd> {
+pub(super) async fn send(sender: &mpsc::Sender<wire::NodeMessage>, report: NodeReport) -> Result<(), SessionEnd> {
     sender.send(report.into()).await.map_err(|_| SessionEnd::Closed)
 }
 
