@@ -8,20 +8,24 @@
 //! | `known` | keys by number, who holds them; shared by all |
 //! | `nodes` | nodes by position, sites, estimated round trips |
 //! | `links` | what each link between regions may carry |
+//! | `measured` | round trips as nodes measure them |
 //! | `planning` | the thread that plans |
 //! | `reports` | what nodes say, and what of it cannot be |
 //! | `orders` | commands to nodes, and their results |
 //! | `plans` | taking plans over; hot keys; the map |
 //! | `board` | the map on which nodes route, and what each has yet to hear of it |
 //! | `file` | the map on disk |
+//! | `forecasts` | what the planning thread knows, on disk |
 //! | `explain`, `status` | what operators see |
 
 mod board;
 mod explain;
 mod file;
+mod forecasts;
 mod hot;
 mod known;
 mod links;
+mod measured;
 mod nodes;
 mod orders;
 mod planning;
@@ -45,13 +49,14 @@ use std::{
 use nearcast_datasets::{KeyId, Map, Set, Timestamp};
 use nearcast_models::Model;
 use nearcast_proto::{
-    message::{CommandId, NodeDescriptor, NodeName},
+    message::{CommandId, NodeDescriptor, NodeName, RoundTrip},
     topology::Topology,
 };
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use self::{
     file::Saved,
+    forecasts::Forecasts,
     hot::HotKeys,
     known::{Forgettable, SharedKnown},
     links::Links,
@@ -104,6 +109,8 @@ pub(crate) struct Placing {
     /// When the map last changed, and how many keys with it.
     committed: (Timestamp, usize),
     sites_due: Option<Timestamp>,
+    /// When measured round trips are counted next.
+    measured_due: Option<Timestamp>,
     save_due: Option<Timestamp>,
 }
 
@@ -160,7 +167,21 @@ impl Placing {
         let (wanted, holders) = take_up(&saved, &known, &mut shards, now);
         let map = GlobalMap::restore(saved.epoch, holders, settings.changes_max);
         let board = Arc::new(Board::new(Arc::clone(&saved.map), map, nodes.names(), known.clone()));
-        let planning = Planning { settings: settings.clone(), known: known.clone(), is_restored };
+        let mut forecasts = Forecasts::open(folder).map_err(Error::file("read", &forecasts::path(folder)))?;
+        if let Some(forecasts) = forecasts.take_if(|forecasts| !nodes.restore_regions(&forecasts.regions)) {
+            let (were, are) = (forecasts.regions.len(), nodes.region_names().len());
+            tracing::warn!(were, are, "the forecasts are for another number of regions; they are learned anew");
+        }
+        if let Some(forecasts) = &mut forecasts {
+            forecasts.renumber(&known, Forgettable { silent_since: Timestamp::MIN, reach: saved.epoch });
+        }
+        let planning = Planning {
+            settings: settings.clone(),
+            known: known.clone(),
+            folder: folder.to_owned(),
+            is_restored,
+            forecasts,
+        };
         let allowance = Allowance { bytes: settings.bytes_per_second, at: now };
         let links = Links::new(settings.link_share);
         let placing = Self {
@@ -186,6 +207,7 @@ impl Placing {
             commit_due: None,
             committed: (now, 0),
             sites_due: None,
+            measured_due: None,
             save_due: None,
         };
         Ok((placing, PlacingThreads { planning, told, maps }))
@@ -266,7 +288,8 @@ impl Placing {
     pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
         let is_waiting = self.allowance.bytes < 0.0 || self.links.is_waiting();
         let refill = is_waiting.then(|| self.allowance.at.after(REFILL));
-        let dues = [self.commit_due, self.sites_due, self.save_due, self.shards.poll_timeout(), refill];
+        let dues =
+            [self.commit_due, self.sites_due, self.measured_due, self.save_due, self.shards.poll_timeout(), refill];
         dues.into_iter().chain([self.hot.poll_timeout()]).flatten().min()
     }
 
@@ -278,6 +301,9 @@ impl Placing {
         self.spread_hot_keys(now);
         if self.commit_due.is_some_and(|due| due <= now) {
             self.commit(now);
+        }
+        if self.measured_due.is_some_and(|due| due <= now) {
+            self.settle_measured(now);
         }
         if self.sites_due.is_some_and(|due| due <= now) {
             self.tell_sites(now);
@@ -304,6 +330,21 @@ impl Placing {
             // No node has joined yet.
             Err(error) => tracing::debug!(%error, "there is nothing to plan for"),
         }
+    }
+
+    /// A node says what it measured.
+    pub(crate) fn handle_round_trips(&mut self, now: Timestamp, position: usize, measured: &[RoundTrip]) {
+        let pause = if self.nodes.take_measured(now, position, measured) { MEASURED_FIRST } else { MEASURED_AGAIN };
+        self.measured_due = Some(self.measured_due.map_or(now.after(pause), |due| due.min(now.after(pause))));
+    }
+
+    /// Plans with other round trips from now on if what is measured says others.
+    fn settle_measured(&mut self, now: Timestamp) {
+        if self.nodes.settle_measured(now) {
+            self.hurry_sites(Some(now));
+        }
+        // What becomes stale is noticed as well.
+        self.measured_due = (self.nodes.measured.len() > 0).then(|| now.after(MEASURED_AGAIN));
     }
 
     fn hurry_sites(&mut self, due: Option<Timestamp>) {
@@ -381,6 +422,9 @@ const SILENT: Duration = Duration::from_secs(4 * 86_400);
 const FIRST_COMMAND: CommandId = CommandId(1 << 39);
 /// Requests and changes that wait for the planning thread while it plans; beyond it, requests are left out and counted.
 const TOLD_MAX: usize = 16_384;
+/// Others that measured something are waited for so long at the beginning, and so long later.
+const MEASURED_FIRST: Duration = Duration::from_secs(3);
+const MEASURED_AGAIN: Duration = Duration::from_secs(60);
 const TELL_AGAIN: Duration = Duration::from_millis(100);
 /// Between two looks at an allowance that is used up.
 const REFILL: Duration = Duration::from_millis(20);
