@@ -1,5 +1,11 @@
 //! `nearcast experiment` with five real nodes: planned from their logs, promoted, undone under load.
 
+#[path = "support/http.rs"]
+#[expect(dead_code, reason = "shared with tests that need all of it")]
+mod http;
+#[path = "observe/series.rs"]
+mod series;
+
 use std::{
     io::{BufRead, BufReader, Read},
     path::Path,
@@ -9,6 +15,11 @@ use std::{
 use nearcast_datasets::{LogWriter, RequestEvent, ServedFrom, Timestamp, WriteOptions};
 use serde_json::Value;
 
+use crate::{
+    http::Http,
+    series::{OF_EXPERIMENTS, Series, check, of_dashboard, scraped},
+};
+
 const LOG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/datasets/samples/web-1995.parquet");
 const NODES: [&str; 5] = ["com", "edu", "gov", "ip", "other"];
 
@@ -16,6 +27,8 @@ const NODES: [&str; 5] = ["com", "edu", "gov", "ip", "other"];
 struct Cluster {
     folder: tempfile::TempDir,
     up: Child,
+    /// Where the predictor serves HTTP.
+    predictor: String,
 }
 
 impl Cluster {
@@ -32,7 +45,9 @@ impl Cluster {
                 panic!("no cluster came up: {error}");
             }
         }
-        Self { folder, up }
+        let document: Value = serde_json::from_str(&document).expect("JSON");
+        let predictor = document["predictor"]["http"].as_str().expect("an address").to_owned();
+        Self { folder, up, predictor }
     }
 
     fn place(&self) -> String {
@@ -51,6 +66,14 @@ impl Cluster {
         let (code, document, said) = self.experiment(arguments);
         assert_eq!(code, Some(0), "{arguments:?}: {said}{document:#}");
         document
+    }
+
+    /// The series that the predictor has.
+    fn series(&self) -> Series {
+        let runtime = tokio::runtime::Runtime::new().expect("threads");
+        let url = format!("{}/metrics", self.predictor);
+        let answer = runtime.block_on(Http::new().get(&url, "test")).expect("it answers");
+        scraped(std::str::from_utf8(&answer.body).expect("text"))
     }
 
     fn refused(&self, arguments: &[&str], part: &str) {
@@ -120,6 +143,10 @@ fn a_promotion_and_its_undo_reach_five_nodes_within_a_second_and_no_client_notic
     assert_eq!(plan["design"]["pairs"].as_array().map(Vec::len), Some(2), "{plan:#}");
     cluster.done(&with("start", &["--why", "to see"]));
     cluster.refused(&with("start", &[]), "already");
+    let series = cluster.series();
+    let of_experiments: Vec<_> = of_dashboard().into_iter().filter(|asked| asked.contains(OF_EXPERIMENTS)).collect();
+    assert!(of_experiments.len() > 5, "{of_experiments:?}");
+    of_experiments.iter().for_each(|expression| check(expression, &series));
 
     let place = cluster.place();
     let load = ["--json", "load", LOG, "--to", &place, "--speed", "600", "--limit", "6000", "--verify"];

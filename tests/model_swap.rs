@@ -44,7 +44,8 @@ impl TestNode {
             segment_bytes: 1 << 20,
         };
         reports.try_send(
-            NodeReport::Hello { node, code_version: "test".to_owned(), purges: None, placement: None }.into(),
+            NodeReport::Hello { node, code_version: "test".to_owned(), purges: None, placement: None, stream: 0 }
+                .into(),
         )?;
         let mut client = PredictorClient::connect(url.to_owned()).await?;
         let notices = timeout(PATIENCE, client.join(outgoing)).await??.into_inner();

@@ -121,7 +121,7 @@ pub fn check_files(config: &NodeConfig) -> Result<()> {
     config.tls.as_ref().map(|tls| Loaded::read(tls, config.peers.tls.as_ref())).transpose()?;
     config.peers.tls.as_ref().map(|tls| ClientTls::of_peers(tls).for_http()).transpose()?;
     config.origin.ca.as_deref().map(|ca| ClientTls::trusting(ca).for_http()).transpose()?;
-    if let Some(link) = config.link.as_ref().filter(|link| link.url.scheme() == "https") {
+    if let Some(link) = config.link.as_ref().filter(|link| link.urls.iter().any(|url| url.scheme() == "https")) {
         ClientTls::of_link(link, config.peers.tls.as_ref()).for_grpc()?;
     }
     Ok(())

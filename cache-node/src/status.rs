@@ -127,6 +127,8 @@ struct Link {
     connected: bool,
     connects: u64,
     reports_dropped: u64,
+    /// Requests that no predictor has acknowledged yet.
+    requests_unacknowledged: usize,
     commands: u64,
     commands_rejected: u64,
     peers: usize,
@@ -191,6 +193,7 @@ impl NodeStatus {
                 connected: shell.uplink.is_connected(),
                 connects: metrics.link_connects.get(),
                 reports_dropped: shell.uplink.dropped(),
+                requests_unacknowledged: shell.uplink.unacknowledged(),
                 commands: metrics.commands.get(),
                 commands_rejected: metrics.commands_rejected.get(),
                 peers: state.peer_count(),

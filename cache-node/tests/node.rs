@@ -27,6 +27,8 @@ mod caching;
 mod clients;
 #[path = "node/cluster.rs"]
 mod cluster;
+#[path = "node/failover.rs"]
+mod failover;
 #[path = "node/hostile_origin.rs"]
 mod hostile_origin;
 #[path = "node/http.rs"]
@@ -47,6 +49,8 @@ mod process;
 mod purge;
 #[path = "node/ranges.rs"]
 mod ranges;
+#[path = "node/recall.rs"]
+mod recall;
 #[path = "node/reload.rs"]
 mod reload;
 #[path = "node/restart.rs"]

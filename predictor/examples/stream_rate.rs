@@ -166,7 +166,9 @@ async fn join(address: SocketAddr, number: usize) -> Result<Node> {
         capacity_bytes: 300 << 20,
         segment_bytes: 1 << 20,
     };
-    reports.send(NodeReport::Hello { node, code_version: String::new(), purges: None, placement: None }.into()).await?;
+    reports
+        .send(NodeReport::Hello { node, code_version: String::new(), purges: None, placement: None, stream: 0 }.into())
+        .await?;
     reports.send(NodeReport::Inventory { held: Vec::new(), last: true }.into()).await?;
     let mut client = PredictorClient::connect(format!("http://{address}")).await?;
     let notices = client.join(ReceiverStream::new(receiver)).await?.into_inner();

@@ -205,7 +205,7 @@ pub struct Request {
 /// Request events in the order of their arrival.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestBatch {
-    /// Rises by one per batch of a stream.
+    /// Rises by one per batch of one start of the node.
     pub sequence: u64,
     /// The events.
     pub requests: Vec<Request>,
@@ -226,6 +226,8 @@ pub enum NodeReport {
         purges: Option<PurgePosition>,
         /// The placement that it routes by; `None` while it has none.
         placement: Option<PlacementPosition>,
+        /// Which start of the node it is, greater for every later one; zero where batches are numbered per stream.
+        stream: u64,
     },
     /// Part of what it holds.
     Inventory {

@@ -31,7 +31,7 @@ pub(crate) async fn join(grpc: &str) -> HostileNode {
         capacity_bytes: 1 << 20,
         segment_bytes: 1 << 20,
     };
-    let hello = NodeReport::Hello { node, code_version: "test".to_owned(), purges: None, placement: None };
+    let hello = NodeReport::Hello { node, code_version: "test".to_owned(), purges: None, placement: None, stream: 0 };
     reports.try_send(hello.into()).expect("room for it");
     let mut client = PredictorClient::connect(grpc.to_owned()).await.expect("the predictor listens");
     let mut notices = client.join(outgoing).await.expect("it may join").into_inner();

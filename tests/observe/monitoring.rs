@@ -7,13 +7,11 @@ use std::{
     process::Command,
 };
 
-use serde_json::Value;
-
 use crate::{
     http::{Http, eventually},
     r#loop::Loop,
     promtool::{SKIPPED, check_metrics, promtool},
-    series::{Series, asked, grouped, scraped},
+    series::{OF_EXPERIMENTS, Series, check, of_dashboard, scraped},
     service::Service,
 };
 
@@ -73,13 +71,12 @@ async fn rules_and_dashboard_ask_only_for_series_that_running_processes_have() {
     for line in rules.lines().filter_map(|line| line.trim().strip_prefix("- record: ")) {
         there.insert(line.to_owned(), BTreeSet::from(["arm".to_owned()]));
     }
-    let dashboard: Value =
-        serde_json::from_slice(&fs::read(deploy("grafana/nearcast.json")).expect("it is there")).expect("JSON");
     let mut expressions = rule_expressions(&rules);
     let of_rules = expressions.len();
-    strings(&dashboard, &["expr", "query", "definition"], &mut expressions);
+    expressions.extend(of_dashboard());
     assert!(of_rules > 15 && expressions.len() > of_rules + 25, "{} of {of_rules}", expressions.len());
-    for expression in &expressions {
+    // tests/experiment.rs holds those of experiments against a predictor that has one.
+    for expression in expressions.iter().filter(|expression| !expression.contains(OF_EXPERIMENTS)) {
         check(expression, &there);
     }
     assert!(Service::terminate(cluster.nodes.remove(1)).success());
@@ -87,24 +84,6 @@ async fn rules_and_dashboard_ask_only_for_series_that_running_processes_have() {
         read(&predictor).await.contains("nearcast_predictor_node_up{node=\"edu-1\"} 0\n")
     })
     .await;
-}
-
-/// Holds an expression against what there is; `instance` and `job` are Prometheus's own.
-fn check(expression: &str, there: &Series) {
-    let own = ["instance", "job"].map(str::to_owned);
-    let mut known: BTreeSet<String> = own.clone().into();
-    for (name, labels) in asked(expression) {
-        let Some(has) = there.get(&name) else { panic!("there is no series {name}, which `{expression}` asks for") };
-        for label in labels.iter().filter(|label| !own.contains(label)) {
-            // Asking for its absence tells a node's own count from the predictor's.
-            let is_absence = expression.contains(&format!("{label}=\"\""));
-            assert!(has.contains(label) || is_absence, "{name} has no label {label}, which `{expression}` asks for");
-        }
-        known.extend(has.iter().cloned());
-    }
-    for label in grouped(expression) {
-        assert!(known.contains(&label), "no series in `{expression}` has the label {label}");
-    }
 }
 
 /// The expressions of a rules file: on the line of `expr:`, or indented below it.
@@ -121,22 +100,4 @@ fn rule_expressions(rules: &str) -> Vec<String> {
         found.push(expression);
     }
     found
-}
-
-/// The texts under any of these names that ask for something.
-fn strings(value: &Value, names: &[&str], found: &mut Vec<String>) {
-    match value {
-        Value::Array(values) => values.iter().for_each(|value| strings(value, names, found)),
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                match value {
-                    Value::String(text) if names.contains(&name.as_str()) && text.contains("nearcast") => {
-                        found.push(text.clone())
-                    }
-                    _ => strings(value, names, found),
-                }
-            }
-        }
-        _ => {}
-    }
 }

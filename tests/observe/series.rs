@@ -1,6 +1,12 @@
 //! Which series an expression asks for, and which there are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use serde_json::Value;
 
 /// Names of series, and the labels that each has.
 pub(crate) type Series = BTreeMap<String, BTreeSet<String>>;
@@ -52,6 +58,54 @@ pub(crate) fn grouped(expression: &str) -> BTreeSet<String> {
     found.remove("");
     found
 }
+
+/// Holds an expression against what there is; `instance` and `job` are Prometheus's own.
+pub(crate) fn check(expression: &str, there: &Series) {
+    let own = ["instance", "job"].map(str::to_owned);
+    let mut known: BTreeSet<String> = own.clone().into();
+    for (name, labels) in asked(expression) {
+        let Some(has) = there.get(&name) else { panic!("there is no series {name}, which `{expression}` asks for") };
+        for label in labels.iter().filter(|label| !own.contains(label)) {
+            // Asking for its absence tells a node's own count from the predictor's.
+            let is_absence = expression.contains(&format!("{label}=\"\""));
+            assert!(has.contains(label) || is_absence, "{name} has no label {label}, which `{expression}` asks for");
+        }
+        known.extend(has.iter().cloned());
+    }
+    for label in grouped(expression) {
+        assert!(known.contains(&label), "no series in `{expression}` has the label {label}");
+    }
+}
+
+/// What the dashboard asks for.
+pub(crate) fn of_dashboard() -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/grafana/nearcast.json");
+    let dashboard: Value = serde_json::from_slice(&fs::read(path).expect("it is there")).expect("JSON");
+    let mut found = Vec::new();
+    strings(&dashboard, &["expr", "query", "definition"], &mut found);
+    found
+}
+
+/// The texts under any of these names that ask for something.
+fn strings(value: &Value, names: &[&str], found: &mut Vec<String>) {
+    match value {
+        Value::Array(values) => values.iter().for_each(|value| strings(value, names, found)),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::String(text) if names.contains(&name.as_str()) && text.contains("nearcast") => {
+                        found.push(text.clone())
+                    }
+                    _ => strings(value, names, found),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What series of experiments begin with: they are there while an experiment is.
+pub(crate) const OF_EXPERIMENTS: &str = "nearcast_experiment_";
 
 #[test]
 fn names_and_labels_are_found_in_expressions() {

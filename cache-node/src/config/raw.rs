@@ -154,7 +154,10 @@ pub(super) struct RawAccessLog {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLink {
-    pub(super) url: String,
+    pub(super) url: Option<String>,
+    #[serde(default)]
+    pub(super) urls: Vec<String>,
+    pub(super) unacknowledged_max: Option<usize>,
     pub(super) batch_max: Option<usize>,
     pub(super) flush_interval: Option<Span>,
     pub(super) queue_max: Option<usize>,

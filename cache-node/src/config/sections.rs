@@ -235,8 +235,12 @@ impl LogConfig {
 /// `[predictor]`: the link to the predictor.
 #[derive(Clone, Debug)]
 pub struct LinkConfig {
-    /// Its gRPC address.
-    pub url: Url,
+    /// Its gRPC address, or those of several predictors that share a bus (`predictor.url` or `predictor.urls`): a node
+    /// begins with one by its name, and goes to the next whenever one is lost.
+    pub urls: Vec<Url>,
+    /// Requests that are kept until a predictor has acknowledged them; beyond it the oldest are let go of, and counted if
+    /// it never does. Default 65,536, about 16 MB.
+    pub unacknowledged_max: usize,
     /// Messages of one kind per batch. Default 256.
     pub batch_max: usize,
     /// The longest that a message waits for its batch to fill. Default 5 ms.
@@ -261,12 +265,13 @@ impl TryFrom<RawLink> for LinkConfig {
 
     fn try_from(raw: RawLink) -> Result<Self> {
         let backoff_min = span(raw.backoff_min, Duration::from_millis(100)).max(Duration::from_millis(1));
-        let url = http_url("predictor.url", &raw.url)?;
-        if raw.ca.is_some() && url.scheme() != "https" {
+        let urls = predictor_urls(raw.url, &raw.urls)?;
+        if let Some(url) = urls.iter().find(|url| raw.ca.is_some() && url.scheme() != "https") {
             return Err(value("predictor.ca", format!("`{url}` is not https://, so no certificate is checked")));
         }
         Ok(Self {
-            url,
+            urls,
+            unacknowledged_max: positive("predictor.unacknowledged_max", raw.unacknowledged_max, 65_536)?,
             batch_max: positive("predictor.batch_max", raw.batch_max, 256)?,
             flush_interval: span(raw.flush_interval, Duration::from_millis(5)),
             queue_max: positive("predictor.queue_max", raw.queue_max, 16_384)?,
@@ -276,6 +281,20 @@ impl TryFrom<RawLink> for LinkConfig {
             inventory_page_max: positive("predictor.inventory_page_max", raw.inventory_page_max, 1_024)?,
             ca: raw.ca,
         })
+    }
+}
+
+/// The one that is named, or the several.
+fn predictor_urls(one: Option<String>, several: &[String]) -> Result<Vec<Url>> {
+    match (one, several) {
+        (Some(_), [_, ..]) => {
+            Err(value("predictor.urls", "`predictor.url` names one as well; give the one or the other".to_owned()))
+        }
+        (Some(url), []) => Ok(vec![http_url("predictor.url", &url)?]),
+        (None, []) => {
+            Err(value("predictor.url", "it is missing: name a predictor, or leave [predictor] out".to_owned()))
+        }
+        (None, urls) => urls.iter().map(|url| http_url("predictor.urls", url)).collect(),
     }
 }
 

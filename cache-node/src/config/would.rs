@@ -8,7 +8,10 @@ impl NodeConfig {
         let capacity = mebibytes(self.core.index.capacity_bytes);
         let predictor = self.link.as_ref().map_or_else(
             || "be an ordinary cache, as no predictor is named".to_owned(),
-            |link| format!("report to the predictor at {} and carry out its orders", link.url),
+            |link| {
+                let urls: Vec<&str> = link.urls.iter().map(url::Url::as_str).collect();
+                format!("report to the predictor at {} and carry out its orders", urls.join(" or "))
+            },
         );
         let logs = if self.log.is_enabled {
             format!("log requests below {}", self.log.dir.display())

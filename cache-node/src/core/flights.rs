@@ -65,11 +65,17 @@ impl Flights {
         let mut recalled = 0;
         for flight in self.flights.values_mut() {
             if let Flight::Prefetch { deadline, is_demanded: false, .. } = flight {
-                *deadline = Timestamp::MIN;
+                *deadline = RECALLED;
                 recalled += 1;
             }
         }
         recalled
+    }
+
+    /// Whether a prefetch is recalled and still nobody waits for it.
+    pub(super) fn is_recalled(&self, segment: SegmentId) -> bool {
+        let flight = self.flights.get(&segment);
+        matches!(flight, Some(Flight::Prefetch { deadline: RECALLED, is_demanded: false, .. }))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -88,3 +94,6 @@ impl Flights {
         self.flights.len() - self.prefetch_count
     }
 }
+
+/// The deadline of a prefetch that is not wanted any more.
+pub(super) const RECALLED: Timestamp = Timestamp::MIN;

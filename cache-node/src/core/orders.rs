@@ -3,7 +3,10 @@
 use nearcast_datasets::{SegmentId, Timestamp};
 use nearcast_proto::message::{CommandId, CommandStatus, OutcomeKind};
 
-use super::{FetchFailed, Fetched, Landed, MissCause, NodeCore, NodeEvent, PrefetchOrder, flights::Flight};
+use super::{
+    FetchFailed, Fetched, Landed, MissCause, NodeCore, NodeEvent, PrefetchOrder,
+    flights::{Flight, RECALLED},
+};
 use crate::index::{Admission, Pinned};
 
 impl NodeCore {
@@ -66,8 +69,11 @@ impl NodeCore {
             return Landed::default();
         };
         let Ok(fetched) = result else {
-            self.counters.prefetch.failed += 1;
-            self.events.push_back(ended(command, segment, CommandStatus::Failed, 0));
+            let is_recalled = deadline == RECALLED && !is_demanded;
+            let prefetch = &mut self.counters.prefetch;
+            *(if is_recalled { &mut prefetch.expired } else { &mut prefetch.failed }) += 1;
+            let status = if is_recalled { CommandStatus::Expired } else { CommandStatus::Failed };
+            self.events.push_back(ended(command, segment, status, 0));
             if is_demanded {
                 // Its requests are counted already, as late prefetches, so none is counted as waiting here.
                 self.flights.start(segment, Flight::Demand { cause: MissCause::LatePrefetch, waiting: 0 });
@@ -95,8 +101,8 @@ impl NodeCore {
         self.events.push_back(ended(command, segment, CommandStatus::Done, 0));
     }
 
-    /// No prefetch that was ordered so far is wanted any more: those that wait are dropped, those under way when they
-    /// land, unless demand has joined them. How many there were.
+    /// No prefetch that was ordered so far is wanted any more: those that wait are dropped, and those under way, unless
+    /// demand has joined them, expire when they end ([`Self::is_recalled`]). How many there were.
     pub fn handle_recall(&mut self) -> u64 {
         let mut recalled = self.flights.recall();
         while let Some(order) = self.queue.pop() {
@@ -104,6 +110,12 @@ impl NodeCore {
             self.expire(&order);
         }
         recalled
+    }
+
+    /// Whether a prefetch under way is recalled and still nobody waits for it: its transfer may be broken off.
+    #[must_use]
+    pub fn is_recalled(&self, segment: SegmentId) -> bool {
+        self.flights.is_recalled(segment)
     }
 
     /// A command to hold a segment until it is ordered away. Rejected when it is not held or too much is pinned.

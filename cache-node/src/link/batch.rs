@@ -47,9 +47,30 @@ impl Batch {
         reports + usize::from(self.placement.is_some()) + self.changes.len()
     }
 
-    /// The messages to send, leaving the batch empty. `sequence` is the number of the next batch of requests, and rises
-    /// when there is one.
-    pub(super) fn take(&mut self, sequence: &mut u64, dropped_count: u64) -> Vec<NodeReport> {
+    /// Requests alone, leaving the rest.
+    pub(super) fn take_requests(&mut self) -> Vec<Request> {
+        std::mem::take(&mut self.requests)
+    }
+
+    /// Forgets what the next connection is told anyway, with the inventory.
+    pub(super) fn forget_state(&mut self) {
+        (self.told, self.placement, self.changes) = Default::default();
+    }
+
+    /// Lets go of the oldest outcomes and results beyond so many of each.
+    pub(super) fn bound(&mut self, ends_max: usize) {
+        let over = self.outcomes.len().saturating_sub(ends_max);
+        self.outcomes.drain(..over);
+        let over = self.results.len().saturating_sub(ends_max);
+        self.results.drain(..over);
+    }
+
+    /// The messages to send, leaving the batch empty. `number` makes a batch of requests of what there is of those.
+    pub(super) fn take(
+        &mut self,
+        dropped_count: u64,
+        number: impl FnOnce(Vec<Request>, u64) -> RequestBatch,
+    ) -> Vec<NodeReport> {
         let Self { requests, outcomes, results, told, placement, changes } = std::mem::take(self);
         let mut messages = Vec::new();
         // What is held goes first, so that the predictor judges requests and outcomes knowing it.
@@ -66,8 +87,7 @@ impl Batch {
             messages.push(NodeReport::Outcomes(outcomes));
         }
         if !requests.is_empty() || dropped_count > 0 {
-            *sequence += 1;
-            messages.push(NodeReport::Requests(RequestBatch { sequence: *sequence, requests, dropped_count }));
+            messages.push(NodeReport::Requests(number(requests, dropped_count)));
         }
         messages
     }
@@ -110,17 +130,17 @@ mod tests {
         batch.add(Report::Lost(segment("/b", 1)));
         batch.add(Report::Gained(segment("/b", 0)));
         batch.add(Report::Gained(segment("/b", 1)));
-        let mut sequence = 0;
-        let [NodeReport::Delta { gained, lost }] = &batch.take(&mut sequence, 0)[..] else { panic!("one delta") };
+        let never = |_, _| panic!("there are no requests");
+        let [NodeReport::Delta { gained, lost }] = &batch.take(0, never)[..] else { panic!("one delta") };
         assert_eq!(gained[..], [SegmentSet { key: Arc::from("/b"), size_bytes: 100, segments: vec![0, 1] }]);
         assert_eq!(lost[..], [SegmentSet { key: Arc::from("/a"), size_bytes: 100, segments: vec![0] }]);
-        assert_eq!((sequence, batch.len()), (0, 0));
+        assert_eq!(batch.len(), 0);
     }
 
     #[test]
     fn dropped_requests_are_told_even_when_none_got_through() {
-        let mut sequence = 4;
-        let messages = Batch::default().take(&mut sequence, 3);
+        let number = |requests, dropped_count| RequestBatch { sequence: 5, requests, dropped_count };
+        let messages = Batch::default().take(3, number);
         let expected = RequestBatch { sequence: 5, requests: Vec::new(), dropped_count: 3 };
         assert_eq!(messages, [NodeReport::Requests(expected)]);
     }

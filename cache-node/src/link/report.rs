@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use nearcast_datasets::Timestamp;
@@ -32,6 +32,14 @@ pub(crate) enum Report {
     Assigned { assignment: u64, arm: Arc<str>, clock: Timestamp },
 }
 
+impl Report {
+    /// Whether another predictor must hear of it, or the same one after a loss: what is held and in force it is told
+    /// anew.
+    pub(super) fn outlives_a_predictor(&self) -> bool {
+        matches!(self, Self::Outcome(_) | Self::Request(_) | Self::Result(_))
+    }
+}
+
 /// A segment, as the inventory names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentReport {
@@ -46,7 +54,8 @@ impl SegmentReport {
     }
 }
 
-/// The sending end. Sending never waits: without a predictor, or with a full queue, the report is dropped and counted.
+/// The sending end. Sending never waits: with a full queue the report is dropped and counted, and without a predictor all
+/// but what outlives one.
 #[derive(Clone, Debug)]
 pub(crate) struct Uplink {
     sender: Option<mpsc::Sender<Report>>,
@@ -60,6 +69,8 @@ struct Shared {
     is_out_of_step: AtomicBool,
     dropped: AtomicU64,
     dropped_requests: AtomicU64,
+    /// Requests that no predictor has acknowledged yet.
+    unacknowledged: AtomicUsize,
     in_force: Mutex<InForce>,
 }
 
@@ -85,8 +96,8 @@ impl Uplink {
     /// Queues a report.
     pub(crate) fn send(&self, report: Report) {
         let Some(sender) = &self.sender else { return };
-        if !self.is_connected() {
-            // A predictor that comes back gets the inventory; outcomes of its predecessor's commands mean nothing to it.
+        if !self.is_connected() && !report.outlives_a_predictor() {
+            // A predictor that comes back gets the inventory.
             self.count_dropped(&report);
             return;
         }
@@ -143,6 +154,22 @@ impl Uplink {
     /// Requests dropped since this was last asked.
     pub(crate) fn take_dropped_requests(&self) -> u64 {
         self.shared.dropped_requests.swap(0, Ordering::Relaxed)
+    }
+
+    /// Requests were kept for a predictor in vain.
+    pub(super) fn count_lost(&self, requests: u64) {
+        self.shared.dropped.fetch_add(requests, Ordering::Relaxed);
+        self.shared.dropped_requests.fetch_add(requests, Ordering::Relaxed);
+    }
+
+    /// Requests that no predictor has acknowledged yet.
+    pub(crate) fn unacknowledged(&self) -> usize {
+        self.shared.unacknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Says how many those are.
+    pub(super) fn set_unacknowledged(&self, requests: usize) {
+        self.shared.unacknowledged.store(requests, Ordering::Relaxed);
     }
 
     fn count_dropped(&self, report: &Report) {

@@ -21,8 +21,9 @@ use super::{
     Report, SegmentReport,
     batch::{Batch, sets},
     measure::measure,
+    outbox::Outbox,
 };
-use crate::{config::LinkConfig, shell::Shell, tls::ClientTls};
+use crate::{clock, config::LinkConfig, shell::Shell, tls::ClientTls};
 
 /// Why a session ended.
 #[derive(Debug, Error)]
@@ -60,13 +61,21 @@ pub(super) enum SessionEnd {
 pub(super) struct Session<'a> {
     shell: &'a Arc<Shell>,
     config: &'a LinkConfig,
+    /// The predictor's.
+    url: &'a Url,
     own_url: &'a Url,
+    outbox: &'a Outbox,
     was_welcomed: bool,
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(shell: &'a Arc<Shell>, config: &'a LinkConfig, own_url: &'a Url) -> Self {
-        Self { shell, config, own_url, was_welcomed: false }
+    pub(super) fn new(
+        shell: &'a Arc<Shell>,
+        config: &'a LinkConfig,
+        (url, own_url): (&'a Url, &'a Url),
+        outbox: &'a Outbox,
+    ) -> Self {
+        Self { shell, config, url, own_url, outbox, was_welcomed: false }
     }
 
     /// Whether the predictor had answered.
@@ -75,8 +84,13 @@ impl<'a> Session<'a> {
     }
 
     /// Connects, announces the inventory, and talks until the stream ends.
-    pub(super) async fn run(&mut self, reports: &mut mpsc::Receiver<Report>, stop: &CancellationToken) -> SessionEnd {
-        match self.talk(reports, stop).await {
+    pub(super) async fn run(
+        &mut self,
+        reports: &mut mpsc::Receiver<Report>,
+        batch: &mut Batch,
+        stop: &CancellationToken,
+    ) -> SessionEnd {
+        match self.talk(reports, batch, stop).await {
             Ok(never) => match never {},
             Err(end) => end,
         }
@@ -85,15 +99,16 @@ impl<'a> Session<'a> {
     async fn talk(
         &mut self,
         reports: &mut mpsc::Receiver<Report>,
+        batch: &mut Batch,
         stop: &CancellationToken,
     ) -> Result<std::convert::Infallible, SessionEnd> {
-        let mut endpoint = Endpoint::from_shared(self.config.url.to_string())?
+        let mut endpoint = Endpoint::from_shared(self.url.to_string())?
             .connect_timeout(self.config.connect_timeout)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true);
-        if self.config.url.scheme() == "https" {
+        if self.url.scheme() == "https" {
             // Read for each connection, so that renewed certificates are used from the next one on.
             let live = self.shell.live();
             endpoint = endpoint.tls_config(ClientTls::of_link(self.config, live.peers.tls.as_ref()).for_grpc()?)?;
@@ -105,15 +120,15 @@ impl<'a> Session<'a> {
             code_version: env!("CARGO_PKG_VERSION").to_owned(),
             purges: self.shell.purge_position(),
             placement: self.shell.placement_position(),
+            stream: self.outbox.stream,
         };
         send(&sender, hello).await?;
         let notices = client.join(ReceiverStream::new(receiver)).await.map_err(Box::new)?.into_inner();
-        let shell = self.shell;
-        let config = self.config;
+        let (shell, config, outbox) = (self.shell, self.config, self.outbox);
         // Both at once: neither end may wait for the other to read.
         tokio::select! {
             end = self.listen(notices) => end,
-            end = tell(shell, config, sender.clone(), reports) => end,
+            end = tell((shell, config, outbox), sender.clone(), reports, batch) => end,
             end = measure(shell, sender.clone()) => end,
             () = stop.cancelled() => Err(say_goodbye(sender).await),
         }
@@ -152,25 +167,31 @@ impl<'a> Session<'a> {
                 PredictorNotice::Placement(update) => self.shell.handle_placement(&update),
                 PredictorNotice::Purges(update) => self.shell.handle_purges(&update).await?,
                 PredictorNotice::Map(map) => self.shell.handle_map(&map),
-                // Nothing is sent twice: what a predictor missed is in the node's own log.
-                PredictorNotice::Ack { .. } => {}
+                PredictorNotice::Ack { sequence } => {
+                    self.outbox.acknowledge(sequence);
+                    self.shell.uplink.set_unacknowledged(self.outbox.len());
+                }
             }
         }
         Err(SessionEnd::Closed)
     }
 }
 
-/// Tells the predictor what is held, then what happens, in batches.
+/// Tells the predictor what is held, then what no predictor has acknowledged, then what happens, in batches.
 async fn tell(
-    shell: &Arc<Shell>,
-    config: &LinkConfig,
+    (shell, config, outbox): (&Arc<Shell>, &LinkConfig, &Outbox),
     sender: mpsc::Sender<wire::NodeMessage>,
     reports: &mut mpsc::Receiver<Report>,
+    batch: &mut Batch,
 ) -> Result<std::convert::Infallible, SessionEnd> {
-    for page in inventory(shell, config, reports) {
+    for page in inventory(shell, config, reports, batch) {
         send(&sender, page).await?;
     }
-    let (mut batch, mut sequence) = (Batch::default(), 0);
+    let (again, lost) = outbox.again(clock::now());
+    shell.uplink.count_lost(lost);
+    for requests in again {
+        send(&sender, NodeReport::Requests(requests)).await?;
+    }
     let mut received = Vec::with_capacity(config.batch_max);
     loop {
         let deadline = Instant::now() + config.flush_interval;
@@ -189,7 +210,10 @@ async fn tell(
         if shell.uplink.take_out_of_step() {
             return Err(SessionEnd::OutOfStep);
         }
-        for message in batch.take(&mut sequence, shell.uplink.take_dropped_requests()) {
+        let number = |requests, dropped_count| outbox.keep(requests, dropped_count, config.unacknowledged_max);
+        let messages = batch.take(shell.uplink.take_dropped_requests(), number);
+        shell.uplink.set_unacknowledged(outbox.len());
+        for message in messages {
             send(&sender, message).await?;
         }
     }
@@ -206,10 +230,20 @@ async fn say_goodbye(sender: mpsc::Sender<wire::NodeMessage>) -> SessionEnd {
 }
 
 /// What is held, in pages. From here on changes are queued, so that none falls between the inventory and them.
-fn inventory(shell: &Shell, config: &LinkConfig, reports: &mut mpsc::Receiver<Report>) -> Vec<NodeReport> {
+fn inventory(
+    shell: &Shell,
+    config: &LinkConfig,
+    reports: &mut mpsc::Receiver<Report>,
+    batch: &mut Batch,
+) -> Vec<NodeReport> {
     let mut held: Vec<SegmentReport> = {
         let state = shell.state();
-        while reports.try_recv().is_ok() {}
+        batch.forget_state();
+        while let Ok(report) = reports.try_recv() {
+            if report.outlives_a_predictor() {
+                batch.add(report);
+            }
+        }
         shell.uplink.take_out_of_step();
         shell.uplink.set_connected(true);
         state.inventory().map(|(object, index)| SegmentReport::of(object, index)).collect()

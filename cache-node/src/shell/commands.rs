@@ -144,8 +144,8 @@ impl Shell {
         self.state().placement.position().cloned()
     }
 
-    /// Serves another arm or model version from now on. What another arm has ordered is cancelled: queued prefetches at
-    /// once, those under way when they land, unless somebody waits for them.
+    /// Serves another arm or model version from now on. What another arm has ordered is cancelled: queued prefetches,
+    /// and those under way, unless somebody waits for them.
     pub(crate) fn handle_assignment(&self, arm: &Arc<str>, model_version: &str, assignment: u64) {
         let now = clock::now();
         if self.uplink.set_in_force(arm, model_version) {
@@ -153,6 +153,8 @@ impl Shell {
             let recalled = state.core.handle_recall();
             self.metrics.commands_recalled.inc_by(recalled);
             self.drain_events(&mut state);
+            drop(state);
+            self.recalls.notify_waiters();
         }
         self.uplink.send(Report::Assigned { assignment, arm: Arc::clone(arm), clock: now });
     }

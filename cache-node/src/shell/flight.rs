@@ -138,10 +138,14 @@ impl Drop for Flight {
         }
         let shell = Arc::clone(&self.shell);
         let mut state = shell.state();
-        let aborted = FlightEnd::Failed(FetchError::Aborted);
-        self.tell_core(&mut state, &aborted);
+        let mut end = FlightEnd::Failed(FetchError::Aborted);
+        if self.tell_core(&mut state, &end).demand_waits {
+            // Requests joined a prefetch just as it was broken off: they look again, and one of them fetches.
+            state.core.handle_fetched(clock::now(), self.segment, Err(FetchFailed));
+            end = FlightEnd::LookAgain;
+        }
         shell.drain_events(&mut state);
-        self.conclude(&mut state, aborted);
+        self.conclude(&mut state, end);
     }
 }
 

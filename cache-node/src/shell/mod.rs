@@ -102,6 +102,8 @@ pub(crate) struct Shell {
     journal: Journal,
     purges: PurgeLog,
     prefetch_wake: Notify,
+    /// Told when prefetches under way are recalled.
+    recalls: Notify,
     background: Background,
     /// What runs the transfers that requests wait for.
     demand: Handle,
@@ -137,6 +139,7 @@ impl Shell {
             tasks: TaskTracker::new(),
             relink: Notify::new(),
             prefetch_wake: Notify::new(),
+            recalls: Notify::new(),
             background: Background::start().map_err(Error::Thread)?,
             demand: Handle::current(),
             store,

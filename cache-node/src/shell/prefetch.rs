@@ -25,7 +25,7 @@ impl Shell {
             };
             match start {
                 Some((Some(transfer), flight)) => {
-                    self.background.spawn(&self.tasks, transfer.run(flight));
+                    self.background.spawn(&self.tasks, transfer.run_unless_recalled(flight));
                     continue;
                 }
                 // Cannot be: open orders keep their keys' names. Dropped, the flight fails.

@@ -118,6 +118,15 @@ impl Transfer {
         drop(shell.tasks.spawn_on(async move { drop(self.try_sources(flight).await) }, &demand));
     }
 
+    /// Carries a prefetch out, or breaks it off when it is recalled: its flight and its connection end then.
+    pub(super) async fn run_unless_recalled(self, flight: Flight) {
+        let (shell, segment) = (Arc::clone(&flight.shell), flight.segment);
+        tokio::select! {
+            () = self.run(flight) => {}
+            () = shell.recalled(segment) => {}
+        }
+    }
+
     /// Asks the origin whether the object is still good; ends `flight` either way.
     async fn revalidate(self, flight: Flight) {
         let shell = Arc::clone(&flight.shell);
@@ -296,6 +305,18 @@ impl Shell {
             }
         }
         flights
+    }
+
+    /// Waits until the prefetch of a segment is recalled with nobody waiting for it.
+    async fn recalled(&self, segment: SegmentId) {
+        loop {
+            // Before the look, so that no recall falls between the two.
+            let recalled = self.recalls.notified();
+            if self.state().core.is_recalled(segment) {
+                return;
+            }
+            recalled.await;
+        }
     }
 
     fn note_peer_failure(&self, peer: &Peer, error: &PeerError) {

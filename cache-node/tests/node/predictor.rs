@@ -1,6 +1,7 @@
 //! A small predictor that tests speak for.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -99,6 +100,23 @@ impl Predictor {
             stream.sender.clone()
         };
         sender.send(Ok(notice.into())).await.expect("the node listens");
+    }
+
+    /// The requests that a node reported, by the number of their batch, and which start of it they are numbered in.
+    pub(crate) fn requests(&self, node: &str) -> (u64, BTreeMap<u64, Vec<String>>) {
+        let reports = self.shared.reports.lock().expect("no panic");
+        let (mut last, mut batches) = (0, BTreeMap::new());
+        for (_, report) in reports.iter().filter(|(name, _)| &*name.0 == node) {
+            match report {
+                NodeReport::Hello { stream, .. } => last = *stream,
+                NodeReport::Requests(batch) if !batch.requests.is_empty() => {
+                    let keys = batch.requests.iter().map(|request| request.key.to_string());
+                    batches.insert(batch.sequence, keys.collect());
+                }
+                _ => {}
+            }
+        }
+        (last, batches)
     }
 
     /// Tells every node of all that have joined.

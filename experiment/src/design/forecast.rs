@@ -32,7 +32,7 @@ impl Forecast {
         let mut season = vec![0.0; period];
         for (place, mean) in season.iter_mut().enumerate() {
             let (mut sum, mut count) = (0.0, 0.0_f64);
-            for block in history.iter().skip(place).step_by(period) {
+            for block in history.iter().skip(place).step_by(period).filter(|block| block.is_measured()) {
                 (sum, count) = (sum + block.mean, count + 1.0);
             }
             *mean = sum / count.max(1.0);
@@ -42,8 +42,13 @@ impl Forecast {
             let mut forecast = Self { season: season.clone(), next: 0, level: 0.0, rate };
             let mut errors = Vec::with_capacity(history.len());
             for block in history {
-                errors.push(block.mean - forecast.predict());
-                forecast.handle(block.mean);
+                if block.is_measured() {
+                    errors.push(block.mean - forecast.predict());
+                    forecast.handle(block.mean);
+                } else {
+                    errors.push(0.0);
+                    forecast.skip();
+                }
             }
             let squares: f64 = errors.iter().map(|error| error * error).sum();
             if best.as_ref().is_none_or(|(least, ..)| squares < *least) {
@@ -90,6 +95,18 @@ mod tests {
         assert!((drifting.predict() - 0.4).abs() < 0.05, "{}", drifting.predict());
         drifting.skip();
         assert!((drifting.predict() - 0.4).abs() < 0.05);
+    }
+
+    #[test]
+    fn blocks_without_requests_say_nothing() {
+        let daily = |n: u32| [0.2, 0.5, 0.9, 0.5][n as usize % 4];
+        let mut past = history((0..16).map(daily));
+        for block in &mut past[5..7] {
+            *block = Measured::default();
+        }
+        let (forecast, errors) = Forecast::with_errors(&past, 4);
+        assert!((forecast.predict() - 0.2).abs() < 1e-12);
+        assert!(errors.iter().all(|error| error.abs() < 1e-12), "{errors:?}");
     }
 
     #[test]

@@ -53,13 +53,21 @@ impl fmt::Display for Arm {
 /// What a cell measured in one block after the burn-in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// Requests.
+    /// Requests. Without any, nothing is known of the mean, and the block counts as not measured.
     pub requests: f64,
     /// The metric's mean per request.
     pub mean: f64,
 }
 
-/// A cell with its past: the last blocks before an experiment, in order and without a gap, all under one arm.
+impl Measured {
+    /// Whether there is something that the mean is of.
+    pub fn is_measured(&self) -> bool {
+        self.requests > 0.0
+    }
+}
+
+/// A cell with its past: the last blocks before an experiment, in order, all under one arm; a block of which nothing is known has
+/// no requests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CellHistory {
     /// The cell's name: a node's or a region's.

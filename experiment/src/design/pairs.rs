@@ -105,13 +105,17 @@ fn score_variance(cells: &[CellHistory], errors: &[Vec<f64>], a: usize, b: usize
     let score = |((a, b), (error_a, error_b)): ((&Measured, &Measured), (&f64, &f64))| {
         2.0 * (a.requests * error_a - b.requests * error_b)
     };
-    let count = cells[a].blocks.len().min(cells[b].blocks.len()).max(1);
-    blocks.map(|block| score(block).powi(2)).sum::<f64>() / count as f64
+    let (mut sum, mut count) = (0.0, 0.0_f64);
+    for block in blocks.filter(|((a, b), _)| a.is_measured() || b.is_measured()) {
+        (sum, count) = (sum + score(block).powi(2), count + 1.0);
+    }
+    sum / count.max(1.0)
 }
 
 fn correlation(a: &CellHistory, b: &CellHistory) -> f64 {
     let mut both = Moments::default();
-    a.blocks.iter().zip(&b.blocks).for_each(|(a, b)| both.add(a.mean, b.mean));
+    let blocks = a.blocks.iter().zip(&b.blocks).filter(|(a, b)| a.is_measured() && b.is_measured());
+    blocks.for_each(|(a, b)| both.add(a.mean, b.mean));
     both.correlation()
 }
 

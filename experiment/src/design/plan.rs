@@ -184,9 +184,17 @@ fn check_cells(request: &PlanRequest<'_>) -> Result<(), Refusal> {
     let longest = request.cells.iter().map(|cell| cell.blocks.len()).max().unwrap_or_default();
     let least = longest.max(HISTORY_BLOCKS_MIN);
     let short = request.cells.iter().find(|cell| cell.blocks.len() < least);
-    short.map_or(Ok(()), |cell| {
-        Err(Refusal::HistoryTooShort { cell: cell.name.clone(), found: cell.blocks.len(), least })
-    })
+    if let Some(cell) = short {
+        return Err(Refusal::HistoryTooShort { cell: cell.name.clone(), found: cell.blocks.len(), least });
+    }
+    let measured = |cell: &CellHistory| cell.blocks.iter().filter(|block| block.is_measured()).count();
+    let found = request.cells.iter().map(|cell| (cell, measured(cell)));
+    match found.min_by_key(|(_, found)| *found) {
+        Some((cell, found)) if found < HISTORY_BLOCKS_MIN => {
+            Err(Refusal::HistoryTooShort { cell: cell.name.clone(), found, least: HISTORY_BLOCKS_MIN })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn blocks_within(span: Duration, block: Duration) -> usize {
@@ -197,7 +205,8 @@ fn blocks_within(span: Duration, block: Duration) -> usize {
 fn unit_weight(cells: &[CellHistory], matching: &Matching) -> f64 {
     let requests = |cell: usize| {
         let blocks = &cells[cell].blocks;
-        blocks.iter().map(|block| block.requests).sum::<f64>() / blocks.len() as f64
+        let measured = blocks.iter().filter(|block| block.is_measured()).count();
+        blocks.iter().map(|block| block.requests).sum::<f64>() / measured.max(1) as f64
     };
     let weights = matching.pairs.iter().map(|pair| requests(pair.a) + requests(pair.b));
     weights.sum::<f64>() / matching.pairs.len() as f64

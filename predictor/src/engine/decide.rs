@@ -68,9 +68,15 @@ impl Engine {
         let nodes_max = self.config.settings().regional_nodes_max;
         let mut lacking = std::mem::take(&mut self.lacking);
         let hash = self.keys.hash(seen.key);
-        let alive = self.nodes.alive().filter(|(_, node)| node.follows(hash)).map(|(index, _)| index);
-        lacking
-            .extend(alive.filter(|index| *index != seen.node && !self.cache_map.holds(*index, first)).take(nodes_max));
+        // Among many nodes each request begins with others, so that none always comes too late.
+        let nodes = self.nodes.iter().len();
+        let begin = if nodes > nodes_max + 1 { self.account.requests as usize % nodes } else { 0 };
+        let alive = || self.nodes.alive().filter(|(_, node)| node.follows(hash)).map(|(index, _)| index);
+        let is_early = |index: &NodeIndex| usize::from(index.0) < begin;
+        let in_turn = alive().filter(|index| !is_early(index)).chain(alive().filter(is_early));
+        lacking.extend(
+            in_turn.filter(|index| *index != seen.node && !self.cache_map.holds(*index, first)).take(nodes_max),
+        );
         for node in lacking.drain(..) {
             let Some(stay) = self.nodes.get(node).map(|node| node.stay_requests()) else { continue };
             let mut sources = Sources::default();

@@ -10,9 +10,11 @@
 //! | `slots` | what nodes measured, for the next plan |
 //! | `trial` | one experiment: assignments, blocks, intervals |
 //! | `files` | its folder |
+//! | `history` | slots on disk |
 //! | `report` | how operators see it |
 
 mod files;
+mod history;
 mod planning;
 mod problem;
 mod question;
@@ -37,6 +39,7 @@ use nearcast_experiment::{
 
 use self::{
     files::Files,
+    history::HistoryFile,
     slots::Slots,
     trial::{Trial, since_epoch},
 };
@@ -54,6 +57,7 @@ pub(crate) struct Experiments {
     files: Files,
     trials: BTreeMap<String, Trial>,
     slots: Slots,
+    history: HistoryFile,
 }
 
 /// What nodes and caches are like now, as a plan needs to know.
@@ -97,7 +101,8 @@ impl Experiments {
             kept.blocks.iter().for_each(|block| trial.take_in(block));
             trials.insert(name, trial);
         }
-        Ok(Self { files, trials, slots: Slots::new(slot) })
+        let (history, slots) = HistoryFile::open(data_dir, slot)?;
+        Ok(Self { files, trials, slots, history })
     }
 
     /// The challengers of experiments that are under way: name, and what it is.
@@ -130,6 +135,9 @@ impl Experiments {
     ) {
         if let Some(slot) = self.slots.at(node, at.min(now)) {
             slot.add(served, bytes, latency);
+        }
+        if self.history.is_due(&self.slots) {
+            self.history.write(&self.slots, false);
         }
         for trial in self.trials.values_mut().filter(|trial| trial.is_running()) {
             trial.handle_request(now, node, at, served, bytes, latency);
@@ -165,6 +173,11 @@ impl Experiments {
     /// Another arm was named to a node.
     pub(crate) fn forget_confirmed(&mut self, node: &str) {
         self.trials.values_mut().for_each(|trial| trial.forget_confirmed(node));
+    }
+
+    /// Nothing more will come: what nodes measured is written down.
+    pub(crate) fn close(&mut self) {
+        self.history.write(&self.slots, true);
     }
 
     /// When [`Experiments::handle_timeout`] should be called next.

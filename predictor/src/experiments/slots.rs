@@ -114,9 +114,42 @@ impl Slots {
         Self { length, nodes: BTreeMap::new(), newest: None }
     }
 
+    /// The number of the newest slot: how many of its length there were since the epoch.
+    pub(super) fn newest(&self) -> Option<i64> {
+        self.newest
+    }
+
+    /// What all nodes measured in the slots of these numbers, without what is empty.
+    pub(super) fn between(&self, first: i64, end: i64) -> impl Iterator<Item = (i64, BTreeMap<Arc<str>, Slot>)> {
+        let newest = self.newest.unwrap_or(i64::MIN);
+        let kept = self.nodes.values().map(VecDeque::len).max().unwrap_or(0) as i64;
+        let first = first.max(newest.saturating_sub(kept) + 1);
+        let of = move |number: i64| {
+            let back = usize::try_from(newest - number).ok()?;
+            let measured = self.nodes.iter().filter_map(|(node, slots)| {
+                let slot = slots.len().checked_sub(1 + back).and_then(|place| slots.get(place))?;
+                (*slot != Slot::default()).then(|| (Arc::clone(node), *slot))
+            });
+            let nodes: BTreeMap<Arc<str>, Slot> = measured.collect();
+            (!nodes.is_empty()).then_some((number, nodes))
+        };
+        (first..end.min(newest.saturating_add(1))).filter_map(of)
+    }
+
+    /// Takes in what a node measured in the slot of a number.
+    pub(super) fn take_in(&mut self, number: i64, node: &Arc<str>, measured: &Slot) {
+        if let Some(slot) = self.numbered(node, number) {
+            slot.merge(measured);
+        }
+    }
+
     /// The slot of a node at a moment, if it is not older than all that is kept.
     pub(super) fn at(&mut self, node: &Arc<str>, moment: Timestamp) -> Option<&mut Slot> {
         let number = moment.micros().div_euclid(i64::try_from(self.length.as_micros()).ok()?.max(1));
+        self.numbered(node, number)
+    }
+
+    fn numbered(&mut self, node: &Arc<str>, number: i64) -> Option<&mut Slot> {
         let newest = *self.newest.get_or_insert(number);
         let ahead = number - newest;
         if ahead > SLOTS_MAX as i64 {
@@ -197,7 +230,7 @@ pub(super) fn cut(
 }
 
 /// Slots kept of each node.
-const SLOTS_MAX: usize = 60_480;
+pub(super) const SLOTS_MAX: usize = 60_480;
 /// Blocks of history that a plan is made from.
 const HISTORY_BLOCKS_MAX: usize = 2_016;
 

@@ -228,7 +228,7 @@ pub(crate) fn hello(name: &str, region: &str) -> NodeReport {
         capacity_bytes: 100 << 20,
         segment_bytes: 1 << 20,
     };
-    NodeReport::Hello { node, code_version: "test".to_owned(), purges: None, placement: None }
+    NodeReport::Hello { node, code_version: "test".to_owned(), purges: None, placement: None, stream: 0 }
 }
 
 /// The first segment of a small object.

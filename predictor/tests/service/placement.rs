@@ -103,7 +103,7 @@ async fn what_is_asked_for_is_placed_and_a_restart_goes_on_from_there() {
     let placement = predictor.status().await["placement"].clone();
     assert_eq!((&placement["epoch"], &placement["map"]), (&update.epoch.0.into(), &(&*update.map).into()));
     let NodeReport::Hello { node, code_version, purges, .. } = hello("a", "a") else { unreachable!() };
-    let hello = NodeReport::Hello { node, code_version, purges, placement: Some(position) };
+    let hello = NodeReport::Hello { node, code_version, purges, placement: Some(position), stream: 0 };
     let mut a = TestNode::connect(&predictor, hello.into()).await.unwrap();
     a.say(NodeReport::Inventory { held: vec![held("/popular")], last: true }).await;
     let commands = a.find(|notice| match notice {
@@ -146,9 +146,10 @@ async fn without_placement_a_node_that_followed_one_is_told_that_there_is_nothin
     assert!(predictor.status().await["placement"].is_null());
     let NodeReport::Hello { node, code_version, purges, .. } = hello("a", "a") else { unreachable!() };
     let placement = Some(PlacementPosition { map: Arc::from("old"), epoch: Epoch(9) });
-    let mut a = TestNode::connect(&predictor, NodeReport::Hello { node, code_version, purges, placement }.into())
-        .await
-        .unwrap();
+    let mut a =
+        TestNode::connect(&predictor, NodeReport::Hello { node, code_version, purges, placement, stream: 0 }.into())
+            .await
+            .unwrap();
     let update = a.find(|notice| match notice {
         PredictorNotice::Placement(update) => Some(update),
         _ => None,

@@ -63,7 +63,7 @@ async fn a_node_that_was_away_hears_first_of_what_it_missed_also_from_a_predicto
     let predictor = TestPredictor::start_in(folder, "").await;
     let NodeReport::Hello { node, code_version, .. } = hello("eu-1", "eu") else { unreachable!() };
     let purges = Some(nearcast_proto::message::PurgePosition { log: Arc::clone(&log), epoch: 1 });
-    let hello = NodeReport::Hello { node, code_version, purges, placement: None };
+    let hello = NodeReport::Hello { node, code_version, purges, placement: None, stream: 0 };
     let mut node = TestNode::connect(&predictor, hello.into()).await.unwrap();
     let first = [node.next().await.unwrap(), node.next().await.unwrap()];
     let [PredictorNotice::Welcome { .. }, PredictorNotice::Purges(update)] = first else { panic!("{first:?}") };

@@ -19,7 +19,7 @@ use crate::{
 impl From<NodeReport> for wire::NodeMessage {
     fn from(report: NodeReport) -> Self {
         let body = match report {
-            NodeReport::Hello { node, code_version, purges, placement } => Body::Hello(wire::Hello {
+            NodeReport::Hello { node, code_version, purges, placement, stream } => Body::Hello(wire::Hello {
                 node: node.name.0.as_ref().to_owned(),
                 region: node.region.as_ref().to_owned(),
                 url: node.url.as_ref().to_owned(),
@@ -28,6 +28,7 @@ impl From<NodeReport> for wire::NodeMessage {
                 code_version,
                 purges: purges.map(Into::into),
                 placement: placement.map(Into::into),
+                stream,
             }),
             NodeReport::Inventory { held, last } => Body::Inventory(wire::InventoryPage { held: outward(held), last }),
             NodeReport::Delta { gained, lost } => {
@@ -101,7 +102,8 @@ fn hello_report(hello: wire::Hello) -> Result<NodeReport> {
     };
     let code_version = free_text("code_version", hello.code_version)?;
     let placement = hello.placement.map(placement::position).transpose()?;
-    Ok(NodeReport::Hello { node, code_version, purges: hello.purges.map(position).transpose()?, placement })
+    let (purges, stream) = (hello.purges.map(position).transpose()?, hello.stream);
+    Ok(NodeReport::Hello { node, code_version, purges, placement, stream })
 }
 
 /// A node cannot cut objects into segments of nothing.

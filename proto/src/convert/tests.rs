@@ -125,8 +125,10 @@ fn purge() -> impl Strategy<Value = Arc<Purge>> {
 fn report() -> impl Strategy<Value = NodeReport> {
     let sets = || vec(segment_set(), 0..4);
     prop_oneof![
-        (descriptor(), "[0-9.]{0,8}", option::of(position()), option::of(placement())).prop_map(
-            |(node, code_version, purges, placement)| NodeReport::Hello { node, code_version, purges, placement }
+        (descriptor(), "[0-9.]{0,8}", option::of(position()), option::of(placement()), any::<u64>()).prop_map(
+            |(node, code_version, purges, placement, stream)| {
+                NodeReport::Hello { node, code_version, purges, placement, stream }
+            }
         ),
         (option::of(placement()), any::<bool>())
             .prop_map(|(position, has_gap)| NodeReport::Placement { position, has_gap }),

@@ -79,6 +79,10 @@ pub struct Hello {
     /// The placement that the node routes by; absent while it has none.
     #[prost(message, optional, tag = "8")]
     pub placement: ::core::option::Option<PlacementPosition>,
+    /// Which start of the node it is: greater for every later one, the same for all connections of one. Batches of requests
+    /// are numbered within it. Zero for nodes that number them anew in every stream.
+    #[prost(uint64, tag = "9")]
+    pub stream: u64,
 }
 /// A version of a predictor's placement.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -222,7 +226,8 @@ pub struct Request {
 /// Request events in the order of their arrival.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RequestBatch {
-    /// Rises by one per batch of this stream; acknowledged by Ack.
+    /// Rises by one per batch of this start of the node; acknowledged by Ack. What was not is sent again, under the same
+    /// number, when the node has connected again: to this predictor or another one.
     #[prost(uint64, tag = "1")]
     pub sequence: u64,
     #[prost(message, repeated, tag = "2")]
@@ -231,7 +236,8 @@ pub struct RequestBatch {
     #[prost(uint64, tag = "3")]
     pub dropped_count: u64,
 }
-/// Every batch up to this one has reached the predictor's state; it is not yet durable there, the node's own log is.
+/// Every batch up to this one has reached the predictor's state, or where predictors share a bus is kept there; it need not
+/// be sent again. What one predictor has by itself is not durable there; the node's own log is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ack {
     #[prost(uint64, tag = "1")]

@@ -117,6 +117,29 @@ fn pushes_a_key_to_the_region_that_will_want_it() {
 }
 
 #[test]
+fn pushes_reach_every_node_although_few_are_considered_at_once() {
+    let names: Vec<String> = (0..24).map(|number| format!("r{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let settings = EngineSettings { regional_nodes_max: 4, ..EngineSettings::default() };
+    let mut world = World::new(settings, &names, 50, 20);
+    let mut dice = Dice(6);
+    for article in 1..400_u64 {
+        for _ in 0..4 {
+            world.ask(0, dice.roll(1_000), &word(article));
+        }
+        for node in 1..24 {
+            world.ask(node, dice.roll(1_000), &word(article - 1));
+        }
+    }
+    world.orders.clear();
+    for article in 400..500 {
+        world.ask(0, dice.roll(1_000), &word(article));
+    }
+    let reached: std::collections::BTreeSet<u16> = world.orders.iter().map(|order| order.node.0).collect();
+    assert!(reached.len() > 15, "{reached:?}");
+}
+
+#[test]
 fn the_same_seed_and_input_give_the_same_orders() {
     let run = |seed| {
         let mut world = World::new(EngineSettings { seed, ..EngineSettings::default() }, &["eu", "us"], 100, 20);

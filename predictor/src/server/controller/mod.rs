@@ -188,7 +188,8 @@ impl Controller {
     }
 
     /// Nothing more will come: what must be known after a restart is written down.
-    pub(super) fn close(&self) {
+    pub(super) fn close(&mut self) {
+        self.experiments.close();
         self.placing.iter().for_each(Placing::close);
     }
 

@@ -1,0 +1,217 @@
+//! What nodes measured, on disk: the next plan need not wait for a history after a restart.
+//!
+//! A file of lines, one per slot that has ended, the first saying how long slots are. One that is full is put aside in
+//! place of the one before it, so that nothing is ever rewritten. It is not synced: a crash costs the last few slots.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{self, BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::slots::{SLOTS_MAX, Slot, Slots};
+use crate::{Error, Result};
+
+/// The file that slots go into as they end.
+#[derive(Debug)]
+pub(super) struct HistoryFile {
+    folder: PathBuf,
+    head: Head,
+    file: File,
+    lines: usize,
+    /// Slots before this one are in the file, or had nothing in them.
+    next: Option<i64>,
+    is_failing: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Head {
+    schema: String,
+    slot_micros: i64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Line {
+    /// Slots since the epoch.
+    slot: i64,
+    nodes: BTreeMap<Arc<str>, Slot>,
+}
+
+impl HistoryFile {
+    /// Goes on with a folder's file, and says what it and the one before it hold. Slots of another length are left
+    /// aside.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub(super) fn open(folder: &Path, length: Duration) -> Result<(Self, Slots)> {
+        let slot_micros = i64::try_from(length.as_micros()).unwrap_or(i64::MAX).max(1);
+        let head = Head { schema: SCHEMA.to_owned(), slot_micros };
+        let mut slots = Slots::new(length);
+        let read = |name: &str, slots: &mut Slots| {
+            let path = folder.join(name);
+            read(&path, &head, slots).map_err(Error::file("read", &path))
+        };
+        read(FORMER, &mut slots)?;
+        let lines = read(CURRENT, &mut slots)?;
+        let path = folder.join(CURRENT);
+        if lines.is_none() && path.exists() {
+            tracing::warn!(path = %path.display(), "it holds no slots of the configured length and is put aside");
+            fs::rename(&path, folder.join(FORMER)).map_err(Error::file("put aside", &path))?;
+        }
+        let file = begin(folder, &head).map_err(Error::file("write", &path))?;
+        let next = slots.newest().map(|newest| newest + 1);
+        Ok((Self { folder: folder.to_owned(), head, file, lines: lines.unwrap_or(0), next, is_failing: false }, slots))
+    }
+
+    /// Whether there is something to write down.
+    pub(super) fn is_due(&self, slots: &Slots) -> bool {
+        slots.newest().is_some_and(|newest| self.next.is_none_or(|next| next <= newest - LATE))
+    }
+
+    /// Writes down every slot that has ended and to which nothing is added any more. All of them `at_end`.
+    pub(super) fn write(&mut self, slots: &Slots, at_end: bool) {
+        let Some(newest) = slots.newest() else { return };
+        let end = if at_end { newest + 1 } else { newest - LATE + 1 };
+        let next = self.next.unwrap_or(i64::MIN);
+        let written = slots.between(next, end).try_for_each(|(slot, nodes)| self.append(&Line { slot, nodes }));
+        if let (Err(error), false) = (&written, self.is_failing) {
+            tracing::error!(%error, folder = %self.folder.display(), "the history of nodes cannot be written");
+        }
+        self.is_failing = written.is_err();
+        self.next = Some(end.max(next));
+    }
+
+    fn append(&mut self, line: &Line) -> io::Result<()> {
+        if self.lines >= SLOTS_MAX {
+            fs::rename(self.folder.join(CURRENT), self.folder.join(FORMER))?;
+            self.file = begin(&self.folder, &self.head)?;
+            self.lines = 0;
+        }
+        let mut text = serde_json::to_string(line)?;
+        text.push('\n');
+        self.file.write_all(text.as_bytes())?;
+        self.lines += 1;
+        Ok(())
+    }
+}
+
+/// Opens the file to be added to, and begins it where there is none. What a crash left of a last line is ended.
+fn begin(folder: &Path, head: &Head) -> io::Result<File> {
+    let path = folder.join(CURRENT);
+    let is_new = !path.exists();
+    let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+    if is_new {
+        file.write_all(format!("{}\n", serde_json::to_string(head)?).as_bytes())?;
+    } else if !fs::read(&path)?.ends_with(b"\n") {
+        file.write_all(b"\n")?;
+    }
+    Ok(file)
+}
+
+/// Takes a file's slots in; how many there are, or none if it is not there or not of this kind.
+fn read(path: &Path, head: &Head, slots: &mut Slots) -> io::Result<Option<usize>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut reader = BufReader::new(file);
+    let mut first = String::new();
+    reader.read_line(&mut first)?;
+    if serde_json::from_str::<Head>(&first).ok().as_ref() != Some(head) {
+        return Ok(None);
+    }
+    let (mut count, mut unreadable) = (0, 0_usize);
+    for line in reader.lines() {
+        match serde_json::from_str::<Line>(&line?) {
+            Ok(Line { slot, nodes }) => {
+                nodes.into_iter().for_each(|(node, counts)| slots.take_in(slot, &node, &counts));
+                count += 1;
+            }
+            // Cut short by a crash, or damaged: the others are good.
+            Err(_) => unreadable += 1,
+        }
+    }
+    if unreadable > 0 {
+        tracing::warn!(path = %path.display(), unreadable, "lines of the history cannot be read and are left out");
+    }
+    Ok(Some(count))
+}
+
+const CURRENT: &str = "history.jsonl";
+const FORMER: &str = "history.1.jsonl";
+const SCHEMA: &str = "nearcast.history/1";
+/// Slots that requests may still be added to.
+const LATE: i64 = 2;
+
+#[cfg(test)]
+mod tests {
+    use nearcast_datasets::{ServedFrom, Timestamp};
+
+    use super::*;
+
+    const SLOT: Duration = Duration::from_secs(10);
+
+    fn play(file: &mut HistoryFile, slots: &mut Slots, seconds: std::ops::Range<i64>) {
+        let node = Arc::from("eu");
+        for second in seconds {
+            let slot = slots.at(&node, Timestamp::from_micros(second * 1_000_000)).unwrap();
+            slot.add(ServedFrom::Memory, 10, Duration::from_millis(3));
+            if file.is_due(slots) {
+                file.write(slots, false);
+            }
+        }
+    }
+
+    fn requests(slots: &Slots) -> Vec<u64> {
+        slots.history("eu").unwrap().slots.iter().map(|slot| slot.requests).collect()
+    }
+
+    #[test]
+    fn what_was_measured_outlives_a_restart_and_a_torn_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut file, mut slots) = HistoryFile::open(folder.path(), SLOT).unwrap();
+        play(&mut file, &mut slots, 0..100);
+        file.write(&slots, true);
+        drop(file);
+        let path = folder.path().join(CURRENT);
+        let mut text = fs::read_to_string(&path).unwrap();
+        text.push_str("{\"slot\":10,\"no");
+        fs::write(&path, text).unwrap();
+        let (mut file, mut slots) = HistoryFile::open(folder.path(), SLOT).unwrap();
+        // Away from 100 to 130.
+        play(&mut file, &mut slots, 130..160);
+        file.write(&slots, true);
+        let (_, slots) = HistoryFile::open(folder.path(), SLOT).unwrap();
+        let expected = [[10; 10].as_slice(), &[0; 3], &[10; 2]].concat();
+        assert_eq!(requests(&slots), expected, "the newest slot has not ended");
+    }
+
+    #[test]
+    fn slots_of_another_length_are_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut file, mut slots) = HistoryFile::open(folder.path(), SLOT).unwrap();
+        play(&mut file, &mut slots, 0..100);
+        file.write(&slots, true);
+        let (_, slots) = HistoryFile::open(folder.path(), SLOT * 2).unwrap();
+        assert!(slots.history("eu").is_none());
+        assert!(folder.path().join(FORMER).exists());
+    }
+
+    #[test]
+    fn a_full_file_makes_room_and_both_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut file, mut slots) = HistoryFile::open(folder.path(), SLOT).unwrap();
+        file.lines = SLOTS_MAX - 5;
+        play(&mut file, &mut slots, 0..200);
+        file.write(&slots, true);
+        assert!(file.lines < 20 && folder.path().join(FORMER).exists());
+        let (_, again) = HistoryFile::open(folder.path(), SLOT).unwrap();
+        assert_eq!(requests(&again), [10; 19]);
+    }
+}
