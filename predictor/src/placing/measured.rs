@@ -121,10 +121,10 @@ pub(super) fn pair(a: RegionId, b: Option<RegionId>) -> Pair {
 }
 
 impl Nodes {
-    /// A node says what it measured. Returns whether it was the first to say anything.
+    /// A node says what it measured. Returns whether it says anything for the first time since it joined.
     pub(super) fn take_measured(&mut self, now: Timestamp, position: usize, measured: &[RoundTrip]) -> bool {
-        let is_first = self.measured.len() == 0;
         let Some(slot) = self.get_mut(position) else { return false };
+        let is_first = slot.said.at.is_none();
         let refused = slot.said.replace(now, measured);
         if refused > 0 && slot.lies.round_trips_absurd == 0 {
             tracing::warn!(node = %slot.name, refused, "the node says that round trips took less than 10 us or more than 10 s; that is not believed");

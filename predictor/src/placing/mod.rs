@@ -422,7 +422,7 @@ const SILENT: Duration = Duration::from_secs(4 * 86_400);
 const FIRST_COMMAND: CommandId = CommandId(1 << 39);
 /// Requests and changes that wait for the planning thread while it plans; beyond it, requests are left out and counted.
 const TOLD_MAX: usize = 16_384;
-/// Others that measured something are waited for so long at the beginning, and so long later.
+/// Others that measured something are waited for so long when a node is new, and so long later.
 const MEASURED_FIRST: Duration = Duration::from_secs(3);
 const MEASURED_AGAIN: Duration = Duration::from_secs(60);
 const TELL_AGAIN: Duration = Duration::from_millis(100);
