@@ -209,6 +209,15 @@ async fn explains_and_shows(cluster: &Placed) {
         key["how"] == "placed" && kept.count() >= 2 && key["placement"]["uses"].as_u64() > Some(0)
     })
     .await;
+    eventually("round trips as nodes measure them", async || {
+        let placement = cluster.placement().await;
+        let links = placement["measured_links"].as_array().cloned().unwrap_or_default();
+        let is_measured = |link: &&Value| link["nodes"].as_u64() >= Some(2) && link["is_bounded"] == false;
+        let key = map(grpc, &[key(0)])["keys"][0].clone();
+        let nodes = key["placement"]["nodes"].as_array().cloned().unwrap_or_default();
+        links.iter().filter(is_measured).count() >= 3 && nodes.iter().any(|node| node["next_is_measured"] == true)
+    })
+    .await;
     let metrics = cluster.http.get(&format!("{http}/metrics"), "test").await.expect("metrics");
     let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
     assert!(metrics.contains("nearcast_placement{quantity=\"keys_placed\"}"), "{metrics}");

@@ -63,6 +63,7 @@ mod peers;
 mod purge;
 mod record;
 mod reload;
+mod round_trips;
 mod server;
 mod shell;
 mod status;

@@ -18,6 +18,7 @@ use url::Url;
 
 use crate::{
     background::{Lane, PerLane},
+    clock::Stopwatch,
     config::PeersConfig,
     core::routing::MemberId,
     digest::Digest,
@@ -108,6 +109,14 @@ impl Peers {
         self.client.store(Arc::new(client));
     }
 
+    /// How long `peer` takes to say that it is alive; `None` when it does not.
+    pub(crate) async fn round_trip(&self, peer: &Peer) -> Option<Duration> {
+        let client = self.client.load_full();
+        let clock = Stopwatch::start();
+        let probed = client.probe(peer, Lane::Demand, ROUND_TRIP_MAX).await;
+        probed.then(|| clock.elapsed() + peer.emulated_rtt)
+    }
+
     /// Pulls a segment from `peer` and verifies it.
     pub(crate) async fn pull(&self, peer: &Peer, ask: PeerAsk<'_>, lane: Lane) -> Result<PeerAnswer, PeerError> {
         self.client.load_full().pull(peer, ask, lane).await
@@ -179,7 +188,7 @@ impl PeersClient {
             }
             tokio::select! {
                 answer = &mut pulling => return answer,
-                is_alive = self.probe(peer, lane) => {
+                is_alive = self.probe(peer, lane, self.probe_timeout) => {
                     if !is_alive {
                         return Err(PeerError::Stalled);
                     }
@@ -189,13 +198,13 @@ impl PeersClient {
         }
     }
 
-    async fn probe(&self, peer: &Peer, lane: Lane) -> bool {
+    async fn probe(&self, peer: &Peer, lane: Lane, limit: Duration) -> bool {
         let mut url = Url::clone(&peer.url);
         url.set_path(LIVE_PATH);
         let Ok(request) = Request::get(url.as_str()).body(Empty::new()) else { return false };
         let answer = self.clients.get(lane).request(request);
         // What it answers does not matter: an overloaded peer is alive too.
-        tokio::time::timeout(self.probe_timeout, answer).await.is_ok_and(|answer| answer.is_ok())
+        tokio::time::timeout(limit, answer).await.is_ok_and(|answer| answer.is_ok())
     }
 
     async fn pull_now(&self, peer: &Peer, ask: PeerAsk<'_>, lane: Lane) -> Result<PeerAnswer, PeerError> {
@@ -260,6 +269,8 @@ pub(crate) fn decode(mut body: Bytes, ask: PeerAsk<'_>) -> Result<PeerAnswer, Pe
     Ok(PeerAnswer { object, payload, was_held: head.was_held })
 }
 
+/// A longer round trip is of no use.
+const ROUND_TRIP_MAX: Duration = Duration::from_secs(2);
 const LIVE_PATH: &str = "/_nearcast/livez";
 /// The second and later probes of a pull come less often.
 const PROBES_APART: u32 = 5;

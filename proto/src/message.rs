@@ -265,6 +265,8 @@ pub enum NodeReport {
     },
     /// It is about to end, and will not be back soon.
     Leaving,
+    /// How long it waits for small answers, as measured lately; replaces what it said before.
+    RoundTrips(Vec<RoundTrip>),
     /// It serves the arm that it was told.
     Assigned {
         /// The number that [`PredictorNotice::Welcome`] gave.
@@ -274,6 +276,15 @@ pub enum NodeReport {
         /// What its clock said.
         clock: Timestamp,
     },
+}
+
+/// How long a node waits for the beginning of a small answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoundTrip {
+    /// Whose answer; the origin's without a name.
+    pub to: Option<NodeName>,
+    /// The least of what was seen lately.
+    pub round_trip: Duration,
 }
 
 /// A place in a predictor's log of purges.

@@ -100,6 +100,11 @@ impl Topology {
         milliseconds(self.region(region).and_then(|known| known.origin_rtt_ms).unwrap_or(self.defaults.origin_rtt_ms))
     }
 
+    /// The round trip from a region's nodes to the origin if the topology says one.
+    pub fn known_origin_rtt(&self, region: &str) -> Option<Duration> {
+        self.region(region).and_then(|known| known.origin_rtt_ms).map(milliseconds)
+    }
+
     /// The round trip from a region's clients to its nodes.
     pub fn client_rtt(&self, region: &str) -> Duration {
         milliseconds(self.region(region).and_then(|known| known.client_rtt_ms).unwrap_or(self.defaults.client_rtt_ms))

@@ -38,7 +38,8 @@ pub(super) struct Predictor {
 const EXAMPLES: &str = "\
 A key is placed, with explicit holders, or hashed: then its home node fetches it from the origin for everybody. For each
 node it is said whether it holds the key, whether it is meant to and why (a plan, or for being hot), and whether other
-nodes are told to ask it; for the key, what its replicas are expected to save until the next plan, and what requests that
+nodes are told to ask it, and where it would fetch it from otherwise, after how long (as measured, else as the topology
+says); for the key, what its replicas are expected to save until the next plan, and what requests that
 they answered would have waited elsewhere.
 
 Examples:
@@ -81,6 +82,9 @@ struct Holder {
     on_map: bool,
     reason: Option<String>,
     expected_saved_seconds: f64,
+    next_source: String,
+    next_round_trip_ms: f64,
+    next_is_measured: bool,
 }
 
 impl Predictor {
@@ -151,11 +155,12 @@ fn key_text(explained: &Explained) -> String {
             is(!node.connected, "is away"),
         ];
         let facts: Vec<&str> = facts.into_iter().flatten().collect();
+        let there = if facts.is_empty() { "not there yet".to_owned() } else { facts.join(", ") };
+        let by = if node.next_is_measured { "measured" } else { "by the topology" };
         let _ = writeln!(
             text,
-            "  {}: {why}; {}",
-            node.name,
-            if facts.is_empty() { "not there yet".to_owned() } else { facts.join(", ") }
+            "  {}: {why}; {there}; else from {} after {:.1} ms ({by})",
+            node.name, node.next_source, node.next_round_trip_ms
         );
     }
     if placement.nodes.is_empty() {
@@ -181,15 +186,17 @@ mod tests {
     fn a_key_is_explained_in_words() {
         let said = r#"{"schema":"nearcast.map/1","key":"/a","how":"placed","home":"eu","holders":["eu","us"],"placement":
             {"epoch":7,"size_bytes":10,"expected_saved_seconds":1.5,"uses":3,"earned_seconds_at_most":0.25,"nodes":[
-            {"name":"eu","connected":true,"holds":true,"pinned":true,"on_map":true,"reason":"plan","expected_saved_seconds":1.5},
-            {"name":"us","connected":false,"holds":false,"pinned":false,"on_map":false,"reason":"hot","expected_saved_seconds":0.0}
+            {"name":"eu","connected":true,"holds":true,"pinned":true,"on_map":true,"reason":"plan","expected_saved_seconds":1.5,
+             "next_source":"us","next_round_trip_ms":90.25,"next_is_measured":true},
+            {"name":"us","connected":false,"holds":false,"pinned":false,"on_map":false,"reason":"hot","expected_saved_seconds":0.0,
+             "next_source":"origin","next_round_trip_ms":30.0,"next_is_measured":false}
             ]}}"#;
         let text = key_text(&serde_json::from_str(said).unwrap());
         for part in [
             "/a: placed",
             "map epoch 7",
-            "eu: meant to hold it, expected to save 1.500 s; holds it, keeps it, is asked for it",
-            "us: meant to hold it: hot; is away",
+            "eu: meant to hold it, expected to save 1.500 s; holds it, keeps it, is asked for it; else from us after 90.2 ms (measured)",
+            "us: meant to hold it: hot; is away; else from origin after 30.0 ms (by the topology)",
             "3 uses so far have saved at most 0.250 s",
         ] {
             assert!(text.contains(part), "{part} is not in {text}");

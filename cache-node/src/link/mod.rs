@@ -1,6 +1,7 @@
 //! The link to the predictor: reports up, commands and map down, one gRPC stream. The data plane never waits for it.
 
 mod batch;
+mod measure;
 mod outbox;
 mod report;
 mod session;

@@ -20,6 +20,7 @@ use url::Url;
 use super::{
     Report, SegmentReport,
     batch::{Batch, sets},
+    measure::measure,
     outbox::Outbox,
 };
 use crate::{clock, config::LinkConfig, shell::Shell, tls::ClientTls};
@@ -128,6 +129,7 @@ impl<'a> Session<'a> {
         tokio::select! {
             end = self.listen(notices) => end,
             end = tell((shell, config, outbox), sender.clone(), reports, batch) => end,
+            end = measure(shell, sender.clone()) => end,
             () = stop.cancelled() => Err(say_goodbye(sender).await),
         }
     }
@@ -255,7 +257,7 @@ fn inventory(
         .collect()
 }
 
-async fn send(sender: &mpsc::Sender<wire::NodeMessage>, report: NodeReport) -> Result<(), SessionEnd> {
+pub(super) async fn send(sender: &mpsc::Sender<wire::NodeMessage>, report: NodeReport) -> Result<(), SessionEnd> {
     sender.send(report.into()).await.map_err(|_| SessionEnd::Closed)
 }
 

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::{Shell, flight::Passed, transfer::Transfer};
 use crate::{
-    clock,
+    clock::{self, Stopwatch},
     object::{ContentRange, Object, ObjectParts, Reply, SharedObject, answer_key, assess, end_to_end},
     origin::{BodyError, Condition, OriginBody, OriginError, Span, read_up_to},
     store::Payload,
@@ -73,7 +73,9 @@ impl Shell {
         condition: Condition<'_>,
     ) -> Result<OriginAnswer, OriginError> {
         let span = transfer.span(self.config.segment_bytes, condition);
+        let asking = Stopwatch::start();
         let response = self.origin.fetch(&transfer.key, &transfer.asked, span, condition, transfer.lane).await?;
+        self.round_trips.note(clock::now(), None, asking.elapsed());
         match (response.status(), span) {
             (StatusCode::PARTIAL_CONTENT, Some(span)) => self.partial(transfer, span, response).await,
             (StatusCode::NOT_MODIFIED, _) if !matches!(condition, Condition::Always) => {

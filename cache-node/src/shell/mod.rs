@@ -61,6 +61,7 @@ use crate::{
     origin::{Origin, OriginError},
     peers::Peers,
     purge::PurgeLog,
+    round_trips::RoundTrips,
     store::{Journal, Store},
 };
 
@@ -94,6 +95,7 @@ pub(crate) struct Shell {
     /// Transfers and other work that must end before the node does.
     pub(crate) tasks: TaskTracker,
     pub(crate) peers: Peers,
+    pub(crate) round_trips: RoundTrips,
     /// Told when the link shall be made anew.
     pub(crate) relink: Notify,
     live: ArcSwap<NodeConfig>,
@@ -130,6 +132,7 @@ impl Shell {
         let shell = Arc::new(Self {
             origin: Origin::new(&config.origin, config.emulation.origin)?,
             peers: Peers::new(&config.peers)?,
+            round_trips: RoundTrips::default(),
             live: ArcSwap::new(Arc::clone(&config)),
             state: Mutex::new(State::new(&config)?),
             metrics: Metrics::default(),

@@ -344,6 +344,11 @@ impl State {
         self.resolve(&sources)
     }
 
+    /// All peers that the map names.
+    pub(crate) fn all_peers(&self) -> Vec<Peer> {
+        self.peers.values().cloned().collect()
+    }
+
     /// Sources with their addresses; members that the map no longer names drop out.
     pub(super) fn resolve(&self, sources: &[FetchSource]) -> Vec<TransferSource> {
         let resolved = sources.iter().map(|source| match source {

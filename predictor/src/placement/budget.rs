@@ -5,8 +5,10 @@
 //! theirs, and moves spend it, as far as they are likely to be in vain. Not whoever comes first gets it: a wasted byte has
 //! a price, which rises while the budget is short and falls while it is not, and a move must be worth that.
 
+use serde::{Deserialize, Serialize};
+
 /// Bytes that may be wasted, earned by misses.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct WasteBudget {
     share: f64,
     most: f64,
@@ -19,6 +21,11 @@ impl WasteBudget {
     /// `share` of what misses fetch may be wasted; at most `most` bytes are saved up.
     pub(super) fn new(share: f64, most: f64) -> Self {
         Self { share, most: most.max(1.0), left: 0.0, price: PRICE_MIN }
+    }
+
+    /// Goes on from another one's savings, as far as they fit, and price.
+    pub(super) fn take_over(&mut self, other: &Self) {
+        (self.left, self.price) = (other.left.clamp(0.0, self.most), other.price.max(PRICE_MIN));
     }
 
     /// A region asked for so many bytes that its node did not hold.

@@ -5,10 +5,10 @@
 //! sums fade by the same factor, and the better one decides the next plan. Following the leader of two experts with
 //! forgetting costs at most a few plans' losses each time the better one changes.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Which of two plans to carry out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GuardChoice {
     /// The forecast's own.
@@ -19,7 +19,7 @@ pub enum GuardChoice {
 }
 
 /// The ghost account of two plans.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Guard {
     forecast_seconds: f64,
     reactive_seconds: f64,

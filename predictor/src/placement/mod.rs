@@ -29,7 +29,7 @@ mod volley;
 pub use self::{
     demand::{DemandTable, KeyDemand},
     error::PlacementError,
-    forecast::{Counted, DecayedAverage, Forecast, Learned, Trained},
+    forecast::{Counted, DecayedAverage, Forecast, Learned, SavedForecast, Trained},
     guard::{Guard, GuardChoice},
     map::{Delta, GlobalMap},
     node_set::{NODES_MAX, NodeSet},
@@ -37,6 +37,6 @@ pub use self::{
     planner::{Planner, PlannerConfig},
     shards::{ShardCommand, ShardConfig, ShardCounters, ShardManager},
     sites::{Cost, Sites},
-    strategy::{Holdings, Move, MoveKind, Placer, Strategy, StrategyConfig},
+    strategy::{Holdings, Move, MoveKind, Placer, SavedStrategy, Strategy, StrategyConfig},
     volley::Volley,
 };

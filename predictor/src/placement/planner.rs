@@ -77,9 +77,21 @@ impl Planner {
         &self.sites
     }
 
-    /// Plans for other sites from now on: nodes came, went or changed their capacity.
+    /// Plans for other sites from now on: nodes came, went or changed their capacity, or links changed. Where only links
+    /// did, prices go on from what they were.
     pub fn handle_sites(&mut self, sites: Sites) {
-        *self = Self::new(self.config, sites);
+        let next = Self::new(self.config, sites);
+        let prices = self.sites.has_room_as(&next.sites).then(|| std::mem::take(&mut self.prices));
+        *self = Self { prices: prices.unwrap_or_else(|| next.prices.clone()), ..next };
+    }
+
+    pub(super) fn prices(&self) -> &Prices {
+        &self.prices
+    }
+
+    /// Goes on from another planner's prices.
+    pub(super) fn take_over(&mut self, prices: &Prices) {
+        self.prices.take_over(prices);
     }
 
     /// Replica sets for `demand` that no node's capacity is exceeded by.

@@ -1,6 +1,8 @@
 //! What a byte of each node costs, found by trial: a node that would be over its capacity becomes dearer, one with room
 //! cheaper.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     DemandTable, NodeSet, Sites,
     decider::{Decider, Question, Rates, Work},
@@ -8,7 +10,7 @@ use super::{
 };
 
 /// Prices in seconds of waiting per byte over one horizon: what a replica must save to be worth its room.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Prices {
     /// Per node, in groups; infinite where there is no room at all.
     room: Vec<Lanes>,
@@ -19,7 +21,7 @@ pub(super) struct Prices {
 }
 
 /// How far a price follows what its node has too much or too little, learnt from how often that turned.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Pace {
     pace: f32,
     /// The logarithm of the load against the capacity, last time.
@@ -62,6 +64,18 @@ impl Prices {
             *price = if sites.capacity(node) > 0 { 0.0 } else { f32::INFINITY };
         }
         Self { room, nodes, is_known: false, paces: vec![Pace { pace: PACE, before: 0.0 }; nodes] }
+    }
+
+    /// Goes on from other ones for as many nodes. A node that had no room then begins as the cheapest.
+    pub(super) fn take_over(&mut self, other: &Self) {
+        let cheapest = other.cheapest();
+        if !other.is_known || other.nodes != self.nodes || !cheapest.is_finite() {
+            return;
+        }
+        let known = other.room.as_flattened();
+        self.each(|node, price| *price = if known[node].is_finite() { known[node] } else { cheapest });
+        self.paces.clone_from(&other.paces);
+        self.is_known = true;
     }
 
     /// Whether they were ever found.

@@ -79,9 +79,19 @@ impl Sites {
         self.capacities.len()
     }
 
+    /// Number of nodes with room for anything.
+    pub fn open_nodes(&self) -> usize {
+        self.capacities.iter().filter(|capacity| **capacity > 0).count()
+    }
+
     /// Bytes that replicas may take at a node.
     pub fn capacity(&self, node: usize) -> u64 {
         self.capacities[node]
+    }
+
+    /// Whether the regions are as many as others', and the nodes have the same room.
+    pub fn has_room_as(&self, other: &Self) -> bool {
+        self.regions == other.regions && self.capacities == other.capacities
     }
 
     /// What a read by a region from a node costs.

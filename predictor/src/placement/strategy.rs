@@ -1,5 +1,6 @@
 //! Forecast, planner and guard put together: what a placement does all day.
 
+mod saved;
 mod sites;
 mod weigh;
 
@@ -7,11 +8,14 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use nearcast_datasets::{KeyId, Map, RegionId, Timestamp};
 use nearcast_models::Model;
+use serde::{Deserialize, Serialize};
 
 use super::{
     DecayedAverage, DemandTable, Forecast, Guard, GuardChoice, KeyDemand, Learned, NodeSet, Plan, Planner, Sites,
-    Trained, Volley, budget::WasteBudget, planner::waiting_seconds,
+    Trained, Volley, budget::WasteBudget, planner::waiting_seconds, prices::Prices,
 };
+
+pub use self::saved::SavedStrategy;
 
 /// Who holds what, as the cache map knows it.
 pub trait Holdings {
@@ -130,6 +134,8 @@ pub struct Strategy {
     requests: u64,
     expected: Vec<f32>,
     budget: Option<WasteBudget>,
+    /// What another one's prices were, for the first plan.
+    restored: Option<Prices>,
 }
 
 /// The reactive strategy that the guard compares with, as it would have done.
@@ -143,7 +149,7 @@ struct Ghost {
     came: Map<KeyId, (u64, Vec<f32>)>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Active {
     bytes: u64,
     first: Timestamp,
@@ -171,6 +177,7 @@ impl Strategy {
             plan_due: Timestamp::MIN,
             requests: 0,
             expected: vec![0.0; regions],
+            restored: None,
         }
     }
 
@@ -219,6 +226,12 @@ impl Strategy {
     /// What the guard says, if there is one.
     pub fn guard(&self) -> Option<&Guard> {
         self.ghost.as_ref().map(|ghost| &ghost.guard)
+    }
+
+    /// A client, by a hash of who it is, is about to ask for a key: what the same clients ask for together is expected
+    /// together.
+    pub fn note_client(&mut self, now: Timestamp, client: u64, key: KeyId) {
+        self.forecast.note_client(now, client, key);
     }
 
     /// One request; `name` is the key's. Appends what is worth moving at once to `moves`.
@@ -281,6 +294,9 @@ impl Strategy {
     pub fn handle_timeout(&mut self, now: Timestamp, held: &dyn Holdings, moves: Option<&mut Vec<Move>>) {
         if now < self.poll_timeout() {
             return;
+        }
+        if let (Some(prices), Placer::Replicas(planner)) = (self.restored.take(), &mut self.placer) {
+            planner.take_over(&prices);
         }
         let horizon = self.planned_at.map_or(self.config.interval, |last| now.since(last).max(self.config.interval));
         self.forecast.begin(now, horizon);

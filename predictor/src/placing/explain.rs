@@ -37,6 +37,11 @@ pub(crate) struct ExplainedNode {
     /// Why it is meant to hold it: `plan`, `hot`, or `reader` once a reader has brought it; `None` when it is not, and holds it of its own.
     reason: Option<&'static str>,
     expected_saved_seconds: f32,
+    /// Where it would have to fetch it from otherwise: the node's name, or `origin`.
+    next_source: Arc<str>,
+    /// How long that takes to begin, and whether that is measured or the topology's.
+    next_round_trip_ms: f64,
+    next_is_measured: bool,
 }
 
 impl Explained {
@@ -62,6 +67,7 @@ impl Placing {
         let node = |position: usize| {
             let slot = self.nodes.get(position)?;
             let (is_hot, is_wanted) = (wanted.hot.contains(position), wanted.nodes.contains(position));
+            let (next, next_round_trip, next_is_measured) = self.nodes.next_source(position, held);
             Some(ExplainedNode {
                 name: Arc::clone(&slot.name.0),
                 connected: slot.is_connected,
@@ -74,6 +80,9 @@ impl Placing {
                     (false, _) => "plan",
                 }),
                 expected_saved_seconds: if is_wanted && !is_hot { share } else { 0.0 },
+                next_source: next.map_or_else(|| Arc::from("origin"), |name| name.0),
+                next_round_trip_ms: next_round_trip.as_secs_f64() * 1e3,
+                next_is_measured,
             })
         };
         Explained {

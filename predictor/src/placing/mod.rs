@@ -8,6 +8,7 @@
 //! | `known` | keys by number, who holds them; shared by all |
 //! | `nodes` | nodes by position, sites, estimated round trips |
 //! | `links` | what each link between regions may carry |
+//! | `measured` | round trips as nodes measure them |
 //! | `planning` | the thread that plans |
 //! | `reports` | what nodes say, and what of it cannot be |
 //! | `orders` | commands to nodes, and their results |
@@ -15,14 +16,17 @@
 //! | `board` | the map on which nodes route, and what each has yet to hear of it |
 //! | `mirror` | the map as another predictor commits it |
 //! | `file` | the map on disk |
+//! | `forecasts` | what the planning thread knows, on disk |
 //! | `explain`, `status` | what operators see |
 
 mod board;
 mod explain;
 mod file;
+mod forecasts;
 mod hot;
 mod known;
 mod links;
+mod measured;
 mod mirror;
 mod nodes;
 mod orders;
@@ -47,13 +51,14 @@ use std::{
 use nearcast_datasets::{KeyId, Map, Set, Timestamp};
 use nearcast_models::Model;
 use nearcast_proto::{
-    message::{CommandId, Epoch, NodeDescriptor, NodeName},
+    message::{CommandId, Epoch, NodeDescriptor, NodeName, RoundTrip},
     topology::Topology,
 };
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use self::{
     file::Saved,
+    forecasts::Forecasts,
     hot::HotKeys,
     known::{Forgettable, SharedKnown},
     links::Links,
@@ -107,6 +112,8 @@ pub(crate) struct Placing {
     /// When the map last changed, and how many keys with it.
     committed: (Timestamp, usize),
     sites_due: Option<Timestamp>,
+    /// When measured round trips are counted next.
+    measured_due: Option<Timestamp>,
     save_due: Option<Timestamp>,
 }
 
@@ -149,14 +156,14 @@ impl Placing {
         let path = file::path(folder);
         let mut saved = Saved::open(folder).map_err(Error::file("read", &path))?.unwrap_or_else(Saved::begin);
         saved.go_on(folder).map_err(Error::file("write", &path))?;
-        Ok(Self::begin(settings, topology, &saved, FIRST_COMMAND, now))
+        let forecasts = Forecasts::open(folder).map_err(Error::file("read", &forecasts::path(folder)))?;
+        Ok(Self::begin((settings, topology, folder), &saved, forecasts, FIRST_COMMAND, now))
     }
 
     /// Goes on with the map that another member of a fleet has committed: in the term of its office that `token` tells,
     /// which is the so manyeth of this member.
     pub(crate) fn succeed(
-        settings: PlacementSettings,
-        topology: Topology,
+        (settings, topology, folder): (PlacementSettings, Topology, &Path),
         mirror: &Mirror,
         (token, term): (u64, u32),
         now: Timestamp,
@@ -165,13 +172,18 @@ impl Placing {
         // Tokens grow with every term, so that no version is told twice.
         saved.epoch = Epoch(saved.epoch.0.max(token << EPOCH_BITS) + 1);
         let first = CommandId(FIRST_COMMAND.0 + (u64::from(term) << TERM_BITS));
-        Self::begin(settings, topology, &saved, first, now)
+        // Of a former term of this member; they are learned anew without.
+        let forecasts = Forecasts::open(folder).unwrap_or_else(|error| {
+            tracing::warn!(%error, folder = %folder.display(), "former forecasts cannot be read");
+            None
+        });
+        Self::begin((settings, topology, folder), &saved, forecasts, first, now)
     }
 
     fn begin(
-        settings: PlacementSettings,
-        topology: Topology,
+        (settings, topology, folder): (PlacementSettings, Topology, &Path),
         saved: &Saved,
+        mut forecasts: Option<Forecasts>,
         first: CommandId,
         now: Timestamp,
     ) -> (Self, PlacingThreads) {
@@ -189,7 +201,20 @@ impl Placing {
         let (wanted, holders) = take_up(saved, &known, &mut shards, now);
         let map = GlobalMap::restore(saved.epoch, holders, settings.changes_max);
         let board = Arc::new(Board::new(Arc::clone(&saved.map), map, nodes.names(), known.clone()));
-        let planning = Planning { settings: settings.clone(), known: known.clone(), is_restored };
+        if let Some(forecasts) = forecasts.take_if(|forecasts| !nodes.restore_regions(&forecasts.regions)) {
+            let (were, are) = (forecasts.regions.len(), nodes.region_names().len());
+            tracing::warn!(were, are, "the forecasts are for another number of regions; they are learned anew");
+        }
+        if let Some(forecasts) = &mut forecasts {
+            forecasts.renumber(&known, Forgettable { silent_since: Timestamp::MIN, reach: saved.epoch });
+        }
+        let planning = Planning {
+            settings: settings.clone(),
+            known: known.clone(),
+            folder: folder.to_owned(),
+            is_restored,
+            forecasts,
+        };
         let allowance = Allowance { bytes: settings.bytes_per_second, at: now };
         let links = Links::new(settings.link_share);
         let placing = Self {
@@ -215,6 +240,7 @@ impl Placing {
             commit_due: None,
             committed: (now, 0),
             sites_due: None,
+            measured_due: None,
             save_due: None,
         };
         (placing, PlacingThreads { planning, told, maps })
@@ -295,7 +321,8 @@ impl Placing {
     pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
         let is_waiting = self.allowance.bytes < 0.0 || self.links.is_waiting();
         let refill = is_waiting.then(|| self.allowance.at.after(REFILL));
-        let dues = [self.commit_due, self.sites_due, self.save_due, self.shards.poll_timeout(), refill];
+        let dues =
+            [self.commit_due, self.sites_due, self.measured_due, self.save_due, self.shards.poll_timeout(), refill];
         dues.into_iter().chain([self.hot.poll_timeout()]).flatten().min()
     }
 
@@ -307,6 +334,9 @@ impl Placing {
         self.spread_hot_keys(now);
         if self.commit_due.is_some_and(|due| due <= now) {
             self.commit(now);
+        }
+        if self.measured_due.is_some_and(|due| due <= now) {
+            self.settle_measured(now);
         }
         if self.sites_due.is_some_and(|due| due <= now) {
             self.tell_sites(now);
@@ -333,6 +363,21 @@ impl Placing {
             // No node has joined yet.
             Err(error) => tracing::debug!(%error, "there is nothing to plan for"),
         }
+    }
+
+    /// A node says what it measured.
+    pub(crate) fn handle_round_trips(&mut self, now: Timestamp, position: usize, measured: &[RoundTrip]) {
+        let pause = if self.nodes.take_measured(now, position, measured) { MEASURED_FIRST } else { MEASURED_AGAIN };
+        self.measured_due = Some(self.measured_due.map_or(now.after(pause), |due| due.min(now.after(pause))));
+    }
+
+    /// Plans with other round trips from now on if what is measured says others.
+    fn settle_measured(&mut self, now: Timestamp) {
+        if self.nodes.settle_measured(now) {
+            self.hurry_sites(Some(now));
+        }
+        // What becomes stale is noticed as well.
+        self.measured_due = (self.nodes.measured.len() > 0).then(|| now.after(MEASURED_AGAIN));
     }
 
     fn hurry_sites(&mut self, due: Option<Timestamp>) {
@@ -414,6 +459,9 @@ const TERM_BITS: u32 = 28;
 const EPOCH_BITS: u32 = 32;
 /// Requests and changes that wait for the planning thread while it plans; beyond it, requests are left out and counted.
 const TOLD_MAX: usize = 16_384;
+/// Others that measured something are waited for so long when a node is new, and so long later.
+const MEASURED_FIRST: Duration = Duration::from_secs(3);
+const MEASURED_AGAIN: Duration = Duration::from_secs(60);
 const TELL_AGAIN: Duration = Duration::from_millis(100);
 /// Between two looks at an allowance that is used up.
 const REFILL: Duration = Duration::from_millis(20);

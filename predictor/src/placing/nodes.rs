@@ -9,7 +9,10 @@ use nearcast_proto::{
 };
 use serde::Serialize;
 
-use super::links::Link;
+use super::{
+    links::Link,
+    measured::{Measured, Pair, Said, pair},
+};
 use crate::placement::{Cost, NODES_MAX, NodeSet, PlacementError, Sites};
 
 /// The nodes that placement knows. A node keeps its position for as long as anything is meant to be held there.
@@ -24,6 +27,7 @@ pub(super) struct Nodes {
     /// How long a node that is gone without a word may be away before its keys are placed anew.
     grace: Duration,
     estimated: Vec<EstimatedLink>,
+    pub(super) measured: Measured,
     refused: u64,
 }
 
@@ -49,6 +53,8 @@ pub(super) struct Slot {
     pub(super) epoch: Option<Epoch>,
     /// How long it took to the node's word that it has the last version that it has.
     pub(super) caught_up: Option<Duration>,
+    /// What it measured.
+    pub(super) said: Said,
     pub(super) lies: Lies,
 }
 
@@ -61,6 +67,8 @@ pub(super) struct Lies {
     pub(super) epochs_from_the_future: u64,
     /// Commands that it said were carried out while it does not say that it holds what they are about.
     pub(super) results_not_verified: u64,
+    /// Round trips that nothing can have.
+    pub(super) round_trips_absurd: u64,
 }
 
 /// A pair of regions whose round trip the topology does not say.
@@ -75,12 +83,22 @@ impl Nodes {
         let named = topology.regions().count();
         let regions_max = regions_max.max(named).min(REGIONS_MAX);
         let (slots, regions, estimated) = (Vec::new(), Vec::new(), Vec::new());
-        Self { slots, regions, regions_max, topology, share, grace, estimated, refused: 0 }
+        let measured = Measured::default();
+        Self { slots, regions, regions_max, topology, share, grace, estimated, measured, refused: 0 }
     }
 
     /// Nodes that a former life knew, none of which is there yet.
     pub(super) fn restore(&mut self, names: impl IntoIterator<Item = NodeName>, now: Timestamp) {
         self.slots = names.into_iter().take(NODES_MAX).map(|name| Slot::absent(name, now)).collect();
+    }
+
+    /// Regions by number, as a former life knew them; says whether they are as many as there may be now.
+    pub(super) fn restore_regions(&mut self, names: &[Arc<str>]) -> bool {
+        let is_fitting = names.len() == self.regions_max;
+        if is_fitting {
+            self.regions = names.iter().take_while(|name| !name.is_empty()).cloned().collect();
+        }
+        is_fitting
     }
 
     /// A node joins or comes back; `None` when there is no room for it. `is_in_use` says whether a position is.
@@ -122,6 +140,7 @@ impl Nodes {
             planned_bytes: before.planned_bytes,
             epoch: None,
             caught_up: None,
+            said: Said::default(),
             lies,
         };
         self.estimate();
@@ -182,9 +201,9 @@ impl Nodes {
         let name = self.regions.get(usize::from(home.0))?;
         let regions = holders.without(to).iter().filter_map(|from| {
             let slot = self.slots.get(from).filter(|slot| slot.is_connected)?;
-            Some((self.round_trip(name, self.regions.get(usize::from(slot.region?.0))?), slot.region?))
+            Some((self.between(home, slot.region?)?, slot.region?))
         });
-        let nearest = regions.min().filter(|(round_trip, _)| *round_trip < self.topology.origin_rtt(name));
+        let nearest = regions.min().filter(|(round_trip, _)| *round_trip < self.to_origin(home, name));
         match nearest {
             Some((_, region)) if region == home => None,
             Some((_, region)) => {
@@ -241,16 +260,43 @@ impl Nodes {
         let (Some(from), Some(home)) = (self.regions.get(region), self.slots[node].region) else { return FAR };
         if usize::from(home.0) == region {
             let is_alone = self.slots.iter().filter(|slot| slot.is_connected && slot.region == Some(home)).count() <= 1;
-            let round_trip = if is_alone { Duration::ZERO } else { self.topology.rtt(from, from) };
+            let round_trip = if is_alone { Some(Duration::ZERO) } else { self.between(home, home) };
+            let round_trip = round_trip.unwrap_or_default();
             return Cost { round_trip: round_trip.as_secs_f32(), per_byte: 0.0 };
         }
         let to = &self.regions[usize::from(home.0)];
-        Cost::new(self.round_trip(from, to), self.topology.bandwidth(from, to))
+        let round_trip = self.between(RegionId(region as u16), home).unwrap_or_default();
+        Cost::new(round_trip, self.topology.bandwidth(from, to))
     }
 
     fn origin(&self, region: usize) -> Cost {
-        let Some(region) = self.regions.get(region) else { return FAR };
-        Cost::new(self.topology.origin_rtt(region), self.topology.origin_bandwidth(region))
+        let Some(name) = self.regions.get(region) else { return FAR };
+        Cost::new(self.to_origin(RegionId(region as u16), name), self.topology.origin_bandwidth(name))
+    }
+
+    /// As measured, else as [`Self::round_trip`] says.
+    fn between(&self, a: RegionId, b: RegionId) -> Option<Duration> {
+        let measured = self.measured.get(pair(a, Some(b)));
+        measured.or_else(|| Some(self.round_trip(&self.region_name(a)?, &self.region_name(b)?)))
+    }
+
+    /// As measured, else as the topology says.
+    fn to_origin(&self, region: RegionId, name: &str) -> Duration {
+        self.measured.get(pair(region, None)).unwrap_or_else(|| self.topology.origin_rtt(name))
+    }
+
+    /// What the topology itself says.
+    pub(super) fn known_round_trip(&self, (a, b): Pair) -> Option<Duration> {
+        let name = self.region_name(a)?;
+        match b {
+            Some(b) if b == a => None,
+            Some(b) => self.topology.known_rtt(&name, &self.region_name(b)?),
+            None => self.topology.known_origin_rtt(&name),
+        }
+    }
+
+    pub(super) fn region_name(&self, region: RegionId) -> Option<Arc<str>> {
+        self.regions.get(usize::from(region.0)).cloned()
     }
 
     /// As the topology says, else over the region that lies best between the two, else what holds where nothing is said.
@@ -298,6 +344,7 @@ impl Slot {
             planned_bytes: 0,
             epoch: None,
             caught_up: None,
+            said: Said::default(),
             lies: Lies::default(),
         }
     }

@@ -7,6 +7,7 @@ use nearcast_datasets::{KeyId, ServedFrom, Timestamp};
 use nearcast_proto::message::{PlacementPosition, Request, SegmentSet};
 
 use super::{Placing, planning::Told};
+use crate::fleet::client_number;
 
 impl Placing {
     /// A page of a node's inventory; the first one replaces what was known.
@@ -71,7 +72,8 @@ impl Placing {
         known.note_asked(now, key, request.size_bytes);
         let (name, holders) = (Arc::clone(&request.key), known.holders(key));
         drop(known);
-        let told = Told::Request { at: now, key, name, region, bytes: request.size_bytes };
+        let client = client_number(&request.client);
+        let told = Told::Request { at: now, client, key, name, region, bytes: request.size_bytes };
         self.untold += u64::from(!self.tell(told));
         if request.served == ServedFrom::Peer {
             self.hot.handle_asked(key, position);

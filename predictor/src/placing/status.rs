@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     Placing,
     hot::HotCounters,
+    measured::MeasuredLink,
     nodes::{EstimatedLink, Lies},
     settings::PlacementKind,
 };
@@ -45,6 +46,12 @@ pub(crate) struct PlacementStatus {
     nodes: Vec<PlacedNode>,
     /// Pairs of regions whose round trip the topology does not say.
     estimated_links: Vec<EstimatedLink>,
+    /// Round trips that are measured, which go before the topology's.
+    measured_links: Vec<MeasuredLink>,
+    links_measured: usize,
+    links_bounded: usize,
+    /// Times that a measured round trip came, went or became another.
+    measured_changes: u64,
 }
 
 /// The last plan.
@@ -103,6 +110,10 @@ impl PlacementStatus {
             ("results_not_verified", lies(|lies| lies.results_not_verified)),
             ("catch_up_seconds_max", self.nodes.iter().filter_map(|node| node.caught_up_seconds).fold(0.0, f64::max)),
             ("links_estimated", self.estimated_links.len() as f64),
+            ("links_measured", self.links_measured as f64),
+            ("links_bounded", self.links_bounded as f64),
+            ("measured_changes", self.measured_changes as f64),
+            ("round_trips_absurd", lies(|lies| lies.round_trips_absurd)),
         ]
     }
 
@@ -139,6 +150,10 @@ impl Placing {
             nodes_refused: self.nodes.refused(),
             nodes: self.nodes.iter().map(placed_node).collect(),
             estimated_links: self.nodes.estimated().iter().take(LINKS_MAX).cloned().collect(),
+            measured_links: self.nodes.measured_links().take(LINKS_MAX).collect(),
+            links_measured: self.nodes.measured.len(),
+            links_bounded: self.nodes.measured_links().filter(MeasuredLink::is_bounded).count(),
+            measured_changes: self.nodes.measured.changes(),
         }
     }
 }
@@ -156,5 +171,5 @@ fn placed_node(slot: &super::nodes::Slot) -> PlacedNode {
     }
 }
 
-/// Estimated pairs that are named one by one.
+/// Estimated and measured pairs that are named one by one.
 const LINKS_MAX: usize = 64;

@@ -402,3 +402,45 @@ fn nodes_are_told_to_fetch_no_faster_than_they_may() {
     world.pass(Duration::from_millis(200));
     assert_eq!(fetches(&mut world), 1);
 }
+
+#[test]
+fn plans_count_with_what_nodes_measured_and_an_explanation_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World::open_in(folder.path(), "[default]\nrtt_ms = 50.0\norigin_rtt_ms = 100.0\n", |_| ());
+    let nodes = world.join(&["a", "b"]);
+    world.plan(&[("/x", &nodes[..1])]);
+    world.obey();
+    let next = |world: &World, at: usize| {
+        let said = serde_json::to_value(world.placing.explain("/x")).unwrap();
+        let node = &said["nodes"][at];
+        (
+            node["next_source"].clone(),
+            node["next_round_trip_ms"].as_f64().unwrap().round(),
+            node["next_is_measured"].clone(),
+        )
+    };
+    assert_eq!(next(&world, 0), ("origin".into(), 100.0, false.into()));
+    world.threads.told.try_iter().for_each(drop);
+    let trip =
+        |to: Option<&str>, millis| RoundTrip { to: to.map(NodeName::from), round_trip: Duration::from_millis(millis) };
+    world.placing.handle_round_trips(world.now, nodes[0], &[trip(Some("b"), 20), trip(None, 70)]);
+    world.placing.handle_round_trips(world.now, nodes[1], &[trip(Some("a"), 22), trip(None, 150)]);
+    world.pass(Duration::from_secs(3));
+    let sites = world.threads.told.try_iter().filter_map(|told| match told {
+        Told::Sites(sites, _) => Some(sites),
+        Told::Request { .. } | Told::Reused(_) | Told::Model(_) => None,
+    });
+    let sites = sites.last().expect("the planning thread hears of it");
+    let cost = |seconds: f32| (seconds * 1e3).round();
+    assert_eq!((cost(sites.link(0, 1).round_trip), cost(sites.link(1, 0).round_trip)), (20.0, 20.0));
+    assert_eq!((cost(sites.origin(0).round_trip), cost(sites.origin(1).round_trip)), (70.0, 150.0));
+    assert_eq!(next(&world, 0), ("origin".into(), 70.0, true.into()));
+    let quantities = world.placing.status().quantities();
+    let count = |name: &str| quantities.iter().find(|(named, _)| *named == name).map(|(_, value)| *value);
+    assert_eq!((count("links_measured"), count("measured_changes")), (Some(3.0), Some(3.0)));
+    // Nobody says anything any more.
+    for _ in 0..5 {
+        world.pass(Duration::from_secs(60));
+    }
+    assert_eq!(next(&world, 0), ("origin".into(), 100.0, false.into()));
+}

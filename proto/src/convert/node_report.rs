@@ -5,14 +5,14 @@ use std::time::Duration;
 use nearcast_datasets::{ByteRange, ServedFrom, Timestamp};
 
 use super::{
-    BATCH_ENTRIES_MAX,
+    BATCH_ENTRIES_MAX, MEMBERS_MAX,
     check::{free_text, key, known, list, micros, name, node_name, outward, present},
     placement,
     purge::position,
 };
 use crate::{
     Error, Result,
-    message::{CommandId, NodeDescriptor, NodeReport, Outcome, OutcomeKind, Request, RequestBatch},
+    message::{CommandId, NodeDescriptor, NodeReport, Outcome, OutcomeKind, Request, RequestBatch, RoundTrip},
     wire::{self, node_message::Body},
 };
 
@@ -46,6 +46,7 @@ impl From<NodeReport> for wire::NodeMessage {
                 Body::Placement(wire::PlacementHeld { position: position.map(Into::into), has_gap })
             }
             NodeReport::Leaving => Body::Leaving(wire::Leaving {}),
+            NodeReport::RoundTrips(measured) => Body::RoundTrips(wire::RoundTrips { measured: outward(measured) }),
             NodeReport::Assigned { assignment, arm, clock } => {
                 Body::Assigned(wire::Assigned { assignment, arm: arm.as_ref().to_owned(), clock_us: clock.micros() })
             }
@@ -79,6 +80,9 @@ impl TryFrom<wire::NodeMessage> for NodeReport {
                 Self::Placement { position: position.map(placement::position).transpose()?, has_gap }
             }
             Body::Leaving(wire::Leaving {}) => Self::Leaving,
+            Body::RoundTrips(wire::RoundTrips { measured }) => {
+                Self::RoundTrips(list("measured", measured, MEMBERS_MAX)?)
+            }
             Body::Assigned(assigned) => Self::Assigned {
                 assignment: assigned.assignment,
                 arm: name("arm", assigned.arm)?,
@@ -108,6 +112,22 @@ pub(super) fn segment_bytes(value: u64) -> Result<u64> {
         return Err(Error::BadNumber { field: "segment_bytes", value: 0.0, expected: "positive" });
     }
     Ok(value)
+}
+
+impl From<RoundTrip> for wire::RoundTrip {
+    fn from(measured: RoundTrip) -> Self {
+        let node = measured.to.map_or_else(String::new, |peer| peer.0.as_ref().to_owned());
+        Self { node, round_trip_us: micros(measured.round_trip) }
+    }
+}
+
+impl TryFrom<wire::RoundTrip> for RoundTrip {
+    type Error = Error;
+
+    fn try_from(wire: wire::RoundTrip) -> Result<Self> {
+        let to = if wire.node.is_empty() { None } else { Some(node_name(wire.node)?) };
+        Ok(Self { to, round_trip: Duration::from_micros(wire.round_trip_us) })
+    }
 }
 
 impl From<ServedFrom> for wire::ServedFrom {

@@ -12,7 +12,7 @@ use crate::{
     message::{
         Action, CacheMap, Command, CommandId, CommandResult, CommandStatus, Epoch, Member, NodeDescriptor, NodeName,
         NodeReport, Outcome, OutcomeKind, PlacementPosition, PlacementUpdate, PredictorNotice, Purge, PurgePosition,
-        PurgeUpdate, Request, RequestBatch, SegmentSet, Source,
+        PurgeUpdate, Request, RequestBatch, RoundTrip, SegmentSet, Source,
     },
     wire,
 };
@@ -133,6 +133,9 @@ fn report() -> impl Strategy<Value = NodeReport> {
         (option::of(placement()), any::<bool>())
             .prop_map(|(position, has_gap)| NodeReport::Placement { position, has_gap }),
         Just(NodeReport::Leaving),
+        vec((option::of(name().prop_map(NodeName)), span()), 0..4).prop_map(|measured| {
+            NodeReport::RoundTrips(measured.into_iter().map(|(to, round_trip)| RoundTrip { to, round_trip }).collect())
+        }),
         any::<[u64; 2]>().prop_map(|[epoch, objects]| NodeReport::Purged { epoch, objects }),
         (any::<u64>(), name(), any::<i64>()).prop_map(|(assignment, arm, clock)| NodeReport::Assigned {
             assignment,

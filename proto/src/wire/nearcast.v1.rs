@@ -2,7 +2,7 @@
 /// What a node says.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeMessage {
-    #[prost(oneof = "node_message::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "node_message::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20")]
     pub body: ::core::option::Option<node_message::Body>,
 }
 /// Nested message and enum types in `NodeMessage`.
@@ -29,6 +29,8 @@ pub mod node_message {
         Leaving(super::Leaving),
         #[prost(message, tag = "10")]
         Assigned(super::Assigned),
+        #[prost(message, tag = "20")]
+        RoundTrips(super::RoundTrips),
     }
 }
 /// What the predictor says.
@@ -523,6 +525,21 @@ pub struct ExperimentReply {
     /// One JSON document; its `schema` says which.
     #[prost(string, tag = "1")]
     pub json: ::prost::alloc::string::String,
+}
+/// How long a node waits for small answers, as it measured lately. Each message replaces the one before it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RoundTrips {
+    #[prost(message, repeated, tag = "1")]
+    pub measured: ::prost::alloc::vec::Vec<RoundTrip>,
+}
+/// One of them.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RoundTrip {
+    /// A peer's name; empty for the origin.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub round_trip_us: u64,
 }
 /// Who answered a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

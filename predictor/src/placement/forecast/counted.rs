@@ -7,6 +7,9 @@
 use std::time::Duration;
 
 use nearcast_datasets::{KeyId, RegionId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::saved::{SavedCounts, SavedKey};
 
 /// Half-lives of the counts, in seconds: a quarter of an hour, an hour, four hours, a day, a week, six weeks, a year.
 pub const HALF_LIVES_SECONDS: [f64; DECAYS] =
@@ -41,15 +44,15 @@ struct KeyCounts {
     regions: Box<[Counts]>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Decayed {
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Decayed {
     at: Timestamp,
     counts: Counts,
 }
 
 /// A region's requests per hour of the day, the latest days weighing most.
-#[derive(Clone, Copy, Debug, Default)]
-struct Volume {
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Volume {
     by_hour: [Option<f32>; 24],
     hour: i64,
     so_far: f32,
@@ -123,6 +126,45 @@ impl Counted {
         }
     }
 
+    pub(super) fn save(&self) -> SavedCounts {
+        let of = |(slot, counts): (usize, &Option<Box<KeyCounts>>)| {
+            let counts = counts.as_ref()?;
+            let regions = (0..).zip(counts.regions.iter().copied());
+            let regions = regions.filter(|(_, counts)| counts.iter().any(|count| *count > 0.0)).collect();
+            let KeyCounts { first, last, all, dayparts, .. } = **counts;
+            Some((KeyId(slot as u32), SavedKey { first, last, all, dayparts, regions }))
+        };
+        SavedCounts {
+            first_at: self.first_at,
+            keys: self.keys.iter().enumerate().filter_map(of).collect(),
+            all: self.all,
+            of_region: self.of_region.clone(),
+            of_daypart: self.of_daypart,
+            volumes: self.volumes.clone(),
+        }
+    }
+
+    /// Goes on from other counts; those for another number of regions are left.
+    pub(super) fn restore(&mut self, saved: SavedCounts) {
+        if saved.of_region.len() != self.regions || saved.volumes.len() != self.regions {
+            return;
+        }
+        self.keys.clear();
+        for (key, SavedKey { first, last, all, dayparts, regions: sparse }) in saved.keys {
+            let slot = key.0 as usize;
+            if self.keys.len() <= slot {
+                self.keys.resize(slot + 1, None);
+            }
+            let mut regions = vec![Counts::default(); self.regions].into_boxed_slice();
+            for (region, counts) in sparse {
+                regions.get_mut(usize::from(region)).into_iter().for_each(|own| *own = counts);
+            }
+            self.keys[slot] = Some(Box::new(KeyCounts { first, last, all, dayparts, regions }));
+        }
+        (self.first_at, self.all, self.of_region) = (saved.first_at, saved.all, saved.of_region);
+        (self.of_daypart, self.volumes) = (saved.of_daypart, saved.volumes);
+    }
+
     pub(super) fn view(&self, now: Timestamp, key: KeyId) -> Option<KeyView> {
         let counts = self.keys.get(key.0 as usize)?.as_ref()?;
         let decay = decay(now, counts.last);
@@ -130,6 +172,13 @@ impl Counted {
         let (all, regions) = (at(&counts.all), counts.regions.iter().map(at).collect());
         let dayparts = counts.dayparts.map(|count| count * decay[WEEK]);
         Some(KeyView { age: now.since(counts.first), all, dayparts, regions })
+    }
+
+    /// Adds a share of what a key was asked for lately, by region: of its count over an hour.
+    pub(super) fn add_lately(&self, now: Timestamp, key: KeyId, share: f32, to: &mut [f32]) {
+        let Some(counts) = self.keys.get(key.0 as usize).and_then(Option::as_ref) else { return };
+        let share = share * decay(now, counts.last)[HOUR];
+        to.iter_mut().zip(&counts.regions).for_each(|(to, counts)| *to += share * counts[HOUR]);
     }
 
     /// Requests for all keys in the part of the day that a region will be in at `at`, and which part that is; none before
@@ -228,7 +277,7 @@ fn hour(at: Timestamp) -> i64 {
     at.micros().div_euclid(3_600_000_000)
 }
 
-const HOUR: usize = 1;
+pub(super) const HOUR: usize = 1;
 const WEEK: usize = 4;
 const DAY: Duration = Duration::from_secs(86_400);
 

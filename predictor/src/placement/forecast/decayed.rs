@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nearcast_datasets::{KeyId, RegionId, Timestamp};
 
-use super::{Counted, Forecast, counted::DECAYS};
+use super::{Counted, Forecast, SavedForecast, counted::DECAYS};
 
 /// Expects each key in each region as often as a decayed average of its past, as follow-the-workload placement does
 /// (CockroachDB, Akkio).
@@ -35,6 +35,14 @@ impl Forecast for DecayedAverage {
 
     fn begin(&mut self, _now: Timestamp, horizon: Duration) {
         self.horizon = horizon;
+    }
+
+    fn save(&self) -> Option<SavedForecast> {
+        Some(SavedForecast { counted: self.counted.save(), classes: Vec::new(), together: Vec::new() })
+    }
+
+    fn restore(&mut self, saved: SavedForecast) {
+        self.counted.restore(saved.counted);
     }
 
     fn expect(&mut self, now: Timestamp, key: KeyId, requests: &mut [f32], _is_planned: bool) {

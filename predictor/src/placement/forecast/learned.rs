@@ -10,16 +10,21 @@
 use std::time::Duration;
 
 use nearcast_datasets::{KeyId, Map, RegionId, Set, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::{
-    Counted, Forecast,
-    counted::{Counts, DECAYS, KeyView},
+    Counted, Forecast, SavedForecast,
+    counted::{Counts, DECAYS, HOUR, KeyView},
+    together::Together,
 };
 
 /// The learning forecast.
 #[derive(Debug)]
 pub struct Learned {
     counted: Counted,
+    together: Together,
+    /// By region, what the keys that one follows were asked for lately; kept for its memory.
+    followed: Vec<f32>,
     horizon: Duration,
     begun: Timestamp,
     /// What holds for all keys, worked out once per instant.
@@ -48,8 +53,8 @@ struct Context {
 type Features = [f32; EXPERTS];
 
 /// The weights for one kind of key in a region.
-#[derive(Clone, Copy, Debug)]
-struct Class {
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Class {
     weights: Features,
     credited: Features,
     claimed: Features,
@@ -68,6 +73,8 @@ impl Learned {
     pub fn new(regions: usize) -> Self {
         Self {
             counted: Counted::new(regions),
+            together: Together::new(),
+            followed: vec![0.0; regions],
             horizon: Duration::ZERO,
             begun: Timestamp::MIN,
             context: Context::default(),
@@ -89,6 +96,10 @@ impl Learned {
         requests.fill(0.0);
         self.set_context(now);
         let Some(view) = self.counted.view(now, key) else { return };
+        self.followed.fill(0.0);
+        for (former, share) in self.together.followed(key) {
+            self.counted.add_lately(now, former, share, &mut self.followed);
+        }
         for (region, request) in requests.iter_mut().enumerate().take(view.regions.len()) {
             let mut features = self.features(&view, region);
             features[EXPERTS - 1] = claims.and_then(|claims| claims.get(region)).copied().unwrap_or(0.0);
@@ -127,6 +138,7 @@ impl Learned {
         for (feature, place) in features[2 * DECAYS..].iter_mut().zip(PLAIN) {
             *feature = here[place] * context.per_second[place] * seconds;
         }
+        features[TOGETHER_EXPERT] = volume * self.followed[region] / total[HOUR].max(1.0);
         if let Some((daypart, all)) = context.dayparts[region] {
             features[DAYPART_EXPERT] = volume * view.dayparts[daypart] / all.max(1.0);
         }
@@ -151,7 +163,12 @@ impl Learned {
 impl Forecast for Learned {
     fn forget_key(&mut self, key: KeyId) {
         self.counted.forget(key);
+        self.together.forget(key);
         self.forgotten.insert(key);
+    }
+
+    fn note_client(&mut self, now: Timestamp, client: u64, key: KeyId) {
+        self.together.note(now, client, key);
     }
 
     fn record(&mut self, now: Timestamp, key: KeyId, region: RegionId) {
@@ -162,6 +179,22 @@ impl Forecast for Learned {
     fn begin(&mut self, now: Timestamp, horizon: Duration) {
         self.learn(now);
         (self.begun, self.horizon, self.context.at) = (now, horizon, None);
+    }
+
+    fn save(&self) -> Option<SavedForecast> {
+        let (counted, classes) = (self.counted.save(), self.classes.to_vec());
+        Some(SavedForecast { counted, classes, together: self.together.save() })
+    }
+
+    fn restore(&mut self, saved: SavedForecast) {
+        self.counted.restore(saved.counted);
+        self.together.restore(saved.together);
+        if let Ok(classes) = saved.classes.try_into() {
+            self.classes = classes;
+        }
+        self.pending.clear();
+        self.came.clear();
+        self.context.at = None;
     }
 
     fn expect(&mut self, now: Timestamp, key: KeyId, requests: &mut [f32], is_planned: bool) {
@@ -223,8 +256,10 @@ const SEEN: usize = 5;
 const PLAIN: [usize; 3] = [2, 3, 5];
 /// A key's share of what is asked for at that time of day, wherever it was evening before.
 const DAYPART_EXPERT: usize = 2 * DECAYS + PLAIN.len();
+/// What is asked for there of which the same clients ask for it next.
+const TOGETHER_EXPERT: usize = DAYPART_EXPERT + 1;
 /// The last one is an outside expert's.
-const EXPERTS: usize = DAYPART_EXPERT + 2;
+const EXPERTS: usize = DAYPART_EXPERT + 3;
 /// Beyond it a horizon is in no part of the day.
 const DAYPART_HORIZON_MAX: Duration = Duration::from_secs(4 * 3_600);
 /// What a plan's evidence still weighs at the next.
@@ -289,5 +324,42 @@ mod tests {
         };
         let (silent, asked_for) = (expected(3), expected(13));
         assert!(silent < 1.0 && (25.0..50.0).contains(&asked_for), "{silent} {asked_for}");
+    }
+
+    #[test]
+    fn what_a_page_embeds_is_expected_where_the_page_is_asked_for() {
+        // Each hour two pages are asked for in region 0, each with what it embeds; only one of them then becomes known in
+        // region 1, where the page comes first and what it embeds half an hour later.
+        let mut learned = Learned::new(2);
+        let expected = |learned: &mut Learned, now, key| {
+            let mut requests = [0.0; 2];
+            learned.expect(now, KeyId(key), &mut requests, true);
+            requests[1]
+        };
+        let ask = |learned: &mut Learned, now, client, keys: &[u32], region| {
+            for key in keys {
+                learned.note_client(now, client, KeyId(*key));
+                learned.record(now, KeyId(*key), RegionId(region));
+            }
+        };
+        let mut last = (0.0, 0.0);
+        for hour in 0..40_u32 {
+            let (start, first) = (3_600 * i64::from(hour), 4 * hour);
+            let [known, other] = [[first, first + 1], [first + 2, first + 3]];
+            learned.begin(at(start), Duration::from_secs(1_800));
+            for step in 0..60_u32 {
+                let now = at(start + 20 * i64::from(step));
+                ask(&mut learned, now, u64::from(step), &known, 0);
+                ask(&mut learned, now, u64::from(step), &other, 0);
+            }
+            (0..20)
+                .for_each(|step| ask(&mut learned, at(start + 1_300 + 20 * step), 1_000 + step as u64, &known[..1], 1));
+            learned.begin(at(start + 1_800), Duration::from_secs(1_800));
+            let keys = [known, other].concat();
+            let said: Vec<f32> = keys.iter().map(|key| expected(&mut learned, at(start + 1_800), *key)).collect();
+            last = (said[1], said[3]);
+            (0..20).for_each(|step| ask(&mut learned, at(start + 1_900 + 20 * step), 2_000 + step as u64, &known, 1));
+        }
+        assert!(last.0 > 3.0 * last.1 && last.0 > 2.0, "{last:?}");
     }
 }

@@ -3,6 +3,8 @@
 mod counted;
 mod decayed;
 mod learned;
+mod saved;
+mod together;
 mod trained;
 
 use std::{fmt::Debug, time::Duration};
@@ -13,6 +15,7 @@ pub use self::{
     counted::{Counted, HALF_LIVES_SECONDS},
     decayed::DecayedAverage,
     learned::Learned,
+    saved::SavedForecast,
     trained::Trained,
 };
 
@@ -24,6 +27,9 @@ pub trait Forecast: Debug {
     /// A key's number is about to be given to another: what was counted and promised under it is not the other's.
     fn forget_key(&mut self, key: KeyId);
 
+    /// A client, by a hash of who it is, is about to ask for a key.
+    fn note_client(&mut self, _now: Timestamp, _client: u64, _key: KeyId) {}
+
     /// One request.
     fn record(&mut self, now: Timestamp, key: KeyId, region: RegionId);
 
@@ -33,6 +39,14 @@ pub trait Forecast: Debug {
     /// Sets `requests`, by region, to what is expected for `key` within the horizon of the last [`Self::begin`], from
     /// `now` on. With `is_planned`, what then comes tells the forecast how good it was.
     fn expect(&mut self, now: Timestamp, key: KeyId, requests: &mut [f32], is_planned: bool);
+
+    /// What it has counted and learned; `None` for one that a process need not remember.
+    fn save(&self) -> Option<SavedForecast> {
+        None
+    }
+
+    /// Goes on from what another of its kind had learned.
+    fn restore(&mut self, _saved: SavedForecast) {}
 
     /// Keys, with their bytes, that it expects requests for though nobody has asked for them lately.
     fn foreseen(&self) -> Vec<(KeyId, u64)> {

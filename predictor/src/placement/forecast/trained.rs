@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use nearcast_datasets::{KeyId, RegionId, Timestamp};
 use nearcast_models::{DemandHistory, DemandQuery, ItemRef, Model};
 
-use super::{Forecast, Learned};
+use super::{Forecast, Learned, SavedForecast};
 
 /// What a model version's placement head expects, weighed online against what can be counted: a head that was trained
 /// on other traffic is believed as far as it proves right.
@@ -74,6 +74,10 @@ impl Forecast for Trained {
         self.learned.forget_key(key);
     }
 
+    fn note_client(&mut self, now: Timestamp, client: u64, key: KeyId) {
+        self.learned.note_client(now, client, key);
+    }
+
     fn record(&mut self, now: Timestamp, key: KeyId, region: RegionId) {
         self.history.record(now, key, region);
         self.learned.record(now, key, region);
@@ -82,6 +86,15 @@ impl Forecast for Trained {
     fn begin(&mut self, now: Timestamp, horizon: Duration) {
         self.horizon = horizon;
         self.learned.begin(now, horizon);
+    }
+
+    /// What the head was told of keys is not saved: it is claimed anew from the requests that come.
+    fn save(&self) -> Option<SavedForecast> {
+        self.learned.save()
+    }
+
+    fn restore(&mut self, saved: SavedForecast) {
+        self.learned.restore(saved);
     }
 
     fn expect(&mut self, now: Timestamp, key: KeyId, requests: &mut [f32], is_planned: bool) {

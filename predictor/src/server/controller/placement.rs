@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use nearcast_cache_node::core::routing::{Link, RoutingConfig, RoutingTable, key_hash};
 use nearcast_datasets::Timestamp;
-use nearcast_proto::message::{Action, Command, CommandStatus, NodeName, PlacementPosition};
+use nearcast_proto::message::{Action, Command, CommandStatus, NodeName, PlacementPosition, RoundTrip};
 use serde::Serialize;
 use serde_json::json;
 
@@ -82,6 +82,14 @@ impl Controller {
         let position = self.sessions.get(&id).and_then(|session| session.position);
         if let (Some(placing), Some(position)) = (&mut self.placing, position) {
             placing.handle_position(now, position, held);
+        }
+    }
+
+    /// A node says how long it waits for others.
+    pub(super) fn round_trips(&mut self, now: Timestamp, id: SessionId, measured: &[RoundTrip]) {
+        let position = self.sessions.get(&id).and_then(|session| session.position);
+        if let (Some(placing), Some(position)) = (&mut self.placing, position) {
+            placing.handle_round_trips(now, position, measured);
         }
     }
 

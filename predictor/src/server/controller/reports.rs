@@ -37,6 +37,7 @@ impl Controller {
             NodeReport::Delta { gained, lost } => self.delta(now, id, gained, lost),
             NodeReport::Placement { position, .. } => self.position(now, id, position.as_ref()),
             NodeReport::Leaving => self.leaving(now, id),
+            NodeReport::RoundTrips(measured) => self.round_trips(now, id, measured),
             NodeReport::Requests(batch) => self.requests(now, id, batch),
             NodeReport::Outcomes(outcomes) => outcomes.iter().for_each(|outcome| self.outcome(now, id, outcome)),
             NodeReport::Results(results) => results.iter().for_each(|result| self.result(now, id, result)),

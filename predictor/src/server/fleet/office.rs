@@ -194,8 +194,8 @@ impl Office {
         self.terms += 1;
         self.fence.raise(&office(), token);
         let (settings, topology) = (self.settings.clone(), self.topology.clone());
-        let (placing, threads) =
-            Placing::succeed(settings, topology, &self.mirror, (token.0, self.terms), clock::now());
+        let ground = (settings, topology, self.data_dir.as_path());
+        let (placing, threads) = Placing::succeed(ground, &self.mirror, (token.0, self.terms), clock::now());
         let (feed, gap) = placing.board().join(Some(&self.mirror.position()));
         let publish = {
             let inputs = inputs.clone();

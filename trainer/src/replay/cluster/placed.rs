@@ -76,6 +76,7 @@ impl Cluster<'_> {
         let held = Held { nodes: &self.nodes, objects: self.objects, sizes: &placed.sizes };
         let key = (row.key, self.log.key_name(row.key));
         let mut moves = Vec::new();
+        placed.strategy.note_client(now, row.client, row.key);
         placed.strategy.handle_request(now, key, row.region, row.size_bytes, &held, &mut moves);
         self.carry_out(now, moves);
     }
