@@ -15,6 +15,10 @@ use crate::{
     running::{Node, config},
 };
 
+/// On a busy machine a peer that is well may not say so within the 80 ms that it has by default; it would be given up
+/// then, and a command that names no other source would fail.
+pub(crate) const PATIENT_PEERS: &str = "[peers]\nprobe_timeout = \"5s\"\n";
+
 pub(crate) fn replicate(id: u64, key: &str, segments: &[u32], sources: Vec<Source>) -> PredictorNotice {
     PredictorNotice::Commands(vec![Command {
         id: CommandId(id),
@@ -31,7 +35,13 @@ pub(crate) fn replicate(id: u64, key: &str, segments: &[u32], sources: Vec<Sourc
 }
 
 pub(crate) async fn joined(predictor: &Predictor, origin: &Origin, name: &str, dir: &Path) -> Node {
-    let node = Node::start(config(name, &dir.join(name), &origin.url(), &predictor.section())).await;
+    joined_by(predictor, origin, name, dir, "").await
+}
+
+/// As [`joined`], with more in its configuration.
+async fn joined_by(predictor: &Predictor, origin: &Origin, name: &str, dir: &Path, more: &str) -> Node {
+    let more = format!("{more}{}", predictor.section());
+    let node = Node::start(config(name, &dir.join(name), &origin.url(), &more)).await;
     predictor.wait_for(name, "the last page of its inventory", last_page).await;
     node.wait_until("the link is up", |status| status["link"]["connects"] != 0).await;
     node
@@ -108,8 +118,8 @@ async fn commands_that_name_nothing_the_node_trusts_are_rejected() {
 async fn a_command_pulls_from_a_peer_without_asking_the_origin() {
     let dir = tempfile::tempdir().unwrap();
     let (predictor, origin) = (Predictor::start().await, Origin::start(Behaviour::default()).await);
-    let holder = joined(&predictor, &origin, "n1", dir.path()).await;
-    let other = joined(&predictor, &origin, "n2", dir.path()).await;
+    let holder = joined_by(&predictor, &origin, "n1", dir.path(), PATIENT_PEERS).await;
+    let other = joined_by(&predictor, &origin, "n2", dir.path(), PATIENT_PEERS).await;
     holder.get("/x").await;
     let asked = origin.seen().len();
     predictor.share_map(2).await;

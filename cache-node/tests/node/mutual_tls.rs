@@ -11,7 +11,7 @@ use nearcast_proto::message::{
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 use crate::{
-    cluster::{last_page, replicate, result},
+    cluster::{PATIENT_PEERS, last_page, replicate, result},
     origin::{Behaviour, Origin},
     pki::{Ca, HttpsClient},
     predictor::Predictor,
@@ -30,7 +30,7 @@ fn sections(ca: &Ca, dir: &Path, name: &str) -> String {
 }
 
 async fn joined(predictor: &Predictor, origin: &Origin, ca: &Ca, name: &str, dir: &Path) -> Node {
-    let more = format!("{}{}", sections(ca, dir, name), predictor.section());
+    let more = format!("{PATIENT_PEERS}{}{}", sections(ca, dir, name), predictor.section());
     let node = Node::start(config(name, &dir.join(name), &origin.url(), &more)).await;
     predictor.wait_for(name, "the last page of its inventory", last_page).await;
     node.wait_until("the link is up", |status| status["link"]["connects"] != 0).await;
