@@ -68,6 +68,13 @@ impl Board {
         found.is_some_and(|key| !self.holders(key).is_empty())
     }
 
+    /// How many keys a node is asked for.
+    pub(crate) fn keys_of(&self, node: &NodeName) -> usize {
+        let posted = self.posted();
+        let position = posted.nodes.iter().position(|known| known == node);
+        position.map_or(0, |position| posted.map.iter().filter(|(_, holders)| holders.contains(position)).count())
+    }
+
     /// Every key with its holders.
     pub(crate) fn entries(&self) -> Vec<(KeyId, NodeSet)> {
         self.posted().map.iter().collect()

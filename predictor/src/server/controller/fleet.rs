@@ -230,6 +230,7 @@ impl Controller {
             // One's own come back as well.
             _ if home.generation == own => {}
             Said::Ask { .. } => {}
+            Said::Drain { node, undo } => drop(self.drain_here(now, &node, undo)),
             Said::Joined { stream, hello } => {
                 if let NodeReport::Hello { node, purges, placement, .. } = *hello {
                     self.join_elsewhere(now, home, Arrival { node, stream, purges, placement });
@@ -340,6 +341,16 @@ impl Controller {
         let here = self.sessions.iter().filter(|(_, session)| matches!(session.way, Way::Here(_)));
         let here: Vec<SessionId> = here.map(|(id, _)| *id).collect();
         here.into_iter().for_each(|id| self.tell(id));
+        let draining: Vec<NodeName> = self.draining.iter().cloned().collect();
+        draining.iter().for_each(|node| self.tell_drain(node, false));
+    }
+
+    /// Tells the other members that a node is drained, or used again.
+    pub(super) fn tell_drain(&mut self, node: &NodeName, undo: bool) {
+        if let Some(fleet) = &mut self.fleet {
+            // Who does not hear of it now asks for everything later.
+            let _ = fleet.outlets.say(node, 0, &Said::Drain { node: node.clone(), undo });
+        }
     }
 
     /// Tells the other members of a node as if it had just joined.

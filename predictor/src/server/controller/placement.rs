@@ -105,7 +105,14 @@ impl Controller {
     }
 
     /// Drains a node, or takes it back; says how many keys are still bound to it, or that nobody knows it.
+    /// In a fleet all members do.
     pub(super) fn drain(&mut self, now: Timestamp, node: &NodeName, undo: bool) -> Option<u64> {
+        let bound = self.drain_here(now, node, undo)?;
+        self.tell_drain(node, undo);
+        Some(bound)
+    }
+
+    pub(super) fn drain_here(&mut self, now: Timestamp, node: &NodeName, undo: bool) -> Option<u64> {
         let member = self.members.find(node)?.clone();
         let has_changed = if undo { self.draining.remove(node) } else { self.draining.insert(node.clone()) };
         if has_changed {
@@ -115,7 +122,9 @@ impl Controller {
             tracing::info!(%node, undo, "drain");
         }
         let bound = self.placing.as_mut().and_then(|placing| placing.handle_drain(now, node, undo));
-        Some(bound.unwrap_or(0) as u64)
+        // Whoever places keys knows of pins as well; the others know the map.
+        let on_map = || self.fleet.as_ref().map_or(0, |fleet| fleet.board().keys_of(node));
+        Some(bound.unwrap_or_else(on_map) as u64)
     }
 
     /// Why a key is where it is.

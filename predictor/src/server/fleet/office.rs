@@ -142,7 +142,11 @@ impl Office {
                 biased;
                 changed = view.changed() => {
                     changed.map_err(|_| EngineGone)?;
-                    let held = view.borrow_and_update().owned.get(&office()).copied();
+                    let (held, newest) = {
+                        let seen = view.borrow_and_update();
+                        (seen.owned.get(&office()).copied(), seen.tokens.get(&office()).copied())
+                    };
+                    newest.into_iter().for_each(|token| self.fence.raise(&office(), token));
                     self.hold(held, inputs, metrics, term).await?;
                 }
                 read = self.tail.next(RECORDS_MAX) => match read {

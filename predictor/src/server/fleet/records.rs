@@ -36,6 +36,8 @@ pub(in crate::server) enum Said {
     Left,
     /// Somebody wants to hear anew of every node that is connected to a member.
     Ask { of: u32 },
+    /// A node is to be drained, or used again, wherever it is connected.
+    Drain { node: NodeName, undo: bool },
 }
 
 /// A command for a node of whatever member.
@@ -81,6 +83,10 @@ enum StoredSaid<'a> {
     Ask {
         of: u32,
     },
+    Drain {
+        node: &'a str,
+        undo: bool,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -101,6 +107,7 @@ impl NodeRecord {
             Said::Told(report) => StoredSaid::Told(bytes(report)),
             Said::Left => StoredSaid::Left,
             Said::Ask { of } => StoredSaid::Ask { of },
+            Said::Drain { ref node, undo } => StoredSaid::Drain { node: &node.0, undo },
         };
         stored(&StoredNode { home: self.home, said })
     }
@@ -122,6 +129,7 @@ impl NodeRecord {
             StoredSaid::Told(told) => Said::Told(report(&told)?),
             StoredSaid::Left => Said::Left,
             StoredSaid::Ask { of } => Said::Ask { of },
+            StoredSaid::Drain { node, undo } => Said::Drain { node: NodeName::from(node), undo },
         };
         Ok(Self { home, said })
     }
@@ -193,6 +201,7 @@ mod tests {
             Said::Told(NodeReport::Inventory { held: vec![set], last: true }),
             Said::Left,
             Said::Ask { of: 3 },
+            Said::Drain { node: "ü 1".into(), undo: true },
         ]
         .map(|said| NodeRecord { home: Home { generation: 1, session: 9 }, said })
         .into()
