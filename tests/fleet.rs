@@ -42,16 +42,16 @@ async fn clients_notice_nothing_of_a_predictor_or_a_bus_that_goes_and_all_is_lea
     let Some(server) = NatsServer::start() else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut cluster = Cluster::start(folder.path(), server).await;
-    cluster.play(0..120, async |_| ()).await;
+    cluster.play(0..90, async |_| ()).await;
     cluster.check_commands("commands for every node").await;
 
-    cluster.play(120..240, Cluster::kill_predictor_with_nodes).await;
+    cluster.play(90..180, Cluster::kill_predictor_with_nodes).await;
     cluster.check_links().await;
     cluster.forget_commands().await;
-    cluster.play(240..320, async |_| ()).await;
+    cluster.play(180..240, async |_| ()).await;
     cluster.check_commands("commands for every node from those that are left").await;
 
-    cluster.play(320..400, async |cluster: &mut Cluster| cluster.server.kill()).await;
+    cluster.play(240..300, async |cluster: &mut Cluster| cluster.server.kill()).await;
     cluster.server.run();
     cluster.check_links().await;
     cluster.check_what_was_learnt(folder.path()).await;
@@ -369,7 +369,7 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 const REGIONS: [&str; 3] = ["com", "edu", "net"];
 const PARTITIONS: u64 = 12;
 const LOG_BYTES_MAX: u64 = 16 << 20;
-const PAGES: usize = 400;
+const PAGES: usize = 310;
 /// Pages between a region and the next that asks for the same.
 const BEHIND: usize = 4;
 /// All near each other, so that what follows at once is not too late to be foreseen.

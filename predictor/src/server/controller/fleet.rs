@@ -322,14 +322,14 @@ impl Controller {
     }
 
     /// Tells the other members what a node of this one has said.
-    pub(super) fn say(&mut self, id: SessionId, said: Said) {
+    pub(super) fn say(&mut self, id: SessionId, said: &Said) {
         let (Some(fleet), Some(session)) = (&mut self.fleet, self.sessions.get_mut(&id)) else { return };
         if matches!(session.way, Way::At(_)) {
             return;
         }
         let ends_inventory = matches!(said, Said::Told(NodeReport::Inventory { last: true, .. }));
         if !session.is_unsaid {
-            session.is_unsaid = fleet.outlets.say(&session.descriptor.name, id.0, &said).is_err();
+            session.is_unsaid = fleet.outlets.say(&session.descriptor.name, id.0, said).is_err();
         }
         let has_room = fleet.outlets.counts().waiting_bytes < ROOM_BYTES;
         if (session.is_unsaid && has_room) || (session.is_asked && ends_inventory) {

@@ -273,7 +273,7 @@ impl Controller {
             }),
         };
         let joined = self.admit(now, arrival, None);
-        self.say(joined.session, hello);
+        self.say(joined.session, &hello);
         Ok(joined)
     }
 
@@ -332,7 +332,7 @@ impl Controller {
     }
 
     fn leave(&mut self, now: Timestamp, id: SessionId) {
-        self.say(id, Said::Left);
+        self.say(id, &Said::Left);
         let Some(session) = self.sessions.remove(&id) else { return };
         if let Way::At(home) = session.way {
             self.note_gone(home);

@@ -23,7 +23,7 @@ impl Controller {
         self.take(now, id, report);
         // What was asked for is on the log, and arms are each predictor's own.
         if self.fleet.is_some() && !matches!(report, NodeReport::Requests(_) | NodeReport::Assigned { .. }) {
-            self.say(id, Said::Told(report.clone()));
+            self.say(id, &Said::Told(report.clone()));
         }
     }
 
