@@ -299,6 +299,8 @@ mod tests {
         check(&format!("segment_size = 100{ORIGIN}"), "segment_size");
         check("\n[origin]\nurl = \"127.0.0.1:9\"", "origin.url");
         check(&format!("{ORIGIN}[predictor]\nurl = \"ftp://x\""), "predictor.url");
+        check(&format!("{ORIGIN}[predictor]\nurls = [\"http://x\", \"y\"]"), "predictor.urls");
+        check(&format!("{ORIGIN}[predictor]\nurls = []"), "predictor.url");
         check(&format!("{ORIGIN}[index]\npolicy = \"magic\""), "index.policy");
         check(&format!("{ORIGIN}[log]\nrows_max = 0"), "log.rows_max");
         check(&format!("{ORIGIN}[access_log]\npath = \"x\"\nqueue_max = 0"), "access_log.queue_max");

@@ -235,8 +235,8 @@ impl LogConfig {
 /// `[predictor]`: the link to the predictor.
 #[derive(Clone, Debug)]
 pub struct LinkConfig {
-    /// Its gRPC address, or those of several predictors that share a bus (`predictor.url` or `predictor.urls`): a node
-    /// begins with one by its name, and goes to the next whenever one is lost.
+    /// Its gRPC address, and those of further predictors that share a bus with it (`predictor.url`, `predictor.urls`): a
+    /// node begins with one by its name, and goes to the next whenever one is lost.
     pub urls: Vec<Url>,
     /// Requests that are kept until a predictor has acknowledged them; beyond it the oldest are let go of, and counted if
     /// it never does. Default 65,536, about 16 MB.
@@ -265,7 +265,7 @@ impl TryFrom<RawLink> for LinkConfig {
 
     fn try_from(raw: RawLink) -> Result<Self> {
         let backoff_min = span(raw.backoff_min, Duration::from_millis(100)).max(Duration::from_millis(1));
-        let urls = predictor_urls(raw.url, &raw.urls)?;
+        let urls = predictor_urls(raw.url.as_deref(), &raw.urls)?;
         if let Some(url) = urls.iter().find(|url| raw.ca.is_some() && url.scheme() != "https") {
             return Err(value("predictor.ca", format!("`{url}` is not https://, so no certificate is checked")));
         }
@@ -284,18 +284,20 @@ impl TryFrom<RawLink> for LinkConfig {
     }
 }
 
-/// The one that is named, or the several.
-fn predictor_urls(one: Option<String>, several: &[String]) -> Result<Vec<Url>> {
-    match (one, several) {
-        (Some(_), [_, ..]) => {
-            Err(value("predictor.urls", "`predictor.url` names one as well; give the one or the other".to_owned()))
+/// The one that is named and the further ones, each once.
+fn predictor_urls(one: Option<&str>, further: &[String]) -> Result<Vec<Url>> {
+    let one = one.map(|url| http_url("predictor.url", url));
+    let mut urls: Vec<Url> = Vec::new();
+    for url in one.into_iter().chain(further.iter().map(|url| http_url("predictor.urls", url))) {
+        let url = url?;
+        if !urls.contains(&url) {
+            urls.push(url);
         }
-        (Some(url), []) => Ok(vec![http_url("predictor.url", &url)?]),
-        (None, []) => {
-            Err(value("predictor.url", "it is missing: name a predictor, or leave [predictor] out".to_owned()))
-        }
-        (None, urls) => urls.iter().map(|url| http_url("predictor.urls", url)).collect(),
     }
+    if urls.is_empty() {
+        return Err(value("predictor.url", "it is missing: name a predictor, or leave [predictor] out".to_owned()));
+    }
+    Ok(urls)
 }
 
 /// `[emulation]`: round trips that are slept before each outgoing fetch, to stand for distance on one machine.

@@ -44,5 +44,4 @@ async fn another_predictor_hears_of_every_request_that_the_lost_one_did_not_ackn
     let (again, batches) = second.requests("n1");
     assert_eq!(again, stream, "the same start of the node");
     assert_eq!(batches.keys().next(), Some(&(sequence + 1)), "numbers go on");
-    assert_eq!(node.status().await["link"]["reports_dropped"], 0);
 }
