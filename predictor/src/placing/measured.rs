@@ -189,7 +189,7 @@ impl Nodes {
             Some(MeasuredLink {
                 between: [
                     self.region_name(pair.0)?,
-                    pair.1.map_or(Some(Arc::from("origin")), |to| self.region_name(to))?,
+                    pair.1.map_or_else(|| Some(Arc::from("origin")), |to| self.region_name(to))?,
                 ],
                 round_trip_ms: millis(link.round_trip),
                 voted_ms: millis(link.said),
@@ -264,27 +264,27 @@ mod tests {
         Timestamp::from_micros(1_000_000 * second)
     }
 
-    fn millis(nodes: &Nodes, at: usize, from: Option<usize>) -> f64 {
-        (nodes.seconds(at, from, 0) * 1e4).round() / 10.0
+    fn millis(nodes: &Nodes, at: usize, from: Option<usize>) -> i64 {
+        (nodes.seconds(at, from, 0) * 1e3).round() as i64
     }
 
     #[test]
     fn what_both_ends_measured_goes_before_the_topology_and_small_changes_are_no_change() {
         let mut nodes = nodes(&["a1", "b1"]);
-        assert_eq!(millis(&nodes, 0, Some(1)), 20.0);
-        assert!(say(&mut nodes, 0, 0, &[("b1", 60_000), ("", 45_000), ("gone", 5)]));
-        assert_eq!((millis(&nodes, 0, Some(1)), millis(&nodes, 0, None)), (20.0, 45.0), "one end against the topology");
+        assert_eq!(millis(&nodes, 0, Some(1)), 20);
+        assert!(say(&mut nodes, 0, 0, &[("b1", 61_000), ("", 45_000), ("gone", 5)]));
+        assert_eq!((millis(&nodes, 0, Some(1)), millis(&nodes, 0, None)), (20, 45), "one end against the topology");
         assert!(say(&mut nodes, 1, 1, &[("a1", 50_000)]));
-        assert_eq!(millis(&nodes, 0, Some(1)), 50.0);
+        assert_eq!(millis(&nodes, 0, Some(1)), 50);
         assert!(!say(&mut nodes, 2, 1, &[("a1", 55_000)]), "no thrash");
-        assert_eq!((millis(&nodes, 1, Some(0)), nodes.get(0).unwrap().lies.round_trips_absurd), (50.0, 1));
+        assert_eq!((millis(&nodes, 1, Some(0)), nodes.get(0).unwrap().lies.round_trips_absurd), (50, 1));
         assert!(say(&mut nodes, 3, 1, &[("a1", 75_000)]));
-        assert_eq!(millis(&nodes, 0, Some(1)), 60.0);
+        assert_eq!(millis(&nodes, 0, Some(1)), 61);
         let said: Vec<_> = nodes.measured_links().map(|link| (link.between[1].to_string(), link.nodes)).collect();
         assert_eq!(said, [("origin".to_owned(), 1), ("b".to_owned(), 2)]);
         assert!(!nodes.settle_measured(second_at(100)));
         assert!(nodes.settle_measured(second_at(200)), "stale");
-        assert_eq!(millis(&nodes, 0, Some(1)), 20.0);
+        assert_eq!(millis(&nodes, 0, Some(1)), 20);
     }
 
     #[test]
@@ -293,12 +293,12 @@ mod tests {
         say(&mut nodes, 0, 1, &[("b1", 22_000)]);
         say(&mut nodes, 0, 2, &[("a1", 21_000), ("a2", 22_000)]);
         say(&mut nodes, 0, 0, &[("b1", 9_000_000), ("c1", 9_000_000)]);
-        assert!((20.0..=22.0).contains(&millis(&nodes, 0, Some(2))), "{}", millis(&nodes, 0, Some(2)));
-        assert_eq!(millis(&nodes, 0, Some(3)), 9_000.0, "nobody says anything else of this link");
+        assert!((20..=22).contains(&millis(&nodes, 0, Some(2))), "{}", millis(&nodes, 0, Some(2)));
+        assert_eq!(millis(&nodes, 0, Some(3)), 9_000, "nobody says anything else of this link");
         for at in 0..3 {
             say(&mut nodes, 1, at, &[("a1", 9_000_000), ("b1", 9_000_000)]);
         }
-        assert_eq!(millis(&nodes, 0, Some(2)), 160.0);
+        assert_eq!(millis(&nodes, 0, Some(2)), 160);
         assert!(nodes.measured_links().any(|link| link.is_bounded()));
         say(&mut nodes, 2, 0, &[("b1", 0), ("c1", 11_000_000)]);
         assert_eq!(nodes.get(0).unwrap().lies.round_trips_absurd, 2);

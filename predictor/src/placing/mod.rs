@@ -368,7 +368,7 @@ impl Placing {
     /// A node says what it measured.
     pub(crate) fn handle_round_trips(&mut self, now: Timestamp, position: usize, measured: &[RoundTrip]) {
         let pause = if self.nodes.take_measured(now, position, measured) { MEASURED_FIRST } else { MEASURED_AGAIN };
-        self.measured_due = Some(self.measured_due.map_or(now.after(pause), |due| due.min(now.after(pause))));
+        self.measured_due = Some(self.measured_due.map_or_else(|| now.after(pause), |due| due.min(now.after(pause))));
     }
 
     /// Plans with other round trips from now on if what is measured says others.

@@ -288,12 +288,11 @@ mod tests {
 
     const OPEN: Forgettable = Forgettable { silent_since: Timestamp::MIN, reach: Epoch(0) };
 
+    /// Keys by name, with their nodes.
+    type Keys = Vec<(String, Vec<usize>)>;
+
     /// What a life of the thread plans last, by name, and how many bytes of it had to be moved.
-    fn live(
-        folder: &std::path::Path,
-        known: &SharedKnown,
-        told: Vec<Told>,
-    ) -> Option<(Vec<(String, Vec<usize>)>, u64)> {
+    fn live(folder: &std::path::Path, known: &SharedKnown, told: Vec<Told>) -> Option<(Keys, u64)> {
         let raw =
             RawPlacement { kind: PlacementKind::Gapa, requests_min: 50, waste_share: 10.0, ..RawPlacement::default() };
         let mut forecasts = Forecasts::open(folder).unwrap();
@@ -308,13 +307,13 @@ mod tests {
         drop(tell);
         let mut plans = Vec::new();
         planning.run(&receiver, |planned| plans.extend(Some(planned)));
-        let whole = plans.into_iter().filter_map(|planned| match planned {
+        let mut whole = plans.into_iter().filter_map(|planned| match planned {
             Planned::Whole(plan) => Some(plan),
             Planned::Between(..) => None,
         });
-        let plan = whole.last()?;
+        let plan = whole.next_back()?;
         let known = known.lock();
-        let mut keys: Vec<(String, Vec<usize>)> = plan
+        let mut keys: Keys = plan
             .keys
             .iter()
             .map(|(key, planned)| (known.name(*key).unwrap().to_string(), planned.nodes.iter().collect()))

@@ -350,7 +350,7 @@ mod tests {
             for step in 0..60_u32 {
                 let now = at(start + 20 * i64::from(step));
                 ask(&mut learned, now, u64::from(step), &known, 0);
-                ask(&mut learned, now, u64::from(step), &other, 0);
+                ask(&mut learned, now, u64::from(500 + step), &other, 0);
             }
             (0..20)
                 .for_each(|step| ask(&mut learned, at(start + 1_300 + 20 * step), 1_000 + step as u64, &known[..1], 1));
