@@ -196,7 +196,7 @@ impl Cluster {
         }
     }
 
-    async fn check_commands(&mut self, what: &str) {
+    async fn check_commands(&self, what: &str) {
         let before = self.commands.clone();
         eventually(what, async || {
             self.links().await.iter().zip(&before).all(|(link, before)| link["commands"].as_u64() > Some(*before))

@@ -58,7 +58,7 @@ use crate::{
     experiments::Experiments,
     generation::Generation,
     metrics::Metrics,
-    placing::{Placing, PlacingThreads},
+    placing::{Board, Placing, PlacingThreads},
     purges::PurgeLog,
 };
 
@@ -129,8 +129,7 @@ impl Service {
         let prefix = generation.epoch(0).0.to_string();
         let (events, mut queue) = EventBus::new(prefix, config.events.queue_max, metrics.events_dropped.clone());
         let (placing, threads) = open_placing(config)?;
-        let shared_board = fleet.as_ref().map(OpenFleet::board);
-        let board = shared_board.unwrap_or_else(|| placing.as_ref().map_or_else(Placing::empty_board, Placing::board));
+        let board = board(fleet.as_ref(), placing.as_ref());
         let engine = make_engine(config, fleet.as_ref());
         let registry = config.registry.as_deref().map(Registry::open).transpose()?.map(Arc::new);
         let experiments = Experiments::open(&config.data_dir, config.slot, clock::now())?;
@@ -305,6 +304,12 @@ fn open_placing(config: &PredictorConfig) -> Result<(Option<Placing>, Option<Pla
     let (settings, topology) = (config.placement.clone(), config.topology.clone());
     let (placing, threads) = Placing::open(settings, topology, &config.data_dir, clock::now())?;
     Ok((Some(placing), Some(threads)))
+}
+
+/// The map that nodes are told: everybody's, one's own, or one on which nothing will ever be.
+fn board(fleet: Option<&OpenFleet>, placing: Option<&Placing>) -> Arc<Board> {
+    let own = || placing.map_or_else(Placing::empty_board, Placing::board);
+    fleet.map_or_else(own, OpenFleet::board)
 }
 
 /// Starts what plans and what writes the map down; both end after the engine's task.
