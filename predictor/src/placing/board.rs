@@ -238,8 +238,9 @@ fn parts(map: &Arc<str>, delta: &Delta, nodes: &[NodeName], known: &Known) -> Ve
         Delta::Changes { from, to, keys } => (false, *from, *to, keys),
         Delta::Whole { epoch, keys } => (true, Epoch(0), *epoch, keys),
     };
-    let count = keys.len().div_ceil(BATCH_ENTRIES_MAX).max(1);
-    let mut chunks = keys.chunks(BATCH_ENTRIES_MAX);
+    let chunks = chunks(keys, nodes, known);
+    let count = chunks.len();
+    let mut chunks = chunks.into_iter();
     let part = |part: usize| {
         let (mut placed, mut removed) = (Vec::new(), Vec::new());
         for (key, holders) in chunks.next().unwrap_or_default() {
@@ -263,6 +264,30 @@ fn parts(map: &Arc<str>, delta: &Delta, nodes: &[NodeName], known: &Known) -> Ve
     };
     (0..count).map(part).collect()
 }
+
+/// As many keys at a time as a message may have, in number and in bytes; one chunk at least.
+fn chunks<'a>(keys: &'a [(KeyId, NodeSet)], nodes: &[NodeName], known: &Known) -> Vec<&'a [(KeyId, NodeSet)]> {
+    let name_bytes = nodes.iter().map(|node| node.0.len()).max().unwrap_or(0) + FIELD_BYTES;
+    let bytes_of = |(key, holders): &(KeyId, NodeSet)| {
+        known.name(*key).map_or(0, |name| name.len()) + FIELD_BYTES + holders.len() * name_bytes
+    };
+    let (mut chunks, mut begin, mut bytes) = (Vec::new(), 0, 0);
+    for (place, entry) in keys.iter().enumerate() {
+        let more = bytes_of(entry);
+        if place > begin && (place - begin == BATCH_ENTRIES_MAX || bytes + more > PART_BYTES_MAX) {
+            chunks.push(&keys[begin..place]);
+            (begin, bytes) = (place, 0);
+        }
+        bytes += more;
+    }
+    chunks.push(&keys[begin..]);
+    chunks
+}
+
+/// What a message says of keys, at most, unless of a single one.
+const PART_BYTES_MAX: usize = 512 << 10;
+/// What a text takes beside itself, and the entry that it is in, generously.
+const FIELD_BYTES: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -301,6 +326,30 @@ mod tests {
         assert_eq!(keys, 2_999);
         board.commit(&[(placed[0].0, NodeSet::EMPTY)]);
         assert_eq!(feed.next().await.unwrap().removed, [Arc::from("/0")]);
+    }
+
+    #[tokio::test]
+    async fn long_keys_come_in_more_parts() {
+        let known = SharedKnown::new(1_000);
+        let forgettable = Forgettable { silent_since: Timestamp::MIN, reach: Epoch(0) };
+        let long = |number: usize| Arc::from(format!("/{number}/{}", "x".repeat(4_000)));
+        let intern = |number| known.lock().intern(&long(number), forgettable, |_| false).unwrap();
+        let placed: Vec<_> = (0..300).map(|number| (intern(number), NodeSet::EMPTY.with(0))).collect();
+        let board = Arc::new(Board::new(Arc::from("m"), GlobalMap::new(1_000), vec![NodeName::from("a")], known));
+        let (mut feed, _gap) = board.join(None);
+        board.commit(&placed);
+        let (mut keys, mut parts) = (0, 0);
+        loop {
+            let update = feed.next().await.unwrap();
+            assert_eq!(update.part, parts);
+            let bytes: usize = update.placed.iter().map(|(key, _)| key.len()).sum();
+            assert!(bytes <= PART_BYTES_MAX, "{bytes}");
+            (keys, parts) = (keys + update.placed.len(), parts + 1);
+            if update.last {
+                break;
+            }
+        }
+        assert_eq!((keys, parts), (300, 3));
     }
 
     #[tokio::test]
