@@ -9,13 +9,15 @@
 //! acknowledged. Kills a predictor with `kill -9` half-way; says how long its partitions were idle; and compares what was
 //! learnt with an engine that learnt all of it undisturbed, to the last bit. Ends with 1 when it differs.
 
+#[path = "../../tests/support/nats.rs"]
+mod nats;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     env,
     error::Error,
-    net::{TcpListener, TcpStream},
-    path::Path,
-    process::{Child, Command, ExitCode, Stdio},
+    net::TcpListener,
+    process::{Child, Command, ExitCode},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -45,6 +47,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+
+use nats::NatsServer;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -89,12 +93,9 @@ fn learners() -> EngineLearners {
 
 #[expect(clippy::print_stdout, reason = "an example's findings")]
 async fn trial(rate: u64, seconds: u64) -> Outcome<ExitCode> {
-    let Some(binary) = env::var_os("NEARCAST_NATS_SERVER") else {
-        println!("skipped: NEARCAST_NATS_SERVER does not name a nats-server binary");
-        return Ok(ExitCode::SUCCESS);
-    };
-    let folder = tempfile::tempdir()?;
-    let (_server, url) = start_server(Path::new(&binary), folder.path())?;
+    // It says why there is none.
+    let Some(server) = NatsServer::start() else { return Ok(ExitCode::SUCCESS) };
+    let url = server.url();
     let bus = Bus::open(BusSettings::nats(url.clone())).await?;
     let place = place(&bus).await?;
     let addresses = [free_address()?, free_address()?, free_address()?];
@@ -448,20 +449,6 @@ fn start_member(name: &str, url: &str, listen_on: &str) -> Process {
             .spawn()
             .expect("this program can be started again"),
     )
-}
-
-fn start_server(binary: &Path, store: &Path) -> Outcome<(Process, String)> {
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let mut command = Command::new(binary);
-    command.args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"]).arg(store);
-    let server = Process(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
-    for _ in 0..500 {
-        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok((server, format!("nats://127.0.0.1:{port}")))
 }
 
 const MEMBERS: [&str; 3] = ["a", "b", "c"];

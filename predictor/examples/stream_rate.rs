@@ -13,6 +13,9 @@
 //! are not in it, and with a bus there are no miniatures. Reads processor time from
 //! `/proc`, so it runs on Linux only.
 
+#[path = "../../tests/support/nats.rs"]
+mod nats;
+
 use std::{
     error::Error,
     fs,
@@ -45,6 +48,8 @@ use tokio::{
 };
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 
+use nats::NatsServer;
+
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 const NODES: usize = 4;
@@ -62,8 +67,8 @@ fn main() -> Result<()> {
         tell(&mut out, name, count, &play(&log, arms, None, None)?)?;
     }
     tell(&mut out, "embedded", count, &play(&log, 1, None, Some("embedded"))?)?;
-    if let Some(server) = NatsServer::start()? {
-        tell(&mut out, "NATS", count, &play(&log, 1, None, Some(&server.url))?)?;
+    if let Some(server) = NatsServer::start() {
+        tell(&mut out, "NATS", count, &play(&log, 1, None, Some(&server.url()))?)?;
     }
     let measured = play(&log[..log.len().min(rate as usize * 10)], 2, Some(rate), None)?;
     let at = |share: f64| measured.latencies[(measured.latencies.len() as f64 * share) as usize].as_secs_f64() * 1e3;
@@ -81,42 +86,6 @@ fn tell(out: &mut impl Write, name: &str, count: u64, measured: &Measured) -> Re
     let per_core = count as f64 / measured.processor_seconds;
     writeln!(out, "{name:<9} {per_core:>8.0} events/s of a core, {:.1} s in all", measured.seconds)?;
     Ok(())
-}
-
-/// A server of its own. Dropped, it is killed.
-struct NatsServer {
-    url: String,
-    child: std::process::Child,
-    _folder: tempfile::TempDir,
-}
-
-impl NatsServer {
-    /// A server, if there is one to start.
-    fn start() -> Result<Option<Self>> {
-        let Some(binary) = std::env::var_os("NEARCAST_NATS_SERVER") else { return Ok(None) };
-        let folder = tempfile::tempdir()?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut command = std::process::Command::new(binary);
-        command.args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"]).arg(folder.path());
-        let quiet = std::process::Stdio::null;
-        let child = command.stdin(quiet()).stdout(quiet()).stderr(quiet()).spawn()?;
-        let server = Self { url: format!("nats://127.0.0.1:{port}"), child, _folder: folder };
-        for _ in 0..500 {
-            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Ok(Some(server));
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        Err("the NATS server cannot be connected to".into())
-    }
-}
-
-impl Drop for NatsServer {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[derive(Debug, Default)]

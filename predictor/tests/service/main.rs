@@ -7,6 +7,7 @@ mod fleet_placement;
 mod harness;
 mod membership;
 mod models;
+#[path = "../../../tests/support/nats.rs"]
 mod nats;
 mod operation;
 mod page;
