@@ -61,17 +61,10 @@ impl GlobalMap {
     pub fn commit(&mut self, keys: impl IntoIterator<Item = (KeyId, NodeSet)>) -> Epoch {
         let next = Epoch(self.epoch.0 + 1);
         for (key, nodes) in keys {
-            let before = self.holders(key);
-            if before == nodes {
-                continue;
+            if self.holders(key) != nodes {
+                self.put(next, key, nodes);
+                self.epoch = next;
             }
-            if nodes.is_empty() {
-                self.placed.remove(&key);
-            } else {
-                self.placed.insert(key, nodes);
-            }
-            self.changes.push_back((next, key));
-            self.epoch = next;
         }
         self.forget_changes();
         self.epoch
@@ -79,16 +72,18 @@ impl GlobalMap {
 
     /// Goes over to what the authority committed, in the epoch that it began: later than any that there was.
     pub fn follow(&mut self, epoch: Epoch, keys: impl IntoIterator<Item = (KeyId, NodeSet)>) {
-        for (key, nodes) in keys {
-            if nodes.is_empty() {
-                self.placed.remove(&key);
-            } else {
-                self.placed.insert(key, nodes);
-            }
-            self.changes.push_back((epoch, key));
-        }
+        keys.into_iter().for_each(|(key, nodes)| self.put(epoch, key, nodes));
         self.epoch = self.epoch.max(epoch);
         self.forget_changes();
+    }
+
+    fn put(&mut self, epoch: Epoch, key: KeyId, nodes: NodeSet) {
+        if nodes.is_empty() {
+            self.placed.remove(&key);
+        } else {
+            self.placed.insert(key, nodes);
+        }
+        self.changes.push_back((epoch, key));
     }
 
     fn forget_changes(&mut self) {

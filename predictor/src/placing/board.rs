@@ -113,14 +113,13 @@ impl Board {
         for (_, names) in keys {
             holders.push(names.iter().filter_map(|name| named(&mut posted.nodes, name)).collect());
         }
-        // Never both locks at a time: others take them in another order.
-        let (reach, before) = (posted.map.reach(), posted.map.clone());
+        let forgettable = Forgettable { silent_since: Timestamp::MAX, reach: posted.map.reach() };
+        // What is known is locked before what is posted, or they are locked one after the other.
         drop(posted);
-        let forgettable = Forgettable { silent_since: Timestamp::MAX, reach };
         let mut known = self.known.lock();
         let mut changes: Vec<(KeyId, NodeSet)> = Vec::with_capacity(keys.len());
         for ((name, _), nodes) in keys.iter().zip(holders) {
-            let Some(key) = known.intern(name, forgettable, |key| !before.holders(key).is_empty()) else { continue };
+            let Some(key) = known.intern(name, forgettable, |key| !self.holders(key).is_empty()) else { continue };
             known.note_mapped(key, epoch);
             changes.push((key, nodes));
         }
