@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -104,13 +104,20 @@ impl HistoryFile {
 fn begin(folder: &Path, head: &Head) -> io::Result<File> {
     let path = folder.join(CURRENT);
     let is_new = !path.exists();
-    let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+    let mut file = OpenOptions::new().create(true).read(true).append(true).open(&path)?;
     if is_new {
         file.write_all(format!("{}\n", serde_json::to_string(head)?).as_bytes())?;
-    } else if !fs::read(&path)?.ends_with(b"\n") {
+    } else if !ends_a_line(&mut file)? {
         file.write_all(b"\n")?;
     }
     Ok(file)
+}
+
+fn ends_a_line(file: &mut File) -> io::Result<bool> {
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
 }
 
 /// Takes a file's slots in; how many there are, or none if it is not there or not of this kind.

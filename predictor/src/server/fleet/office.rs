@@ -64,7 +64,8 @@ struct Term {
     gap: GapSender,
     /// Updates published since the last whole.
     since_whole: u32,
-    demand: JoinSet<()>,
+    /// Reads what clients ask for, for as long as it lasts.
+    _demand: JoinSet<()>,
 }
 
 /// A record of the stream.
@@ -214,7 +215,7 @@ impl Office {
         inputs.tell(Input::TakeOffice { token, placing: Box::new(placing) }).await?;
         let mut demand = JoinSet::new();
         tails::demand(&self.log, &mut demand, inputs, metrics);
-        Ok(Term { token, feed, gap, since_whole: 0, demand })
+        Ok(Term { token, feed, gap, since_whole: 0, _demand: demand })
     }
 
     /// Reads what there is to its end.
@@ -295,12 +296,6 @@ impl Term {
         self.since_whole = 0;
         // When so many are asked for already, one of those will do.
         let _ = self.gap.try_send(None);
-    }
-}
-
-impl Drop for Term {
-    fn drop(&mut self) {
-        self.demand.abort_all();
     }
 }
 
