@@ -174,7 +174,7 @@ fn check_alone(is_in_fleet: bool) -> Result<(), Status> {
         return Ok(());
     }
     Err(Status::failed_precondition(
-        "predictors on one bus (`[bus]`) serve one arm and run no experiments: each would compare only its own nodes.          For an experiment run one predictor without `[bus]`; to change the arm set `arm` in every predictor's          configuration and restart them one after the other",
+        "predictors on one bus (`[bus]`) serve one arm and run no experiments: each would compare only its own nodes. For an experiment run one predictor without `[bus]`; to change the arm set `arm` in every predictor's configuration and restart them one after the other",
     ))
 }
 

@@ -56,8 +56,9 @@ impl Controller {
             (Way::Here(queue), None) => queue.try_send(command).is_ok(),
             (Way::Here(queue), Some(fleet)) => fleet.may_give(now) && queue.try_send(command).is_ok(),
             (Way::At(_), Some(fleet)) => {
-                self.metrics.fleet.orders_relayed.inc();
-                fleet.may_give(now) && fleet.relay(&session.descriptor.name, command)
+                let is_relayed = fleet.may_give(now) && fleet.relay(&session.descriptor.name, command);
+                self.metrics.fleet.orders_relayed.inc_by(u64::from(is_relayed));
+                is_relayed
             }
             (Way::At(_), None) => false,
         };
