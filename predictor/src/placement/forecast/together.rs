@@ -22,7 +22,8 @@ pub(super) struct Together {
 struct Recent {
     client: u64,
     at: Timestamp,
-    keys: [Option<KeyId>; RECENT],
+    /// Each with how often its number had gone to another key by then: of a former one nothing follows.
+    keys: [Option<(KeyId, u32)>; RECENT],
 }
 
 /// One key's neighbours.
@@ -34,6 +35,8 @@ struct Links {
     after: Vec<(KeyId, f32)>,
     /// What it follows.
     before: Vec<KeyId>,
+    /// How often its number went to another key.
+    reuses: u32,
 }
 
 impl Together {
@@ -48,15 +51,17 @@ impl Together {
             *recent = Recent { client, at: now, keys: [None; RECENT] };
         }
         recent.at = now;
-        if recent.keys.contains(&Some(key)) {
+        let reuses = self.keys.get(key.0 as usize).map_or(0, |links| links.reuses);
+        if recent.keys.contains(&Some((key, reuses))) {
             return;
         }
         let before = recent.keys;
         recent.keys.rotate_right(1);
-        recent.keys[0] = Some(key);
+        recent.keys[0] = Some((key, reuses));
         self.links(key).ask();
-        for former in before.into_iter().flatten() {
-            if self.links(former).follow(key) {
+        for (former, reuses) in before.into_iter().flatten() {
+            let links = self.links(former);
+            if links.reuses == reuses && links.follow(key) {
                 self.remember(former, key);
             }
         }
@@ -66,6 +71,7 @@ impl Together {
     pub(super) fn forget(&mut self, key: KeyId) {
         if let Some(links) = self.keys.get_mut(key.0 as usize) {
             let gone = std::mem::take(links);
+            links.reuses = gone.reuses.wrapping_add(1);
             for (other, _) in gone.after {
                 self.links(other).before.retain(|former| *former != key);
             }
@@ -73,23 +79,20 @@ impl Together {
                 self.links(other).after.retain(|(follower, _)| *follower != key);
             }
         }
-        for recent in &mut self.clients {
-            recent.keys.iter_mut().filter(|asked| **asked == Some(key)).for_each(|asked| *asked = None);
-        }
     }
 
     pub(super) fn save(&self) -> Vec<SavedNeighbours> {
         let of = |(slot, links): (u32, &Links)| {
-            let Links { asked, after, before } = links.clone();
+            let Links { asked, after, before, .. } = links.clone();
             SavedNeighbours { key: KeyId(slot), asked, after, before }
         };
         (0..).zip(&self.keys).filter(|(_, links)| links.asked > 0.0).map(of).collect()
     }
 
     pub(super) fn restore(&mut self, saved: Vec<SavedNeighbours>) {
-        self.keys.clear();
+        *self = Self::new();
         for SavedNeighbours { key, asked, after, before } in saved {
-            *self.links(key) = Links { asked, after, before };
+            *self.links(key) = Links { asked, after, before, reuses: 0 };
         }
     }
 
@@ -193,5 +196,13 @@ mod tests {
         assert_eq!((followed(&together, 1), followed(&together, 13)), (vec![], vec![]));
         together.forget(KeyId(1));
         assert_eq!(followed(&together, 2), []);
+        // Nor does anything follow what a client asked for while the number was another key's.
+        for client in 100..110 {
+            let now = at(100_000 + client as i64);
+            together.note(now, client, KeyId(4));
+            together.forget(KeyId(4));
+            together.note(now, client, KeyId(5));
+        }
+        assert_eq!(followed(&together, 5), []);
     }
 }
