@@ -49,7 +49,7 @@ impl Outbox {
             && let Some(oldest) = kept.batches.pop_front()
         {
             kept.requests -= oldest.requests.len();
-            kept.let_go.push_back((oldest.sequence, oldest.requests.len() as u64));
+            kept.note_let_go(oldest.sequence, oldest.requests.len() as u64);
         }
         batch
     }
@@ -87,6 +87,19 @@ impl Outbox {
     }
 }
 
+impl Unacknowledged {
+    /// Notes a batch that has made room. Of very many the earliest are told apart no more.
+    fn note_let_go(&mut self, sequence: u64, requests: u64) {
+        self.let_go.push_back((sequence, requests));
+        if self.let_go.len() > LET_GO_MAX
+            && let Some((_, earliest)) = self.let_go.pop_front()
+            && let Some((_, next)) = self.let_go.front_mut()
+        {
+            *next += earliest;
+        }
+    }
+}
+
 /// Takes what comes while there is no predictor, and keeps the requests. Ends when nobody sends any more.
 pub(super) async fn absorb(
     reports: &mut mpsc::Receiver<Report>,
@@ -108,6 +121,8 @@ pub(super) async fn absorb(
 
 /// Requests that are older say nothing of what is asked for next.
 const AGE_MAX: Duration = Duration::from_secs(600);
+/// Batches that made room, told apart.
+const LET_GO_MAX: usize = 1_024;
 /// Outcomes and results that wait for a predictor.
 const ENDS_MAX: usize = 16_384;
 
@@ -163,6 +178,16 @@ mod tests {
         assert_eq!(numbers(&outbox, 1), (vec![3, 4], 0), "it is counted once");
         outbox.keep(requests(50, 0), 0, 20);
         assert_eq!((numbers(&outbox, 1), outbox.len()), ((vec![5], 20), 50), "one batch is kept however large");
+    }
+
+    #[test]
+    fn without_a_predictor_for_long_nothing_grows() {
+        let outbox = Outbox::new(Timestamp::default());
+        for _ in 0..10_000 {
+            outbox.keep(requests(2, 0), 0, 4);
+        }
+        assert_eq!(outbox.lock().let_go.len(), LET_GO_MAX);
+        assert_eq!(numbers(&outbox, 1), (vec![9_999, 10_000], 2 * 9_998));
     }
 
     #[test]
