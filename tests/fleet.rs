@@ -1,7 +1,9 @@
 //! Three predictors on a NATS server serve three nodes, all in processes of their own. One predictor is killed, the bus
-//! goes away and comes back, and clients notice nothing; every request is learnt once, as by one predictor alone.
+//! goes away and comes back, and clients notice nothing; every request is learnt once, as by one predictor alone. With
+//! placement it is whoever places keys that is killed, and keys stay where they are.
 //!
-//! `NEARCAST_NATS_SERVER` names the server's binary; without it the test says so and passes.
+//! `NEARCAST_NATS_SERVER` names the server's binary; without it the tests say so and pass. With `NEARCAST_BARS` set, the
+//! bus is away for as long as the project's bars ask for.
 
 mod support {
     pub(crate) mod http;
@@ -41,7 +43,7 @@ use tokio::{task::JoinSet, time::sleep};
 async fn clients_notice_nothing_of_a_predictor_or_a_bus_that_goes_and_all_is_learnt_once() {
     let Some(server) = NatsServer::start() else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut cluster = Cluster::start(folder.path(), server).await;
+    let mut cluster = Cluster::start(folder.path(), server, "").await;
     cluster.play(0..90, async |_| ()).await;
     cluster.check_commands("commands for every node").await;
 
@@ -56,6 +58,28 @@ async fn clients_notice_nothing_of_a_predictor_or_a_bus_that_goes_and_all_is_lea
     cluster.check_links().await;
     cluster.check_what_was_learnt(folder.path()).await;
     cluster.check_purge().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_places_keys_is_killed_and_the_bus_is_away_and_keys_stay_where_they_are() {
+    let Some(server) = NatsServer::start() else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut cluster = Cluster::start(folder.path(), server, PLACEMENT).await;
+    cluster.play(0..90, async |_| ()).await;
+    cluster.check_map(0).await;
+
+    cluster.play(90..180, Cluster::kill_who_places_keys).await;
+    cluster.check_links().await;
+    let (_, epoch) = cluster.check_map(0).await;
+    // What is asked for now is placed by the successor.
+    cluster.play(180..270, async |_| ()).await;
+    let (keys, _) = cluster.check_map(epoch + 1).await;
+
+    let rounds = cluster.check_without_bus(270, keys).await;
+    let (_, epoch) = cluster.check_map(epoch + 1).await;
+    cluster.play(rounds..rounds + 90, async |_| ()).await;
+    cluster.check_map(epoch + 1).await;
+    cluster.check_what_was_learnt(folder.path()).await;
 }
 
 struct Cluster {
@@ -88,13 +112,14 @@ struct Watched {
 }
 
 impl Cluster {
-    async fn start(folder: &Path, server: NatsServer) -> Self {
+    /// `more` is what the predictors' configurations say besides.
+    async fn start(folder: &Path, server: NatsServer, more: &str) -> Self {
         let http = Http::new();
         let origin = Service::start(&["origin", LOG, "--listen", "127.0.0.1:0"]);
         fs::write(folder.join("topology.toml"), TOPOLOGY).expect("writable");
         let pages = pages(&http, &origin.ready).await;
         let predictors: BTreeMap<String, Predictor> = (NAMES.into_iter())
-            .map(|name| (name.to_owned(), Predictor::start(&predictor_config(folder, name, &server.url()))))
+            .map(|name| (name.to_owned(), Predictor::start(&predictor_config(folder, name, &server.url(), more))))
             .collect();
         let bus = Watched::begin(&server.url()).await;
         let urls: Vec<&str> = predictors.values().map(|predictor| predictor.grpc.as_str()).collect();
@@ -154,8 +179,6 @@ impl Cluster {
     }
 
     /// Kills a predictor to which nodes are connected, and holds how long its partitions are nobody's.
-    #[expect(clippy::print_stderr, reason = "a figure to keep")]
-    #[expect(clippy::disallowed_methods, reason = "it is the time that is measured")]
     async fn kill_predictor_with_nodes(&mut self) {
         let mut chosen = None;
         for (name, predictor) in &self.predictors {
@@ -165,14 +188,19 @@ impl Cluster {
                 chosen = Some(name.clone());
             }
         }
-        let name = chosen.expect("nodes are connected somewhere");
-        let killed = self.predictors.remove(&name).expect("it runs");
+        self.kill_predictor(&chosen.expect("nodes are connected somewhere")).await;
+    }
+
+    #[expect(clippy::print_stderr, reason = "a figure to keep")]
+    #[expect(clippy::disallowed_methods, reason = "it is the time that is measured")]
+    async fn kill_predictor(&mut self, name: &str) {
+        let killed = self.predictors.remove(name).expect("it runs");
         killed.service.kill();
         let began = Instant::now();
         for predictor in self.predictors.values() {
             eventually("its partitions with others", async || {
                 let members = self.fleet(predictor).await["members"].clone();
-                let shares = members.as_object().into_iter().flatten().filter(|(member, _)| **member != name);
+                let shares = members.as_object().into_iter().flatten().filter(|(member, _)| *member != name);
                 shares.filter_map(|(_, share)| share.as_u64()).sum::<u64>() == PARTITIONS
             })
             .await;
@@ -180,6 +208,78 @@ impl Cluster {
         let idle = began.elapsed();
         eprintln!("every partition of the killed predictor was claimed again after {:.2} s", idle.as_secs_f64());
         assert!(idle <= Duration::from_secs(5), "{idle:?}");
+    }
+
+    /// Kills whoever places keys. Meanwhile, and when another does it, all that is placed stays so.
+    #[expect(clippy::print_stderr, reason = "a figure to keep")]
+    #[expect(clippy::disallowed_methods, reason = "it is the time that is measured")]
+    async fn kill_who_places_keys(&mut self) {
+        let first = self.leader().await.expect("somebody places keys");
+        let before = self.placed_keys().await;
+        assert!(before.iter().all(|placed| *placed > 0), "{before:?}");
+        let began = Instant::now();
+        self.kill_predictor(&first).await;
+        eventually("a successor", async || self.leader().await.is_some_and(|leader| leader != first)).await;
+        let idle = began.elapsed();
+        eprintln!("keys were placed by another predictor after {:.2} s", idle.as_secs_f64());
+        assert!(idle <= Duration::from_secs(10), "{idle:?}");
+        let after = self.placed_keys().await;
+        let kept = before.iter().zip(&after).all(|(before, after)| after * 10 >= before * 9);
+        assert!(kept, "keys that nodes knew to be placed, before and after: {before:?} {after:?}");
+    }
+
+    /// The bus is away while clients go on. Nodes keep what is placed. The round that comes next.
+    #[expect(clippy::disallowed_methods, reason = "it is the time that is waited for")]
+    async fn check_without_bus(&mut self, first_round: usize, keys: u64) -> usize {
+        let away = Duration::from_secs(if std::env::var_os("NEARCAST_BARS").is_some() { 30 } else { 5 });
+        self.server.kill();
+        let (began, mut round) = (Instant::now(), first_round);
+        while began.elapsed() < away {
+            self.play(round..round + 10, async |_| ()).await;
+            round += 10;
+            sleep(Duration::from_millis(200)).await;
+        }
+        let placed = self.placed_keys().await;
+        assert!(placed.iter().all(|placed| placed * 10 >= keys * 9), "{keys} keys were placed, now {placed:?}");
+        self.server.run();
+        self.check_links().await;
+        round
+    }
+
+    /// Waits until all members and nodes have the same map of placed keys, of that version or later; how many keys are
+    /// on it, and its version.
+    async fn check_map(&self, epoch: u64) -> (u64, u64) {
+        let found = Mutex::new((0, 0));
+        eventually("one map of placed keys everywhere", async || {
+            let mut seen = Vec::new();
+            for predictor in self.predictors.values() {
+                let fleet = self.fleet(predictor).await;
+                seen.push((fleet["map_keys"].as_u64(), fleet["map_epoch"].as_u64()));
+            }
+            seen.extend(
+                (self.links().await.iter())
+                    .map(|link| (link["placed_keys"].as_u64(), link["placement_epoch"].as_u64())),
+            );
+            let (Some(keys), Some(at)) = seen[0] else { return false };
+            *found.lock().expect("no panic") = (keys, at);
+            keys > 0 && at >= epoch.max(1) && seen.iter().all(|other| *other == seen[0])
+        })
+        .await;
+        found.into_inner().expect("no panic")
+    }
+
+    /// Who places keys, if all that are left agree.
+    async fn leader(&self) -> Option<String> {
+        let mut named = Vec::new();
+        for predictor in self.predictors.values() {
+            named.push(self.fleet(predictor).await["places_keys"].as_str().map(str::to_owned));
+        }
+        named.dedup();
+        if let [Some(leader)] = &named[..] { Some(leader.clone()) } else { None }
+    }
+
+    async fn placed_keys(&self) -> Vec<u64> {
+        self.links().await.iter().filter_map(|link| link["placed_keys"].as_u64()).collect()
     }
 
     /// Waits until every node is connected to some predictor, and every predictor knows all of them.
@@ -342,12 +442,12 @@ async fn pages(http: &Http, origin: &str) -> Vec<Page> {
     pages
 }
 
-fn predictor_config(folder: &Path, name: &str, bus: &str) -> PathBuf {
+fn predictor_config(folder: &Path, name: &str, bus: &str, more: &str) -> PathBuf {
     let config = format!(
         "listen = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\ndata_dir = \"predictor-{name}\"\n\
          topology = \"topology.toml\"\n[engine]\nprice_seconds_per_mebibyte = 0.0\nbudget_share = 100.0\n\
          sample_share = 1.0\nstay_requests = 24.0\n[bus]\nurl = {bus:?}\nname = {name:?}\npartitions = {PARTITIONS}\n\
-         lease_seconds = 2.0\ncheckpoint_seconds = 1.0\nlog_bytes_max = {LOG_BYTES_MAX}\n"
+         lease_seconds = 2.0\ncheckpoint_seconds = 1.0\nlog_bytes_max = {LOG_BYTES_MAX}\n{more}"
     );
     let path = folder.join(format!("{name}.toml"));
     fs::write(&path, config).expect("writable");
@@ -372,5 +472,6 @@ const LOG_BYTES_MAX: u64 = 16 << 20;
 const PAGES: usize = 310;
 /// Pages between a region and the next that asks for the same.
 const BEHIND: usize = 4;
+const PLACEMENT: &str = "[placement]\nkind = \"gapa\"\ninterval_seconds = 0.5\nrequests_min = 40\nreplicas_min = 2\nhalf_life_seconds = 60.0\n";
 /// All near each other, so that what follows at once is not too late to be foreseen.
 const TOPOLOGY: &str = "[default]\nrtt_ms = 0.001\norigin_rtt_ms = 2.0\nlocal_rtt_ms = 0.0\n";
