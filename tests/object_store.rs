@@ -1,5 +1,8 @@
-//! Logs, registry, checkpoints and origin in a real S3 server: `s3s-fs` over HTTP, signed and with conditional writes.
+//! Logs, registry, checkpoints and origin in a real S3 server: `s3s-fs` over HTTP, signed and with conditional writes. The
+//! like in Azurite, where `NEARCAST_AZURITE` names its script.
 
+#[path = "support/azure.rs"]
+mod azure;
 #[path = "support/s3.rs"]
 mod s3;
 #[path = "support/service.rs"]
@@ -17,8 +20,10 @@ use std::{
     time::Duration,
 };
 
+use azure::{Azure, CONTAINER};
 use nearcast_datasets::LogSource;
 use s3::{BUCKET, S3};
+use service::nearcast_at;
 
 const SMALL: [&str; 20] = [
     "--epochs",
@@ -72,9 +77,13 @@ fn fail(command: &mut Command, words: &[&str]) -> String {
 }
 
 fn train(s3: &S3, log: &str, registry: &str, more: &[&str]) -> Command {
-    let mut command = s3.nearcast(&[&["train", log, "--registry", registry], &SMALL[..], more].concat());
+    let mut command = s3.nearcast(&training(log, registry, more));
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     command
+}
+
+fn training<'a>(log: &'a str, registry: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["train", log, "--registry", registry], &SMALL[..], more].concat()
 }
 
 fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
@@ -180,25 +189,31 @@ fn of_two_trainings_with_one_folder_the_one_that_was_overtaken_is_refused() {
 fn of_two_who_move_an_alias_at_once_one_is_refused_and_none_is_lost() {
     let (s3, folder) = (S3::start(), tempfile::tempdir().expect("a temporary folder"));
     let registry = registry_with_versions(&s3, folder.path());
+    let now = || fs::read_to_string(s3.file("models/aliases/challenger")).expect("the alias is there");
+    move_at_once(&registry, |arguments| s3.nearcast(arguments), now);
+}
+
+/// Eight move an alias of a registry at once, five times; `now` is where it is.
+fn move_at_once(registry: &str, nearcast: impl Fn(&[&str]) -> Command + Sync, now: impl Fn() -> String) {
     let barrier = Barrier::new(8);
     let mut moved = 0;
     for _ in 0..5 {
-        let ends: Vec<(String, bool, String)> = thread::scope(|scope| {
+        let ends: Vec<(&str, bool, String)> = thread::scope(|scope| {
             let movers: Vec<_> = (0..8)
                 .map(|n| {
-                    let (s3, barrier, registry) = (&s3, &barrier, &registry);
+                    let (nearcast, barrier) = (&nearcast, &barrier);
                     let version = ["v0001", "v0002"][n % 2];
                     scope.spawn(move || {
                         barrier.wait();
                         let arguments = ["models", "alias", "challenger", version, "--registry", registry];
-                        let (success, said) = said(&mut s3.nearcast(&arguments));
-                        (version.to_owned(), success, said)
+                        let (success, said) = said(&mut nearcast(&arguments));
+                        (version, success, said)
                     })
                 })
                 .collect();
             movers.into_iter().map(|mover| mover.join().expect("no panic")).collect()
         });
-        let now = fs::read_to_string(s3.file("models/aliases/challenger")).expect("the alias is there");
+        let now = now();
         let winners: Vec<_> = ends.iter().filter(|(_, success, _)| *success).collect();
         assert!(winners.iter().any(|(version, ..)| *version == now.trim()), "{now} was moved by nobody: {ends:?}");
         for (_, success, said) in &ends {
@@ -207,6 +222,54 @@ fn of_two_who_move_an_alias_at_once_one_is_refused_and_none_is_lost() {
         moved += winners.len();
     }
     assert!(moved >= 5, "somebody wins every time");
+}
+
+#[test]
+fn a_store_of_azure_holds_logs_registry_and_origin_as_well() {
+    let Some(azure) = Azure::start() else { return };
+    let (variables, folder) = (azure.variables(), tempfile::tempdir().expect("a temporary folder"));
+    let nearcast = |arguments: &[&str]| nearcast_at(&variables, arguments);
+    let url = |name: &str| format!("az://{CONTAINER}/{name}");
+    let (logs, local, registry) = (url("logs/"), folder.path().join("logs").display().to_string(), url("models"));
+    for place in [local.as_str(), logs.trim_end_matches('/')] {
+        succeed(&mut nearcast(&["synthesize", "--requests", "30000", "--keys", "500", "--days", "2", "-o", place]));
+    }
+    let profile = |place: &str| {
+        let said = succeed(&mut nearcast(&["profile", place, "--json"]));
+        said.replace(place, "the log")
+    };
+    assert_eq!(profile(&logs), profile(&local));
+
+    for seed in ["seed=1", "seed=2"] {
+        succeed(&mut nearcast(&training(SAMPLE, &registry, &["--set", seed])));
+    }
+    let list = |registry: &str| nearcast(&["models", "list", "--registry", registry, "--json"]);
+    let versions: serde_json::Value = serde_json::from_str(&succeed(&mut list(&registry))).expect("one document");
+    assert_eq!(versions["versions"].as_array().map(Vec::len), Some(2), "{versions}");
+    succeed(&mut nearcast(&["models", "verify", "v0002", "--registry", &registry]));
+    let now = || {
+        let listed: serde_json::Value = serde_json::from_str(&succeed(&mut list(&registry))).expect("one document");
+        let versions = listed["versions"].as_array().expect("a list");
+        let has_it = |version: &&serde_json::Value| version["aliases"].to_string().contains("challenger");
+        versions.iter().find(has_it).expect("the alias is there")["version"].as_str().expect("a name").to_owned()
+    };
+    move_at_once(&registry, nearcast, now);
+    fail(list(&registry).env("AZURE_STORAGE_ACCOUNT_KEY", "d3Jvbmc="), &["does not accept these credentials"]);
+    fail(&mut list("az://no-such-container/models"), &["the bucket does not exist"]);
+
+    let config = format!(
+        "name = \"n1\"\nregion = \"r\"\nlisten = \"127.0.0.1:0\"\ndata_dir = {:?}\ncapacity = \"64MiB\"\n\
+         [origin]\nurl = {logs:?}\n",
+        folder.path().join("data").display().to_string()
+    );
+    let path = folder.path().join("node.toml");
+    fs::write(&path, config).expect("writable");
+    let service = service::Service::start_with(&["node", "-c", &path.display().to_string()], &variables);
+    let address = service.ready.trim_start_matches("http://").split_whitespace().next().expect("an address");
+    let truth = fs::read(Path::new(&local).join("truth.json")).expect("it was made");
+    assert!(get_bytes(address, "/truth.json").ends_with(&truth));
+    assert!(get(address, "/none").starts_with("HTTP/1.1 404"));
+    assert!(service.terminate().success());
 }
 
 #[test]

@@ -9,7 +9,8 @@
 //! predictor's processor time are told. Then at a fixed rate: what a batch leads to is sent before it is acknowledged, so
 //! that the time from a batch to its acknowledgement is no less than from an event to its command. In between the same with
 //! a bus, embedded and on NATS (where `NEARCAST_NATS_SERVER` names the server's binary): there acknowledged is what the bus
-//! keeps, and all of it must be learnt as well. The processor time of NATS and of the thread that writes the embedded bus
+//! keeps, and all of it must be learnt as well; last by a predictor that places keys, and so reads all clients' requests a
+//! second time (its planning thread is not counted). The processor time of NATS and of the thread that writes the embedded bus
 //! are not in it, and with a bus there are no miniatures. Reads processor time from
 //! `/proc`, so it runs on Linux only.
 
@@ -63,14 +64,23 @@ fn main() -> Result<()> {
     let (count, rate) = (number(300_000)?, number(20_000)?);
     let log = make_log(count)?;
     let mut out = io::stdout().lock();
-    for (name, arms) in [("one arm", 1), ("two arms", 2)] {
-        tell(&mut out, name, count, &play(&log, arms, None, None)?)?;
-    }
-    tell(&mut out, "embedded", count, &play(&log, 1, None, Some("embedded"))?)?;
+    let mut way = Way { arms: 1, ..Way::default() };
+    tell(&mut out, "one arm", count, &play(&log, &way)?)?;
+    tell(&mut out, "two arms", count, &play(&log, &Way { arms: 2, ..Way::default() })?)?;
+    way.bus = Some("embedded".to_owned());
+    tell(&mut out, "embedded", count, &play(&log, &way)?)?;
     if let Some(server) = NatsServer::start() {
-        tell(&mut out, "NATS", count, &play(&log, 1, None, Some(&server.url()))?)?;
+        way.bus = Some(server.url());
+        tell(&mut out, "NATS", count, &play(&log, &way)?)?;
+        // A server of its own, so that nothing is there yet.
+        drop(server);
     }
-    let measured = play(&log[..log.len().min(rate as usize * 10)], 2, Some(rate), None)?;
+    if let Some(server) = NatsServer::start() {
+        (way.bus, way.places_keys) = (Some(server.url()), true);
+        tell(&mut out, "placing", count, &play(&log, &way)?)?;
+    }
+    let at_rate = Way { arms: 2, rate: Some(rate), ..Way::default() };
+    let measured = play(&log[..log.len().min(rate as usize * 10)], &at_rate)?;
     let at = |share: f64| measured.latencies[(measured.latencies.len() as f64 * share) as usize].as_secs_f64() * 1e3;
     writeln!(
         out,
@@ -86,6 +96,17 @@ fn tell(out: &mut impl Write, name: &str, count: u64, measured: &Measured) -> Re
     let per_core = count as f64 / measured.processor_seconds;
     writeln!(out, "{name:<9} {per_core:>8.0} events/s of a core, {:.1} s in all", measured.seconds)?;
     Ok(())
+}
+
+/// How a log is played.
+#[derive(Debug, Default)]
+struct Way {
+    arms: usize,
+    /// As fast as it goes without one.
+    rate: Option<u64>,
+    bus: Option<String>,
+    /// Whether the predictor places keys as well.
+    places_keys: bool,
 }
 
 #[derive(Debug, Default)]
@@ -118,15 +139,17 @@ fn make_log(count: u64) -> Result<Vec<(usize, Request)>> {
     Ok(log)
 }
 
-/// Plays the log to a fresh predictor, at a rate or as fast as it goes.
+/// Plays the log to a fresh predictor.
 #[expect(clippy::disallowed_methods, reason = "an example that measures time")]
-fn play(log: &[(usize, Request)], arms: usize, rate: Option<u64>, bus: Option<&str>) -> Result<Measured> {
+fn play(log: &[(usize, Request)], way: &Way) -> Result<Measured> {
+    let Way { arms, rate, bus, places_keys } = way;
     let folder = tempfile::tempdir()?;
     let (tell, told) = std::sync::mpsc::channel::<SocketAddr>();
     let (stop, stopped) = oneshot::channel::<()>();
-    let bus_settings = bus.map(|url| format!("[bus]\nurl = {url:?}\nname = \"p\"\n")).unwrap_or_default();
+    let bus_settings = bus.as_ref().map(|url| format!("[bus]\nurl = {url:?}\nname = \"p\"\n")).unwrap_or_default();
+    let placement = if *places_keys { "[placement]\nkind = \"gapa\"\n" } else { "" };
     let settings = format!(
-        "data_dir = {:?}\nlisten = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\n{bus_settings}",
+        "data_dir = {:?}\nlisten = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\n{bus_settings}{placement}",
         folder.path()
     );
     let settings: PredictorSettings = config_file::parse("stream_rate.toml".as_ref(), &settings)?;
@@ -147,7 +170,7 @@ fn play(log: &[(usize, Request)], arms: usize, rate: Option<u64>, bus: Option<&s
         for number in 0..NODES {
             nodes.push(join(address, number).await?);
         }
-        if arms > 1 {
+        if *arms > 1 {
             begin(address).await?;
         }
         let mut playing = tokio::task::JoinSet::new();

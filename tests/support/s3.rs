@@ -16,6 +16,8 @@ use s3s_fs::FileSystem;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
+use crate::service::nearcast_at;
+
 /// A server with one bucket, for as long as the test runs.
 pub(crate) struct S3 {
     folder: TempDir,
@@ -62,12 +64,7 @@ impl S3 {
 
     /// `nearcast ARGUMENTS…` in an environment that leads to it and to nothing else.
     pub(crate) fn nearcast(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nearcast"));
-        let others =
-            std::env::vars().filter(|(name, _)| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|p| name.starts_with(p)));
-        others.for_each(|(name, _)| _ = command.env_remove(name));
-        command.args(arguments).envs(self.variables()).stdin(std::process::Stdio::null());
-        command
+        nearcast_at(&self.variables(), arguments)
     }
 
     /// Where the object of this name lies.

@@ -93,7 +93,7 @@ fn advice(error: &object_store::Error) -> &'static str {
                 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, or \
                 AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY";
     }
-    if has(&words, &["InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthenticationFailed", "NotSignedUp"]) {
+    if has(&words, &NOT_ACCEPTED) {
         return "the store does not accept these credentials; look at the key, the secret and the region";
     }
     if has(&words, &["ExpiredToken", "InvalidToken", "TokenRefreshRequired"]) {
@@ -132,6 +132,14 @@ fn has(words: &str, any: &[&str]) -> bool {
     any.iter().any(|word| words.contains(word))
 }
 
+/// What stores say of a key or a secret that is none of theirs.
+const NOT_ACCEPTED: [&str; 5] = [
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "AuthenticationFailed",
+    "Server failed to authenticate the request",
+    "NotSignedUp",
+];
 /// What stores call a bucket that is not there.
 const NO_BUCKET: [&str; 4] =
     ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist", "The specified container does not"];
@@ -149,6 +157,9 @@ mod tests {
         };
         assert!(said("RequestTimeTooSkewed").contains("clock"));
         assert!(said("InvalidAccessKeyId").contains("does not accept these credentials"));
+        assert!(
+            said("AuthorizationFailure</Code><Message>Server failed to authenticate the request.").contains("accept")
+        );
         assert!(said("ExpiredToken").contains("expired"));
         assert!(said("AccessDenied").contains("may not"));
         let error = |code: &str| object_store::Error::NotFound { path: "x".into(), source: code.to_owned().into() };
