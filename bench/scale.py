@@ -59,8 +59,8 @@ def needs(fleet, defaults, c):
         ("origin: requests", rate * misses, "/s", "at most: homes by hashing ask once for everybody"),
         ("request logs", rate * DAY * c["log_bytes_per_row"] / 1e12, "TB/day", "Parquet, all nodes together"),
         ("log stream", rate * event * 8 / 1e9, "Gbit/s", "all nodes together, to the predictors"),
-        ("predictor: cores", rate / c["predictor_events_per_core"], "cores", "one arm"),
-        ("predictor: cores, two arms", rate / c["predictor_events_per_core_two_arms"], "cores", "during an experiment"),
+        ("predictor: cores", rate / per_core(fleet, c), "cores", "one arm"),
+        ("predictor: cores, two arms", rate / per_core(fleet, c, arms=2), "cores", "during an experiment"),
         ("predictor: memory for keys", fleet["keys"] * key / GB, "GB", "each predictor that sees all keys"),
         ("predictor: memory for clients", fleet["clients"] * c["engine_bytes_per_client"] / GB, "GB", "all predictors together: a client is one's"),
         ("predictor: memory for ghosts", nodes * defaults["engine_ghost_entries_max"] * c["engine_bytes_per_ghost_entry"] / GB, "GB", "each predictor"),
@@ -70,6 +70,14 @@ def needs(fleet, defaults, c):
         ("log batches", nodes * batches(fleet, defaults), "/s", "all nodes together, as they send them by default"),
         ("NATS", rate * event / (c["nats_batches_per_second"] * c["nats_batch_bytes"]), "servers", "that take batches of 64 KiB, without copies"),
     ]
+
+
+def per_core(fleet, c, arms=1):
+    """Requests a second that a core learns. What a bus costs is the same for one arm and two."""
+    seconds = 1 / c["predictor_events_per_core" if arms == 1 else "predictor_events_per_core_two_arms"]
+    if fleet["predictors"] > 1:
+        seconds += 1 / c["predictor_events_per_core_nats"] - 1 / c["predictor_events_per_core"]
+    return 1 / seconds
 
 
 def batches(fleet, defaults):
@@ -83,12 +91,12 @@ def limits(fleet, defaults, c):
     """What holds until when as things are by default: (what, holds until, unit, share of it that the fleet takes, what one sees, knob)."""
     rate, nodes, regions = fleet["requests_per_second"], fleet["nodes"], fleet["regions"]
     event = c["wire_bytes_per_event"] + fleet["key_bytes"] - 25
-    per_core = fleet["predictors"] * c["predictor_events_per_core"]
     queue_seconds = defaults["predictor_queue_max"] / (rate / nodes)
     rows = [
         ("keys remembered by the engine", defaults["engine_keys_max"], "keys", fleet["keys"], "`account.bounds.keys_forgotten` in /status grows: those idle longest go", "`engine.keys_max`; memory"),
-        ("clients remembered by the engine", defaults["engine_clients_max"], "clients", fleet["clients"], "sessions begin anew", "`engine.clients_max`; memory; more predictors"),
-        ("events learned by one engine", per_core, "requests/s", rate, "`NearcastEngineBehind`, `NearcastLogLost`: nodes drop events and serve", "more predictors, which need the bus; else fewer nodes that name a predictor"),
+        ("clients remembered by the engines", fleet["predictors"] * defaults["engine_clients_max"], "clients", fleet["clients"], "sessions begin anew", "`engine.clients_max`; memory; more predictors"),
+        ("events learned by the predictors", fleet["predictors"] * per_core(fleet, c), "requests/s", rate, "alone `NearcastEngineBehind` and `NearcastLogLost`, with a bus `nearcast_fleet_lag_seconds`: orders come late, nodes drop events and serve", "more predictors, which need the bus; else fewer nodes that name a predictor"),
+        ("requests counted by who places keys", c["placing_events_per_core"], "requests/s", rate, "`nearcast_fleet_lost_records_total` of its member: demand is counted from what is left", "`placement.kind = \"none\"`; a share of the partitions would be a sample, and is not built"),
         ("nodes with placed keys", defaults["placement_nodes"], "nodes", nodes, "further nodes are routed to by hashing alone", "none: a fleet of its own with a predictor of its own"),
         ("regions told apart by placement", defaults["placement_regions_max"], "regions", regions, "later ones share the last number", "`placement.regions_max`, at most 64, or a topology that names them"),
         ("nodes known to the engine", defaults["engine_nodes_max"], "nodes", nodes, "`nearcast_predictor_streams_refused_total{reason=\"too_many_nodes\"}`: the others stay without a predictor", "`engine.nodes_max`, at most 1,024"),
