@@ -97,9 +97,19 @@ impl Cluster {
         let origin = Service::start(&["origin", LOG, "--listen", "127.0.0.1:0"]);
         fs::write(folder.join("topology.toml"), TOPOLOGY).expect("writable");
         let pages = pages(&http, &origin.ready).await;
-        let predictors: BTreeMap<String, Predictor> = (NAMES.into_iter())
-            .map(|name| (name.to_owned(), Predictor::start(&predictor_config(folder, name, &server.url()))))
-            .collect();
+        let mut predictors: BTreeMap<String, Predictor> = BTreeMap::new();
+        for name in NAMES.into_iter().rev() {
+            let predictor = Predictor::start(&predictor_config(folder, name, &server.url()));
+            if predictors.is_empty() {
+                // An office stays where it is.
+                eventually("the office of who is alone", async || {
+                    let status = http.json(&format!("{}status", predictor.http)).await;
+                    status["fleet"]["conducts_experiments"] == name
+                })
+                .await;
+            }
+            predictors.insert(name.to_owned(), predictor);
+        }
         let bus = Watched::begin(&server.url()).await;
         let urls: Vec<&str> = predictors.values().map(|predictor| predictor.grpc.as_str()).collect();
         let node = |region: &&str| {
@@ -172,7 +182,7 @@ impl Cluster {
         }
         let name = chosen.expect("nodes are connected somewhere");
         let conducts = self.fleet(&self.predictors[&name]).await["conducts_experiments"].clone();
-        assert_eq!(conducts, *name, "the first to start has nodes and office");
+        assert_eq!(conducts, *name, "the first to start has the office, and nodes by their names");
         let killed = self.predictors.remove(&name).expect("it runs");
         killed.service.kill();
         let began = Instant::now();
@@ -196,7 +206,7 @@ impl Cluster {
         let asking = ["start", "trial", "--challenger", "online", "--turnover", "1s", "--block", "10s", "--span", "1h"];
         let more =
             ["--shadow", "0", "--canary-blocks", "1", "--effect", "0.5", "--why", "x", "--history", text(&history)];
-        let started = self.experiment("c", &[&asking[..], &more].concat());
+        let started = self.experiment("a", &[&asking[..], &more].concat());
         assert_eq!(started["arm"], "online");
         for predictor in self.predictors.values() {
             eventually("nodes of the challenger at every member", async || {

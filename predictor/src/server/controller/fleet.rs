@@ -115,6 +115,8 @@ impl FleetSide {
             }
         }
         let counts = self.outlets.counts();
+        let conducts = self.view.owners.get(&experiments_office()).cloned();
+        let is_own = conducts.as_ref() == Some(&self.name);
         FleetStatus {
             name: self.name.clone(),
             generation: self.outlets.generation(),
@@ -124,8 +126,8 @@ impl FleetSide {
             unsaid_records: counts.waiting,
             bus_retries: counts.retries,
             places_keys: self.view.owners.get(&office()).cloned(),
-            conducts_experiments: self.view.owners.get(&experiments_office()).cloned(),
-            experiments_trouble: self.experiments.trouble().map(str::to_owned),
+            conducts_experiments: conducts,
+            experiments_trouble: self.experiments.trouble().filter(|_| is_own).map(str::to_owned),
             arms_lacking: self.experiments.lacking(&self.view.members),
             map_epoch: self.board.epoch().0,
             map_keys: self.board.len(),

@@ -9,6 +9,7 @@ use std::{
 use nearcast_bus::{Token, claims::Resource};
 use nearcast_datasets::Timestamp;
 use nearcast_models::Model;
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Code;
 
@@ -17,6 +18,7 @@ use crate::{
     Error,
     arms::ArmSpec,
     engine::Arm,
+    events::kind,
     experiments::{Deed, Problem},
     server::{
         fleet::{ConductorSeat, Home, Loaded, Promoted, Regime, Said, Tidings, experiments_office},
@@ -169,13 +171,20 @@ impl Controller {
                     state.loaded.insert(arm, model);
                 }
                 Err(reason) => {
-                    tracing::error!(%arm, reason, "an experiment's arm cannot be had: its blocks do not count");
+                    if state.refused.get(&arm) != Some(&reason) {
+                        tracing::error!(%arm, reason, "an experiment's arm cannot be had: its blocks do not count");
+                    }
                     state.refused.insert(arm, reason);
                 }
             }
         }
         fleet.fence.raise(&experiments_office(), Token(regime.token));
-        state.regime = regime;
+        let before = std::mem::replace(&mut state.regime, regime);
+        let now_running: BTreeSet<&String> = state.regime.challengers.keys().collect();
+        for name in before.challengers.keys().collect::<BTreeSet<_>>().symmetric_difference(&now_running) {
+            let data = json!({ "is_under_way": now_running.contains(name) });
+            self.events.publish(now, kind::EXPERIMENT_CHANGED, name, data);
+        }
         self.settle_champion(now);
         self.point_nodes(now);
         self.settle_arms(now);
@@ -210,6 +219,7 @@ impl Controller {
             if told.reset && !is_first {
                 self.arms.reset(now, &self.engine);
             }
+            self.events.publish(now, kind::ARM_SET, told.arm.name(), json!({ "reset": told.reset }));
         }
         self.announce();
     }
@@ -391,8 +401,11 @@ impl Controller {
             let _ = reply.send(answer);
             return;
         }
-        // When it cannot be told, the reply is dropped, and whoever asked knows.
-        let _ = seat.tidings.try_send(Tidings::Experiment { action, deed, scene, reply });
+        if let Err(untold) = seat.tidings.try_send(Tidings::Experiment { action, deed, scene, reply })
+            && let Tidings::Experiment { reply, .. } = untold.into_inner()
+        {
+            let _ = reply.send(Err(Error::OfficeLost.into()));
+        }
     }
 
     /// Has this member's conductor tell the champion of all members something.
@@ -401,7 +414,11 @@ impl Controller {
             let _ = done.send(Err(Error::OfficeLost.into()));
             return;
         };
-        let _ = seat.tidings.try_send(Tidings::SetArm { arm, reset, done });
+        if let Err(untold) = seat.tidings.try_send(Tidings::SetArm { arm, reset, done })
+            && let Tidings::SetArm { done, .. } = untold.into_inner()
+        {
+            let _ = done.send(Err(Error::OfficeLost.into()));
+        }
     }
 
     /// Whether a command may reach a node of this member: what another orders for an arm that is not in force there comes
