@@ -239,7 +239,7 @@ impl Cluster {
             status.is_ok_and(|output| output.status.success())
         })
         .await;
-        let ended = self.experiment(name, &["abort", "trial", "--why", "enough"]);
+        let ended = self.experiment(name, &["abort", "trial", "--why", "enough", "--timeout", "30s"]);
         assert_eq!(ended["stage"], "rolled_back", "{ended:#}");
     }
 

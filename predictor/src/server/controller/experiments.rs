@@ -256,10 +256,15 @@ impl Controller {
         }
         self.engine.set_arm(self.arm, false);
         self.engine.set_learning(true);
-        let version = model.map(|(version, model)| {
-            self.engine.install_model(now, Arc::clone(&version), model);
-            version
-        });
+        let version = match model {
+            Some((version, model)) => {
+                self.engine.install_model(now, Arc::clone(&version), model);
+                Some(version)
+            }
+            // Each member follows the alias by itself, and may have done so already.
+            None if self.fleet.is_some() => self.model.take().map(|model| model.version),
+            None => None,
+        };
         self.reign(now, version);
     }
 

@@ -14,7 +14,6 @@ use nearcast_bus::{
 };
 use nearcast_datasets::{Map, Timestamp};
 use nearcast_proto::message::{Command, NodeDescriptor, NodeName, NodeReport, SegmentSet};
-
 use tokio::sync::mpsc;
 
 use super::{Controller, Session, Way, regime::FleetExperiments};
@@ -33,7 +32,7 @@ use crate::{
 pub(in crate::server) struct FleetSide {
     pub(super) name: String,
     pub(super) outlets: Outlets,
-    pub(super) fence: Fence,
+    fence: Fence,
     /// How long a member may be missing before its nodes are taken for gone.
     grace: Duration,
     partitions: BTreeMap<u32, Token>,

@@ -178,7 +178,6 @@ impl Controller {
                 }
             }
         }
-        fleet.fence.raise(&experiments_office(), Token(regime.token));
         let before = std::mem::replace(&mut state.regime, regime);
         let now_running: BTreeSet<&String> = state.regime.challengers.keys().collect();
         for name in before.challengers.keys().collect::<BTreeSet<_>>().symmetric_difference(&now_running) {
