@@ -1,6 +1,7 @@
-//! Three predictors on a NATS server serve three nodes, all in processes of their own. One predictor is killed, the bus
-//! goes away and comes back, and clients notice nothing; every request is learnt once, as by one predictor alone. With
-//! placement it is whoever places keys that is killed, and keys stay where they are.
+//! Three predictors on a NATS server serve three nodes, all in processes of their own, while an experiment is under way.
+//! The predictor that conducts it is killed, the bus goes away and comes back, and clients notice nothing; every request
+//! is learnt once, as by one predictor alone that knows of no experiment. With placement it is whoever places keys that is
+//! killed, and keys stay where they are.
 //!
 //! `NEARCAST_NATS_SERVER` names the server's binary; without it the tests say so and pass. With `NEARCAST_BARS` set, the
 //! bus is away for as long as the project's bars ask for.
@@ -25,7 +26,7 @@ use nearcast_bus::{
     Bus, BusSettings, Partition, Read, Record, SharedBucket, SharedStream, Token,
     fleet::{Learners, last_checkpoint},
 };
-use nearcast_datasets::{LogSource, read_events};
+use nearcast_datasets::{LogSource, LogWriter, RequestEvent, ServedFrom, Timestamp, WriteOptions, read_events};
 use nearcast_predictor::{
     PredictorConfig,
     engine::Engine,
@@ -40,15 +41,17 @@ use support::{
 use tokio::{task::JoinSet, time::sleep};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_notice_nothing_of_a_predictor_or_a_bus_that_goes_and_all_is_learnt_once() {
+async fn clients_notice_nothing_of_a_predictor_or_a_bus_that_goes_during_an_experiment_and_all_is_learnt_once() {
     let Some(server) = NatsServer::start() else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut cluster = Cluster::start(folder.path(), server, "").await;
     cluster.play(0..90, async |_| ()).await;
     cluster.check_commands("commands for every node").await;
+    cluster.start_experiment(folder.path()).await;
 
     cluster.play(90..180, Cluster::kill_predictor_with_nodes).await;
     cluster.check_links().await;
+    cluster.check_experiment().await;
     cluster.forget_commands().await;
     cluster.play(180..240, async |_| ()).await;
     cluster.check_commands("commands for every node from those that are left").await;
@@ -56,6 +59,7 @@ async fn clients_notice_nothing_of_a_predictor_or_a_bus_that_goes_and_all_is_lea
     cluster.play(240..300, async |cluster: &mut Cluster| cluster.server.kill()).await;
     cluster.server.run();
     cluster.check_links().await;
+    cluster.end_experiment().await;
     cluster.check_what_was_learnt(folder.path()).await;
     cluster.check_purge().await;
 }
@@ -118,9 +122,19 @@ impl Cluster {
         let origin = Service::start(&["origin", LOG, "--listen", "127.0.0.1:0"]);
         fs::write(folder.join("topology.toml"), TOPOLOGY).expect("writable");
         let pages = pages(&http, &origin.ready).await;
-        let predictors: BTreeMap<String, Predictor> = (NAMES.into_iter())
-            .map(|name| (name.to_owned(), Predictor::start(&predictor_config(folder, name, &server.url(), more))))
-            .collect();
+        let mut predictors: BTreeMap<String, Predictor> = BTreeMap::new();
+        for name in NAMES.into_iter().rev() {
+            let predictor = Predictor::start(&predictor_config(folder, name, &server.url(), more));
+            if predictors.is_empty() {
+                // An office stays where it is.
+                eventually("the office of who is alone", async || {
+                    let status = http.json(&format!("{}status", predictor.http)).await;
+                    status["fleet"]["conducts_experiments"] == name
+                })
+                .await;
+            }
+            predictors.insert(name.to_owned(), predictor);
+        }
         let bus = Watched::begin(&server.url()).await;
         let urls: Vec<&str> = predictors.values().map(|predictor| predictor.grpc.as_str()).collect();
         let node = |region: &&str| {
@@ -178,7 +192,7 @@ impl Cluster {
         self.played += count;
     }
 
-    /// Kills a predictor to which nodes are connected, and holds how long its partitions are nobody's.
+    /// Kills the predictor that conducts the experiment, to which nodes are connected.
     async fn kill_predictor_with_nodes(&mut self) {
         let mut chosen = None;
         for (name, predictor) in &self.predictors {
@@ -188,9 +202,13 @@ impl Cluster {
                 chosen = Some(name.clone());
             }
         }
-        self.kill_predictor(&chosen.expect("nodes are connected somewhere")).await;
+        let name = chosen.expect("nodes are connected somewhere");
+        let conducts = self.fleet(&self.predictors[&name]).await["conducts_experiments"].clone();
+        assert_eq!(conducts, *name, "the first to start has the office, and nodes by their names");
+        self.kill_predictor(&name).await;
     }
 
+    /// Kills a predictor, and holds how long its partitions are nobody's.
     #[expect(clippy::print_stderr, reason = "a figure to keep")]
     #[expect(clippy::disallowed_methods, reason = "it is the time that is measured")]
     async fn kill_predictor(&mut self, name: &str) {
@@ -280,6 +298,59 @@ impl Cluster {
 
     async fn placed_keys(&self) -> Vec<u64> {
         self.links().await.iter().filter_map(|link| link["placed_keys"].as_u64()).collect()
+    }
+
+    /// Has whoever conducts experiments begin one, asked through another.
+    async fn start_experiment(&self, folder: &Path) {
+        let history = folder.join("history.parquet");
+        write_history(&history);
+        let asking = ["start", "trial", "--challenger", "online", "--turnover", "1s", "--block", "10s", "--span", "1h"];
+        let more =
+            ["--shadow", "0", "--canary-blocks", "1", "--effect", "0.5", "--why", "x", "--history", text(&history)];
+        let started = self.experiment("a", &[&asking[..], &more].concat());
+        assert_eq!(started["arm"], "online");
+        for predictor in self.predictors.values() {
+            eventually("nodes of the challenger at every member", async || {
+                let status = self.http.json(&format!("{}status", predictor.http)).await;
+                let arms = status["arms"]["in_force"].as_object().cloned().unwrap_or_default();
+                arms.values().any(|arm| arm == "online") && arms.values().any(|arm| arm == "nearcast")
+            })
+            .await;
+        }
+    }
+
+    /// Another goes on with the record of whoever is gone.
+    async fn check_experiment(&self) {
+        let (name, predictor) = self.predictors.iter().next().expect("some are left");
+        eventually("another who conducts", async || {
+            let conducts = self.fleet(predictor).await["conducts_experiments"].clone();
+            conducts.as_str().is_some_and(|conducts| self.predictors.contains_key(conducts))
+        })
+        .await;
+        let report = self.experiment(name, &["report", "trial"]);
+        let first = &report["changes"][0];
+        assert_eq!((&first["action"], &first["why"]), (&"start".into(), &"x".into()), "{report:#}");
+        assert!(["canary", "ab"].iter().any(|stage| report["stage"] == *stage), "{report:#}");
+    }
+
+    async fn end_experiment(&self) {
+        let (name, predictor) = self.predictors.iter().next().expect("some are left");
+        eventually("somebody who conducts", async || {
+            let status = nearcast(&["experiment", "report", "trial", "--predictor", &predictor.grpc]).output();
+            status.is_ok_and(|output| output.status.success())
+        })
+        .await;
+        let ended = self.experiment(name, &["abort", "trial", "--why", "enough", "--timeout", "30s"]);
+        assert_eq!(ended["stage"], "rolled_back", "{ended:#}");
+    }
+
+    /// Runs `nearcast experiment` against a predictor.
+    fn experiment(&self, name: &str, arguments: &[&str]) -> Value {
+        let mut command = nearcast(&["--json", "experiment"]);
+        let output = command.args(arguments).args(["--predictor", &self.predictors[name].grpc]).output();
+        let output = output.expect("it starts");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("a document")
     }
 
     /// Waits until every node is connected to some predictor, and every predictor knows all of them.
@@ -415,6 +486,32 @@ impl Watched {
         }
         batches.values().sum()
     }
+}
+
+/// What the nodes might have logged before: their hits rise and fall together.
+fn write_history(path: &Path) {
+    let options = WriteOptions { optional_columns: true, ..WriteOptions::default() };
+    let mut writer = LogWriter::create(path, options).expect("writable");
+    for tenth in 0..1_500_u64 {
+        for (place, node) in REGIONS.iter().enumerate() {
+            let is_hit = (tenth * 7 + place as u64) % 10 < 4 + (tenth / 100) % 3;
+            let event = RequestEvent {
+                timestamp: Timestamp::from_micros(1_700_000_000_000_000 + tenth as i64 * 100_000),
+                client: "c".to_owned(),
+                region: (*node).to_owned(),
+                key: "/k".to_owned(),
+                size_bytes: 1_000,
+                range: None,
+                node: Some((*node).to_owned()),
+                outcome: Some(if is_hit { ServedFrom::Memory } else { ServedFrom::Origin }),
+                latency_us: Some(1_000 + tenth % 7),
+                arm: None,
+                model_version: None,
+            };
+            writer.push(&event).expect("a row");
+        }
+    }
+    writer.finish().expect("a log");
 }
 
 /// Pages of small objects of the log, as the origin answers them.

@@ -21,6 +21,9 @@ pub enum Error {
     /// The bus cannot be used.
     #[error("the bus cannot be used")]
     Bus(#[from] nearcast_bus::Error),
+    /// What one predictor does for all is another's by now.
+    #[error("another predictor conducts experiments by now, or the bus is away; ask again in some seconds")]
+    OfficeLost,
     /// A file or folder of the service could not be used.
     #[error("cannot {action} `{}`", path.display())]
     File {

@@ -22,8 +22,11 @@ pub(crate) fn status(document: &Value) -> String {
         text.push_str(&trial(experiment));
         text.push('\n');
     }
-    let _ = writeln!(text, "shadow: miniatures of {} of the keys", percent(&document["shadow"]["sample_share"]));
-    for arm in document["shadow"]["arms"].as_array().into_iter().flatten() {
+    let arms = document["shadow"]["arms"].as_array().cloned().unwrap_or_default();
+    if !arms.is_empty() {
+        let _ = writeln!(text, "shadow: miniatures of {} of the keys", percent(&document["shadow"]["sample_share"]));
+    }
+    for arm in &arms {
         let _ = writeln!(
             text,
             "  {:<14} hits {} ± {}   over none {} ± {}   wait {} ms   origin bytes {}   wasted {}",

@@ -125,10 +125,12 @@ impl<'a> Session<'a> {
         send(&sender, hello).await?;
         let notices = client.join(ReceiverStream::new(receiver)).await.map_err(Box::new)?.into_inner();
         let (shell, config, outbox) = (self.shell, self.config, self.outbox);
-        // Both at once: neither end may wait for the other to read.
+        // Both at once: neither end may wait for the other to read. Telling first: what follows from the welcome, as that
+        // an arm is served, would otherwise be left out, as what is said to nobody is.
         tokio::select! {
-            end = self.listen(notices) => end,
+            biased;
             end = tell((shell, config, outbox), sender.clone(), reports, batch) => end,
+            end = self.listen(notices) => end,
             end = measure(shell, sender.clone()) => end,
             () = stop.cancelled() => Err(say_goodbye(sender).await),
         }

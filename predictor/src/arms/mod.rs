@@ -98,6 +98,8 @@ pub struct Arms {
     worlds: Vec<NodeWorld>,
     slots_used: u64,
     started_at: Option<Timestamp>,
+    /// Whether there are no miniatures: an arm that is not in force at a node sees its requests and nothing of its cache.
+    is_blind: bool,
 }
 
 /// Where a node is and who is in force there.
@@ -138,7 +140,14 @@ impl Arms {
             worlds: Vec::new(),
             slots_used: 0,
             started_at: None,
+            is_blind: false,
         }
+    }
+
+    /// The same without miniatures, for who sees a part of each node's requests only.
+    #[must_use]
+    pub fn without_miniatures(self) -> Self {
+        Self { sample: KeySample::new(0.0), is_blind: true, ..self }
     }
 
     /// A node joins, and every engine numbers it alike.
@@ -244,6 +253,20 @@ impl Arms {
             }
         }
         None
+    }
+
+    /// What rivals of the champion have learnt of a part of the clients is forgotten, as another goes on with it or they
+    /// have come from another. The champion's is the caller's to hand over.
+    pub fn forget_part(&mut self, part: u32) {
+        for rival in &mut self.rivals {
+            // It is divided as the champion is, or the champion's could not have been handed over.
+            let _ = rival.engine.resume_part(part, None);
+        }
+    }
+
+    /// Whether there is an arm of this name beside the champion.
+    pub fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
     }
 
     /// The engine in force at a node, to be asked.

@@ -31,7 +31,7 @@ pub struct ShadowStatus {
     pub sample_share: f64,
     /// Since when they count, RFC 3339; absent before the first node.
     pub since: Option<String>,
-    /// *None* first, then the champion.
+    /// *None* first, then the champion; nobody without miniatures.
     pub arms: Vec<ArmShadow>,
 }
 
@@ -66,6 +66,10 @@ impl Arms {
                 rival.and_then(|rival| rival.seat.name.clone()).unwrap_or_else(|| Arc::from(engine.arm().name()));
             (Arc::clone(&world.descriptor.name.0), name)
         });
+        if self.is_blind {
+            let shadow = ShadowStatus { sample_share: 0.0, since: None, arms: Vec::new() };
+            return ArmsStatus { in_force: in_force.collect(), shadow };
+        }
         let none = self.none.tally(self.sample.share());
         let mut arms = vec![self.shadow(Arc::from("none"), None, false, &self.none, &none)];
         // The champion may be told to order nothing; then it is another *none*, and is not listed twice.

@@ -62,7 +62,8 @@ impl Arms {
         }
         self.slots_used += 1;
         let slot = self.slots_used;
-        let mut engine = Engine::new(champion.config().clone(), champion.topology().clone());
+        let engine = Engine::new(champion.config().clone(), champion.topology().clone());
+        let mut engine = engine.divided(champion.partitions());
         engine.number_orders_from(slot << SLOT_BITS);
         engine.set_arm(if spec.orders { Arm::Nearcast } else { Arm::None }, false);
         engine.set_learning(spec.learning);
@@ -242,7 +243,7 @@ impl Arms {
         self.started_at = Some(now);
     }
 
-    fn find(&self, name: &str) -> Option<usize> {
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
         self.rivals.iter().position(|rival| rival.seat.name.as_deref() == Some(name))
     }
 

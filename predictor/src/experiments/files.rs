@@ -9,22 +9,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nearcast_experiment::stage::{Change, Record};
-
-use super::trial::{Block, Design};
+use super::keeper::{BLOCKS, DESIGN, Entry, Keeper, Kept, RECORD};
 use crate::{Error, Result, whole::replace_file};
 
 /// The folder of all experiments.
 #[derive(Clone, Debug)]
 pub(super) struct Files(PathBuf);
-
-/// What was kept of one.
-#[derive(Debug)]
-pub(super) struct Kept {
-    pub(super) design: Design,
-    pub(super) record: Record,
-    pub(super) blocks: Vec<Block>,
-}
 
 impl Files {
     pub(super) fn open(data_dir: &Path) -> Result<Self> {
@@ -40,32 +30,17 @@ impl Files {
             .map_err(Error::file("read", &self.0))?;
         folders.sort();
         // A folder without a plan was being made when its maker died: nothing had begun.
-        folders.iter().filter(|folder| folder.join("plan.json").exists()).map(|folder| read_one(folder)).collect()
+        folders.iter().filter(|folder| folder.join(DESIGN).exists()).map(|folder| read_one(folder)).collect()
     }
 
-    /// Writes a new experiment down.
-    pub(super) fn create(&self, design: &Design) -> Result<()> {
-        let folder = self.0.join(&design.question.name);
+    fn create(&self, name: &str, design: &str) -> Result<()> {
+        let folder = self.0.join(name);
         fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
-        let path = folder.join("plan.json");
-        let text = serde_json::to_vec_pretty(design).map_err(io::Error::from).map_err(Error::file("write", &path))?;
-        replace_file(&path, |file| file.write_all(&text)).map_err(Error::file("write", &path))
+        let path = folder.join(DESIGN);
+        replace_file(&path, |file| file.write_all(design.as_bytes())).map_err(Error::file("write", &path))
     }
 
-    /// Adds a change to an experiment's record.
-    pub(super) fn append_change(&self, name: &str, change: &Change) -> Result<()> {
-        self.append(name, "record.jsonl", &change.to_line())
-    }
-
-    /// Adds a finished block.
-    pub(super) fn append_block(&self, name: &str, block: &Block) -> Result<()> {
-        let path = self.0.join(name).join("blocks.jsonl");
-        let line = serde_json::to_string(block).map_err(io::Error::from).map_err(Error::file("write", &path))?;
-        self.append(name, "blocks.jsonl", &line)
-    }
-
-    /// Keeps what a change rests on, under its hash.
-    pub(super) fn keep_evidence(&self, name: &str, hash: &str, document: &[u8]) -> Result<()> {
+    fn keep_evidence(&self, name: &str, hash: &str, document: &[u8]) -> Result<()> {
         let path = self.0.join(name).join(format!("evidence-{hash}.json"));
         replace_file(&path, |file| file.write_all(document)).map_err(Error::file("write", &path))
     }
@@ -89,6 +64,17 @@ impl Files {
     }
 }
 
+impl Keeper for Files {
+    fn keep(&mut self, name: &str, entry: Entry<'_>) -> Result<()> {
+        match entry {
+            Entry::Design(design) => self.create(name, design),
+            Entry::Change(line) => self.append(name, RECORD, line),
+            Entry::Block(line) => self.append(name, BLOCKS, line),
+            Entry::Evidence { hash, document } => self.keep_evidence(name, hash, document),
+        }
+    }
+}
+
 fn read_one(folder: &Path) -> Result<Kept> {
     let text = |file: &str| {
         let path = folder.join(file);
@@ -98,14 +84,12 @@ fn read_one(folder: &Path) -> Result<Kept> {
             Err(error) => Err(Error::file("read", &path)(error)),
         }
     };
-    let bad = |file: &str, error: String| {
-        Error::file("read", &folder.join(file))(io::Error::new(io::ErrorKind::InvalidData, error))
-    };
-    let plan = text("plan.json")?;
-    let design = serde_json::from_str(&plan).map_err(|error| bad("plan.json", error.to_string()))?;
-    let record = Record::from_lines(&text("record.jsonl")?).map_err(|error| bad("record.jsonl", error.to_string()))?;
-    let blocks = text("blocks.jsonl")?;
+    let blocks = text(BLOCKS)?;
     let whole = blocks.rfind('\n').map_or("", |end| &blocks[..end]);
-    let blocks = whole.lines().map(serde_json::from_str).collect::<Result<Vec<Block>, _>>();
-    Ok(Kept { design, record, blocks: blocks.map_err(|error| bad("blocks.jsonl", error.to_string()))? })
+    Ok(Kept {
+        name: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        design: text(DESIGN)?,
+        changes: text(RECORD)?,
+        blocks: whole.lines().map(str::to_owned).collect(),
+    })
 }

@@ -9,12 +9,14 @@
 //! | `planning` | from there to a design, or to the reason why not |
 //! | `slots` | what nodes measured, for the next plan |
 //! | `trial` | one experiment: assignments, blocks, intervals |
+//! | `keeper` | where its record is kept |
 //! | `files` | its folder |
-//! | `history` | slots on disk |
+//! | `history` | slots, kept |
 //! | `report` | how operators see it |
 
 mod files;
 mod history;
+mod keeper;
 mod planning;
 mod problem;
 mod question;
@@ -26,7 +28,7 @@ mod trial;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -36,12 +38,19 @@ use nearcast_experiment::{
     design::Arm,
     stage::{Action, By, Evidence, Experiment, Stage},
 };
+use nearcast_proto::message::Request;
+use serde_json::json;
 
 use self::{
     files::Files,
-    history::HistoryFile,
+    keeper::Understood,
     slots::Slots,
     trial::{Trial, since_epoch},
+};
+pub(crate) use self::{
+    history::{History, Shelf},
+    keeper::{Entry, Keeper, Kept},
+    report::document,
 };
 pub use self::{
     problem::Problem,
@@ -49,15 +58,15 @@ pub use self::{
     report::{DesignReport, FullReport, Look, MetricReport, TrialReport},
     slots::Slot,
 };
-use crate::Result;
+use crate::{Result, arms::ArmSpec};
 
-/// Every experiment of a predictor's data folder.
+/// Every experiment of a predictor's data folder, or of several predictors.
 #[derive(Debug)]
 pub(crate) struct Experiments {
-    files: Files,
+    keeper: Box<dyn Keeper>,
     trials: BTreeMap<String, Trial>,
     slots: Slots,
-    history: HistoryFile,
+    history: History,
 }
 
 /// What nodes and caches are like now, as a plan needs to know.
@@ -88,25 +97,42 @@ impl Experiments {
     /// When a folder cannot be read, or was altered.
     pub(crate) fn open(data_dir: &Path, slot: Duration, now: Timestamp) -> Result<Self> {
         let files = Files::open(data_dir)?;
+        let kept = files.read()?;
+        Self::resume(data_dir, kept, Box::new(files), History::open(data_dir, slot)?, now)
+    }
+
+    /// The same with a record and a history that are kept at some place.
+    ///
+    /// # Errors
+    /// When the record was altered.
+    pub(crate) fn resume(
+        place: &Path,
+        kept: Vec<Kept>,
+        keeper: Box<dyn Keeper>,
+        (history, slots): (History, Slots),
+        now: Timestamp,
+    ) -> Result<Self> {
         let mut trials = BTreeMap::new();
-        for kept in files.read()? {
-            let name = kept.design.question.name.clone();
-            let altered = |error: String| {
+        for kept in kept {
+            let place = place.join("experiments").join(&kept.name);
+            let altered = |place: PathBuf, error: String| {
                 let invalid = std::io::Error::new(std::io::ErrorKind::InvalidData, error);
-                crate::Error::file("go on with the experiment in", data_dir.join("experiments").join(&name))(invalid)
+                crate::Error::file("go on with the experiment in", place)(invalid)
             };
-            let experiment = Experiment::resume(kept.design.plan.cells.iter().cloned(), kept.record)
+            let Understood { design, record, blocks } =
+                kept.understand().map_err(|(part, error)| altered(place.join(part), error))?;
+            let altered = |error: String| altered(place.clone(), error);
+            let experiment = Experiment::resume(design.plan.cells.iter().cloned(), record)
                 .map_err(|error| altered(error.to_string()))?;
-            let mut trial = Trial::new(kept.design, experiment, now).map_err(|error| altered(error.to_string()))?;
-            kept.blocks.iter().for_each(|block| trial.take_in(block));
-            trials.insert(name, trial);
+            let mut trial = Trial::new(design, experiment, now).map_err(|error| altered(error.to_string()))?;
+            blocks.iter().for_each(|block| trial.take_in(block));
+            trials.insert(trial.design.question.name.clone(), trial);
         }
-        let (history, slots) = HistoryFile::open(data_dir, slot)?;
-        Ok(Self { files, trials, slots, history })
+        Ok(Self { keeper, trials, slots, history })
     }
 
     /// The challengers of experiments that are under way: name, and what it is.
-    pub(crate) fn challengers(&self) -> Vec<(String, crate::arms::ArmSpec)> {
+    pub(crate) fn challengers(&self) -> Vec<(String, ArmSpec)> {
         let running = self.trials.iter().filter(|(_, trial)| trial.is_running());
         running.map(|(name, trial)| (name.clone(), trial.design.question.challenger.clone())).collect()
     }
@@ -116,6 +142,23 @@ impl Experiments {
         let running = self.trials.values().filter(|trial| trial.is_running());
         let found = running.filter_map(|trial| Some((trial, trial.arm_of(node, now)?)));
         found.filter(|(_, arm)| *arm == Arm::Treated).map(|(trial, _)| Arc::clone(&trial.arm)).next()
+    }
+
+    /// The nodes that are to serve another arm than the champion now, and which.
+    pub(crate) fn treated(&self, now: Timestamp) -> BTreeMap<Arc<str>, Arc<str>> {
+        let mut treated = BTreeMap::new();
+        for trial in self.trials.values().filter(|trial| trial.is_running()) {
+            let nodes = trial.nodes().into_iter().filter(|node| trial.arm_of(node, now) == Some(Arm::Treated));
+            treated.extend(nodes.map(|node| (node, Arc::clone(&trial.arm))));
+        }
+        treated
+    }
+
+    /// Not everybody who orders for nodes has these arms, or not all that nodes logged was heard: what has not ended now
+    /// does not count. Without arms it is so for every experiment.
+    pub(crate) fn handle_unwatched(&mut self, now: Timestamp, arms: Option<&BTreeSet<Arc<str>>>) {
+        let is_meant = |trial: &Trial| arms.is_none_or(|arms| arms.contains(&trial.arm));
+        self.trials.values_mut().filter(|trial| is_meant(trial)).for_each(|trial| trial.handle_unwatched(now));
     }
 
     /// Whether some experiment holds nodes to versions that must not change under it.
@@ -196,7 +239,13 @@ impl Experiments {
         self.point(now);
     }
 
-    /// What `question` would come to. Nothing is begun.
+    /// What `question` would come to, as a document. Nothing is begun.
+    pub(crate) fn planned(&self, now: Timestamp, question: &Question, scene: &Scene) -> Result<String, Problem> {
+        let design = self.plan(now, question, scene)?;
+        document(&json!({ "schema": "nearcast.experiment-plan/1", "name": question.name, "design": design }))
+    }
+
+    /// The same as it is.
     pub(crate) fn plan(&self, now: Timestamp, question: &Question, scene: &Scene) -> Result<DesignReport, Problem> {
         self.design(now, question, scene).map(|design| DesignReport::of(&design))
     }
@@ -209,7 +258,8 @@ impl Experiments {
         let experiment = Experiment::new(design.plan.cells.iter().cloned());
         let trial = Trial::new(design, experiment, now)?;
         trial.propose(Action::Start, by(now, deed, None))?;
-        self.files.create(&trial.design)?;
+        let text = express(&name, serde_json::to_string_pretty(&trial.design))?;
+        self.keeper.keep(&name, Entry::Design(&text))?;
         self.trials.insert(name.clone(), trial);
         self.act(now, &name, Action::Start, deed)?;
         Ok(name)
@@ -222,15 +272,14 @@ impl Experiments {
             matches!(action, Action::Promote { .. } | Action::Breach | Action::Abort | Action::Undo | Action::Finish);
         let mut evidence = None;
         if needs_evidence {
-            let document =
-                serde_json::to_vec_pretty(&FullReport::of(trial, now, usize::MAX)).map_err(std::io::Error::from);
-            let document = document.map_err(crate::Error::file("write", name))?;
+            let document = express(name, serde_json::to_vec_pretty(&FullReport::of(trial, now, usize::MAX)))?;
             let found = Evidence::of(trial.judgement().verdict, &document);
-            self.files.keep_evidence(name, &found.hash.to_string(), &document)?;
+            let hash = found.hash.to_string();
+            self.keeper.keep(name, Entry::Evidence { hash: &hash, document: &document })?;
             evidence = Some(found);
         }
         let (next, change) = trial.propose(action, by(now, deed, evidence))?;
-        self.files.append_change(name, &change)?;
+        self.keeper.keep(name, Entry::Change(&change.to_line()))?;
         trial.commit(next);
         tracing::info!(experiment = name, change = %change.to_line(), "experiment changed");
         Ok(())
@@ -283,12 +332,32 @@ impl Experiments {
         })
     }
 
+    /// The champion's version after a change, if it changes the champion; that is refused while another experiment
+    /// compares the champion.
+    pub(crate) fn foresee(&self, name: &str, change: &Action) -> Result<Option<Arc<str>>, Problem> {
+        let Some(standing) = self.standing(name) else { return Ok(None) };
+        let version = match (change, standing.stage) {
+            (Action::Finish, Stage::Holdback) => standing.version,
+            (Action::Undo, Stage::Promoted) => standing.control_version,
+            _ => return Ok(None),
+        };
+        let mut others = self.running();
+        others.retain(|other| other != name);
+        if others.is_empty() { Ok(version) } else { Err(Problem::UnderWay(others)) }
+    }
+
     /// The challenger that was promoted last and was not undone.
-    pub(crate) fn promoted(&self) -> Option<(&str, &crate::arms::ArmSpec)> {
+    pub(crate) fn promoted(&self) -> Option<(String, ArmSpec)> {
+        self.promotions().pop()
+    }
+
+    /// The challengers that were promoted and not undone, the last one last.
+    pub(crate) fn promotions(&self) -> Vec<(String, ArmSpec)> {
         let promoted = self.trials.iter().filter(|(_, trial)| trial.experiment.stage() == Stage::Promoted);
         let at = |trial: &Trial| trial.experiment.record().changes().last().map(|change| change.at_micros);
-        let (name, trial) = promoted.max_by_key(|(_, trial)| at(trial))?;
-        Some((name, &trial.design.question.challenger))
+        let mut promoted: Vec<(&String, &Trial)> = promoted.collect();
+        promoted.sort_by_key(|(_, trial)| at(trial));
+        promoted.into_iter().map(|(name, trial)| (name.clone(), trial.design.question.challenger.clone())).collect()
     }
 
     /// Arms of experiments that have ended.
@@ -310,7 +379,8 @@ impl Experiments {
         while let Some(trial) = self.trials.get_mut(name)
             && let Some(block) = trial.close_next(now)
         {
-            self.files.append_block(name, &block)?;
+            let line = express(name, serde_json::to_string(&block))?;
+            self.keeper.keep(name, Entry::Block(&line))?;
             trial.take_in(&block);
             let judgement = trial.judgement();
             let is_live = matches!(trial.experiment.stage(), Stage::Canary | Stage::Ab | Stage::Holdback);
@@ -361,8 +431,19 @@ impl Experiments {
     }
 }
 
+fn express<T>(name: &str, written: serde_json::Result<T>) -> Result<T> {
+    written.map_err(std::io::Error::from).map_err(crate::Error::file("write", name))
+}
+
 fn by<'a>(now: Timestamp, deed: &'a Deed, evidence: Option<Evidence>) -> By<'a> {
     By { who: &deed.who, at: since_epoch(now), why: &deed.why, evidence }
+}
+
+/// The bytes that a request asked for.
+pub(crate) fn asked_bytes(request: &Request) -> u64 {
+    request
+        .range
+        .map_or(request.size_bytes, |range| range.end.min(request.size_bytes) - range.start.min(request.size_bytes))
 }
 
 /// Who acts when nobody else does.

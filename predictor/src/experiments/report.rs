@@ -10,8 +10,20 @@ use nearcast_experiment::{
 };
 use serde::Serialize;
 
-use super::trial::{Design, Trial, moment};
+use super::{
+    Problem,
+    trial::{Design, Trial, moment},
+};
 use crate::{arms::ArmSpec, events::rfc3339};
+
+/// A document as operators get it.
+///
+/// # Errors
+/// When it cannot be expressed.
+pub(crate) fn document(value: &impl Serialize) -> Result<String, Problem> {
+    let text = serde_json::to_string(value).map_err(std::io::Error::from);
+    Ok(text.map_err(crate::Error::file("express", "the document"))?)
+}
 
 /// One experiment; the field names are a contract.
 #[derive(Clone, Debug, Serialize)]

@@ -102,7 +102,7 @@ impl BlockTally {
 
 /// The last slots of every node, bounded.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(crate) struct Slots {
     length: Duration,
     nodes: BTreeMap<Arc<str>, VecDeque<Slot>>,
     /// The number of every node's newest slot.

@@ -253,6 +253,11 @@ impl Trial {
         next_block.into_iter().chain(close).min()
     }
 
+    /// Nothing before this was watched whole.
+    pub(super) fn handle_unwatched(&mut self, now: Timestamp) {
+        self.watched_since = self.watched_since.max(now);
+    }
+
     /// The next block that can be closed now.
     pub(super) fn close_next(&mut self, now: Timestamp) -> Option<Block> {
         let block = self.closed;

@@ -81,7 +81,6 @@ impl wire::control_server::Control for ControlService {
         let (action, deed) = parse_action(request.get_ref())?;
         if !matches!(action, ExperimentAction::Plan | ExperimentAction::Report | ExperimentAction::Status) {
             self.check_token(&request)?;
-            check_alone(self.shared.is_some())?;
         }
         let json = self.answer(action, deed).await?;
         Ok(Response::new(wire::ExperimentReply { json }))
@@ -116,9 +115,12 @@ impl ControlService {
         Err(Status::unauthenticated("this needs the predictor's admin token"))
     }
 
-    /// Has the champion do something else.
+    /// Has the champion do something else, in a fleet that of every member.
     pub(super) async fn set(&self, arm: Arm, reset: bool) -> Result<(), Status> {
-        check_alone(self.shared.is_some())?;
+        if self.relayed_arm(arm, reset).await? { Ok(()) } else { self.set_here(arm, reset).await }
+    }
+
+    pub(super) async fn set_here(&self, arm: Arm, reset: bool) -> Result<(), Status> {
         let asked = self.inputs.ask(|done| Input::SetArm { arm, reset, done }).await;
         asked.map_err(unavailable)?.map_err(|problem| status(&problem))
     }
@@ -166,16 +168,6 @@ fn purge_refused(refused: &PurgeRefused) -> Status {
         }
         _ => Status::unavailable(refused.to_string()),
     }
-}
-
-/// Why arms are not changed in a fleet.
-fn check_alone(is_in_fleet: bool) -> Result<(), Status> {
-    if !is_in_fleet {
-        return Ok(());
-    }
-    Err(Status::failed_precondition(
-        "predictors on one bus (`[bus]`) serve one arm and run no experiments: each would compare only its own nodes. For an experiment run one predictor without `[bus]`; to change the arm set `arm` in every predictor's configuration and restart them one after the other",
-    ))
 }
 
 pub(super) fn parse_arm(name: &str) -> Result<Arm, Status> {

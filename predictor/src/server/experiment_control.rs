@@ -47,9 +47,37 @@ pub(super) fn action_named(word: &str, deed: &Deed) -> Result<ExperimentAction, 
     }
 }
 
+/// The name of an action.
+fn word(action: &ExperimentAction) -> &'static str {
+    match action {
+        ExperimentAction::Plan => "plan",
+        ExperimentAction::Start => "start",
+        ExperimentAction::Status => "status",
+        ExperimentAction::Report => "report",
+        ExperimentAction::Foresee(change) | ExperimentAction::Change(change) => match change {
+            Action::Promote { .. } => "promote",
+            Action::Abort => "abort",
+            Action::Undo => "undo",
+            Action::Pause => "pause",
+            Action::Resume => "resume",
+            Action::Finish => "finish",
+            Action::Advance => "advance",
+            // Nobody asks for these.
+            Action::Start | Action::Breach | Action::Pointed { .. } => "",
+        },
+    }
+}
+
 impl ControlService {
-    /// Does what is wanted.
-    pub(super) async fn answer(&self, action: ExperimentAction, mut deed: Deed) -> Result<String, Status> {
+    /// Does what is wanted, or has it done where experiments are conducted.
+    pub(super) async fn answer(&self, action: ExperimentAction, deed: Deed) -> Result<String, Status> {
+        match self.relayed(word(&action), &deed).await? {
+            Some(answer) => Ok(answer),
+            None => self.answer_here(action, deed).await,
+        }
+    }
+
+    pub(super) async fn answer_here(&self, action: ExperimentAction, mut deed: Deed) -> Result<String, Status> {
         let mut model = None;
         if matches!(action, ExperimentAction::Plan | ExperimentAction::Start)
             && let Some(question) = &mut deed.question

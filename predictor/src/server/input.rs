@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     controller::{ExplainDocument, Facts, KeyStory},
-    fleet::{NodeRecord, OrderRecord},
+    fleet::{ConductorSeat, Loaded, NodeRecord, OrderRecord, Regime},
     status::{NodeStatus, StatusDocument},
 };
 use crate::{
@@ -98,6 +98,42 @@ pub(super) enum Input {
     OfficePlanned { token: Token, planned: Planned },
     /// What clients ask for, for whoever places keys.
     Demand(LogRecord),
+    /// These arms are in force, and models of some of them are there, or cannot be had.
+    Obey(Box<Regime>, Vec<(Arc<str>, Loaded)>),
+    /// This member conducts experiments for all from now on.
+    TakeExperiments { token: Token, seat: ConductorSeat },
+    /// It does so no more.
+    EndExperiments(Token),
+    /// It should and cannot.
+    ExperimentsTrouble(String),
+    /// An operator wants something that whoever conducts experiments does: an action and a document.
+    Relay { action: String, json: String, reply: oneshot::Sender<Relayed> },
+    /// What another member asked for is done, or refused.
+    Answer { of: u32, number: u64, code: i32, text: String },
+}
+
+/// What another member asks this one, for an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RelayedAsk {
+    /// The generation of that member.
+    pub(super) from: u32,
+    /// Its number of it.
+    pub(super) number: u64,
+    pub(super) action: String,
+    pub(super) json: String,
+}
+
+/// What becomes of what an operator wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Relayed {
+    /// It is for this member.
+    Here,
+    /// Nobody conducts experiments, and perhaps why.
+    Nobody(Option<String>),
+    /// It is too long for the bus, and for this member.
+    TooLong(String),
+    /// Another member's answer, as a status code and a document or message.
+    Answer { code: i32, text: String },
 }
 
 /// What an operator wants.

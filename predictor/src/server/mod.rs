@@ -16,6 +16,7 @@ mod members;
 mod outgoing;
 mod page;
 mod registry_watch;
+mod relay;
 mod status;
 mod streams;
 
@@ -26,7 +27,7 @@ use nearcast_proto::{AdminToken, ControlServer, PredictorServer, wire};
 use sd_notify::NotifyState;
 use tokio::{
     net::TcpListener,
-    sync::watch,
+    sync::{mpsc, watch},
     task::{JoinHandle, JoinSet, spawn_blocking},
     time::timeout,
 };
@@ -42,7 +43,7 @@ use self::{
     controller::{Controller, Resumed},
     fleet::{OpenFleet, RunningFleet},
     http::HttpState,
-    input::Input,
+    input::{Input, RelayedAsk},
     inputs::Inputs,
     page::Page,
     registry_watch::RegistryWatch,
@@ -128,17 +129,11 @@ impl Service {
         let file = EventFile::open(&config.data_dir, config.events)?;
         let prefix = generation.epoch(0).0.to_string();
         let (events, mut queue) = EventBus::new(prefix, config.events.queue_max, metrics.events_dropped.clone());
-        let (placing, threads) = open_placing(config)?;
-        let board = board(fleet.as_ref(), placing.as_ref());
-        let engine = make_engine(config, fleet.as_ref());
         let registry = config.registry.as_deref().map(Registry::open).transpose()?.map(Arc::new);
-        let experiments = Experiments::open(&config.data_dir, config.slot, clock::now())?;
-        let resumed = resumed(registry.as_deref(), experiments.challengers());
-        let mut controller =
-            Controller::new(engine, experiments, generation, Arc::clone(&purges), config, events, metrics.clone())
-                .with_placing(placing)
-                .with_fleet(fleet.as_ref().map(OpenFleet::side));
-        controller.resume(clock::now(), resumed);
+        let (answers, asks) = mpsc::channel(relay::ASKS_MAX);
+        let ground = (generation, Arc::clone(&purges), fleet.as_ref());
+        let (controller, threads, board) =
+            make_controller(config, ground, registry.as_deref(), (events, metrics.clone()), answers)?;
         let versions = registry.clone().map(|registry| Versions { registry, alias: config.alias.clone() });
         let (inputs, receiver) = Inputs::bounded(config.queues.inputs_max);
         let (log, shared) = fleet.as_ref().map(|fleet| (fleet.log(), fleet.purges())).unzip();
@@ -157,13 +152,18 @@ impl Service {
             fleet: None,
         };
         if let Some(fleet) = fleet {
-            service.fleet = Some(fleet.start(&inputs, metrics.clone()).await?);
+            service.fleet = Some(fleet.start(&inputs, metrics.clone(), registry.clone()).await?);
         }
         let standing = service.fleet.as_ref().map(RunningFleet::standing);
         service.watch_registry(registry.clone(), config, &inputs);
         let http =
             HttpState { inputs: inputs.clone(), metrics: metrics.clone(), ready: service.ready.subscribe(), standing };
         let control = ControlService { inputs: inputs.clone(), purges: Arc::clone(&purges), token, versions, shared };
+        let (members, cancel) = (control.clone(), service.cancel.clone());
+        service.servers.spawn(async move {
+            members.answer_members(asks, cancel).await;
+            Ok(())
+        });
         let page = Page::new(control.clone(), config.page, config.topology.clone(), registry);
         service.serve_http(http_listener, http, page);
         let streams = NodeStreams {
@@ -276,6 +276,31 @@ impl Service {
             let _ = thread.await;
         }
     }
+}
+
+/// The controller with what it goes on with, the threads that placement works in, and the map that nodes are told.
+fn make_controller(
+    config: &PredictorConfig,
+    (generation, purges, fleet): (Generation, Arc<PurgeLog>, Option<&OpenFleet>),
+    registry: Option<&Registry>,
+    (events, metrics): (EventBus, Metrics),
+    answers: mpsc::Sender<RelayedAsk>,
+) -> Result<(Controller, Option<PlacingThreads>, Arc<Board>)> {
+    let (placing, threads) = open_placing(config)?;
+    let board = board(fleet, placing.as_ref());
+    let engine = make_engine(config, fleet);
+    // In a fleet whoever holds the office takes them up.
+    let experiments = match fleet {
+        Some(_) => None,
+        None => Some(Experiments::open(&config.data_dir, config.slot, clock::now())?),
+    };
+    let challengers = experiments.as_ref().map(Experiments::challengers).unwrap_or_default();
+    let resumed = resumed(registry, challengers);
+    let mut controller = Controller::new(engine, experiments, generation, purges, config, events, metrics)
+        .with_placing(placing)
+        .with_fleet(fleet.map(|fleet| fleet.side(answers)));
+    controller.resume(clock::now(), resumed);
+    Ok((controller, threads, board))
 }
 
 /// An engine that knows nothing yet, divided as the log is where there are several predictors.

@@ -133,20 +133,31 @@ impl TestNode {
 
     /// Connects and says something else first.
     pub(crate) async fn connect(predictor: &TestPredictor, first: wire::NodeMessage) -> Result<Self, Status> {
+        Self::connect_at(predictor.grpc, first).await
+    }
+
+    /// Connects to an address, at which there may be nobody.
+    pub(crate) async fn connect_at(address: SocketAddr, first: wire::NodeMessage) -> Result<Self, Status> {
         let (reports, outgoing) = mpsc::channel(64);
         reports.send(first).await.expect("room for one");
-        let mut client = PredictorClient::new(predictor.channel().await);
+        let endpoint = Channel::from_shared(format!("http://{address}")).expect("a URL");
+        let channel = endpoint.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let mut client = PredictorClient::new(channel);
         let answer = timeout(PATIENCE, client.join(ReceiverStream::new(outgoing))).await.expect("an answer in time");
         Ok(Self { reports, notices: answer?.into_inner(), sequence: 0 })
     }
 
     pub(crate) async fn say(&self, report: impl Into<wire::NodeMessage>) {
-        self.reports.send(report.into()).await.expect("the stream is open");
+        assert!(self.try_say(report).await, "the stream is open");
+    }
+
+    /// Whether there was somebody to be told.
+    pub(crate) async fn try_say(&self, report: impl Into<wire::NodeMessage>) -> bool {
+        self.reports.send(report.into()).await.is_ok()
     }
 
     /// Reports that a client was answered from the origin.
     pub(crate) async fn request(&mut self, client: &str, region: &str, key: &str) {
-        self.sequence += 1;
         let request = Request {
             timestamp: Timestamp::from_micros(0),
             client: client.into(),
@@ -157,8 +168,14 @@ impl TestNode {
             served: ServedFrom::Origin,
             latency: Duration::from_millis(100),
         };
-        let batch = RequestBatch { sequence: self.sequence, requests: vec![request], dropped_count: 0 };
-        self.say(NodeReport::Requests(batch)).await;
+        assert!(self.log(vec![request]).await, "the stream is open");
+    }
+
+    /// Reports requests in one batch; whether there was somebody to be told.
+    pub(crate) async fn log(&mut self, requests: Vec<Request>) -> bool {
+        self.sequence += 1;
+        let batch = RequestBatch { sequence: self.sequence, requests, dropped_count: 0 };
+        self.try_say(NodeReport::Requests(batch)).await
     }
 
     /// The next message, or how the stream ended.

@@ -3,6 +3,7 @@
 
 mod experiments;
 mod fleet;
+mod fleet_experiments;
 mod fleet_placement;
 mod harness;
 mod membership;

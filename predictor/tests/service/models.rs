@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::harness::{TestNode, TestPredictor, eventually};
 
 /// Publishes an untrained version; the seed makes each one different.
-fn publish(registry: &Registry, seed: u64) -> Result<VersionName> {
+pub(crate) fn publish(registry: &Registry, seed: u64) -> Result<VersionName> {
     let config = ModelConfig::default();
     let names = ["/a", "/b", "/c"];
     let vocabulary = Vocabulary::build(names.map(|name| (name, 3)), &config.vocabulary)?;

@@ -141,6 +141,11 @@ impl Engine {
         self
     }
 
+    /// In how many parts it divides them.
+    pub fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
     /// The part of a client, of so many.
     pub fn part_of(client: u64, partitions: u32) -> u32 {
         part_of(client, partitions)

@@ -5,15 +5,15 @@ use std::{collections::BTreeSet, sync::Arc};
 use nearcast_datasets::Timestamp;
 use nearcast_experiment::stage::{Action, Stage};
 use nearcast_models::Model;
-use serde::Serialize;
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use super::Controller;
 use crate::{
     arms::{ArmRefused, ArmSpec},
     engine::{Arm, NodeIndex},
     events::{kind, rfc3339},
-    experiments::{Deed, Problem, Scene, Standing},
+    experiments::{Deed, Experiments, FullReport, Problem, Question, Scene, Standing, TrialReport, document},
     server::{input::ExperimentAction, status::ModelStatus},
 };
 
@@ -24,7 +24,8 @@ impl Controller {
     /// Takes up what was promoted, and the arms of experiments that were under way. One whose version is gone is rolled
     /// back.
     pub(in crate::server) fn resume(&mut self, now: Timestamp, resumed: Vec<Resumed>) {
-        if let Some((name, spec)) = self.experiments.promoted() {
+        let Some(experiments) = &mut self.experiments else { return };
+        if let Some((name, spec)) = experiments.promoted() {
             // Its version is behind the alias.
             tracing::info!(experiment = name, arm = %spec.name(), "as was promoted");
             self.engine.set_learning(spec.learning);
@@ -39,38 +40,56 @@ impl Controller {
             let why = format!("its arm cannot be taken up again: {reason}");
             let deed = Deed { name: None, who: "predictor".to_owned(), why, full: false, question: None };
             let ends = [Action::Breach, Action::Abort, Action::Undo];
-            if ends.into_iter().all(|end| self.experiments.act(now, &name, end, &deed).is_err()) {
+            if ends.into_iter().all(|end| experiments.act(now, &name, end, &deed).is_err()) {
                 tracing::error!(experiment = %name, %reason, "an experiment can neither go on nor be rolled back");
             }
         }
-        self.due = self.experiments.poll_timeout(now);
+        self.due = experiments.poll_timeout(now);
     }
 
     /// Answers an operator with one document, or says what is wrong.
     pub(super) fn experiment(
         &mut self,
         now: Timestamp,
+        action: ExperimentAction,
+        deed: Box<Deed>,
+        model: Option<(Arc<str>, Arc<Model>)>,
+        reply: oneshot::Sender<Result<String, Problem>>,
+    ) {
+        if self.experiments.is_none() {
+            self.ask_conductor(now, action, deed, reply);
+            return;
+        }
+        // The caller may have given up waiting; what was done is on record.
+        let _ = reply.send(self.conduct(now, &action, &deed, model));
+    }
+
+    fn conduct(
+        &mut self,
+        now: Timestamp,
         action: &ExperimentAction,
         deed: &Deed,
         model: Option<(Arc<str>, Arc<Model>)>,
     ) -> Result<String, Problem> {
+        let scene = self.scene();
         let name = match action {
-            ExperimentAction::Status => return document(&self.experiment_status(now)),
-            ExperimentAction::Plan => return self.plan_experiment(now, deed),
-            ExperimentAction::Start => self.start_experiment(now, deed, model.map(|(_, model)| model))?,
-            ExperimentAction::Report => {
-                let name = self.experiments.meant(deed.name.as_deref())?;
-                return document(&self.experiments.report(now, &name)?);
-            }
-            ExperimentAction::Foresee(change) => {
-                let name = self.experiments.meant(deed.name.as_deref())?;
-                return document(&self.foresee(&name, change)?);
-            }
-            ExperimentAction::Change(change) => {
-                let name = self.experiments.meant(deed.name.as_deref())?;
-                self.foresee(&name, change)?;
-                let before = self.experiments.standing(&name);
-                self.experiments.act(now, &name, change.clone(), deed)?;
+            ExperimentAction::Status => return self.experiment_document(now),
+            ExperimentAction::Start => self.start_experiment(now, deed, &scene, model.map(|(_, model)| model))?,
+            _ => {
+                let Some(experiments) = &mut self.experiments else { return Err(Problem::NoneRunning) };
+                if let ExperimentAction::Plan = action {
+                    let question = deed.question.as_ref().ok_or(Problem::NoQuestion)?;
+                    return experiments.planned(now, question, &scene);
+                }
+                let name = experiments.meant(deed.name.as_deref())?;
+                let change = match action {
+                    ExperimentAction::Foresee(change) => return document(&experiments.foresee(&name, change)?),
+                    ExperimentAction::Change(change) => change,
+                    _ => return document(&experiments.report(now, &name)?),
+                };
+                experiments.foresee(&name, change)?;
+                let before = experiments.standing(&name);
+                experiments.act(now, &name, change.clone(), deed)?;
                 match (change, before) {
                     (Action::Finish, Some(Standing { arm, version, .. })) => self.crown(now, &arm, version),
                     (Action::Undo, Some(Standing { stage: Stage::Promoted, arm, .. })) => {
@@ -82,15 +101,16 @@ impl Controller {
             }
         };
         self.events.publish(now, kind::EXPERIMENT_CHANGED, &name, json!({ "who": deed.who, "why": deed.why }));
-        self.experiments.handle_timeout(now);
+        self.experiments.iter_mut().for_each(|experiments| experiments.handle_timeout(now));
         self.point_nodes(now);
-        document(&self.experiments.report(now, &name)?)
+        let report = self.experiments.as_ref().map(|experiments| experiments.report(now, &name));
+        document(&report.ok_or(Problem::NoneRunning)??)
     }
 
     /// Lets experiments go on and points nodes at the arms that they say.
     pub(super) fn tick(&mut self, now: Timestamp) {
         if self.due.is_some_and(|due| due <= now) {
-            self.experiments.handle_timeout(now);
+            self.experiments.iter_mut().for_each(|experiments| experiments.handle_timeout(now));
             self.point_nodes(now);
         }
     }
@@ -106,25 +126,43 @@ impl Controller {
         if has_changed {
             self.announce();
         }
-        for arm in self.experiments.ended_arms() {
+        for arm in self.experiments.iter().flat_map(Experiments::ended_arms) {
             // One that is still in force at a node that is away stays until that is back.
             let _ = self.arms.drop_arm(&arm);
         }
-        if !self.experiments.is_running()
+        if !self.is_comparing()
             && let Some((version, model)) = self.held_back.take()
         {
             self.install_model(now, version, model);
         }
-        self.due = self.experiments.poll_timeout(now);
+        self.due = self.experiments.as_ref().and_then(|experiments| experiments.poll_timeout(now));
+    }
+
+    /// Whether the champion is compared with another arm and must not change.
+    pub(super) fn is_comparing(&self) -> bool {
+        let of_all = self.fleet.as_ref().is_some_and(|fleet| fleet.experiments.is_running());
+        of_all || self.experiments.as_ref().is_some_and(Experiments::is_running)
+    }
+
+    /// The arm that a node is to serve now; none for the champion. In a fleet an arm that is not here yet is left out:
+    /// the node stays with what it has.
+    fn arm_of(&self, node: NodeIndex, name: &str, now: Timestamp) -> Option<Arc<str>> {
+        let Some(fleet) = &self.fleet else {
+            return self.experiments.as_ref().and_then(|experiments| experiments.arm_of(name, now));
+        };
+        match fleet.experiments.arm_of(name) {
+            Some(arm) if !self.arms.has(&arm) => self.arms.at(node).0.cloned(),
+            arm => arm,
+        }
     }
 
     /// Points a node at its arm; whether it served another one before.
     pub(super) fn point(&mut self, now: Timestamp, node: NodeIndex, name: &Arc<str>) -> bool {
-        let arm = self.experiments.arm_of(name, now);
+        let arm = self.arm_of(node, name, now);
         match self.arms.assign(now, node, arm.as_deref(), &mut self.engine) {
             Ok(false) => false,
             Ok(true) => {
-                self.experiments.forget_confirmed(name);
+                self.experiments.iter_mut().for_each(|experiments| experiments.forget_confirmed(name));
                 let data = json!({ "arm": arm.as_deref().unwrap_or("champion") });
                 self.events.publish(now, kind::ARM_ASSIGNED, name, data);
                 true
@@ -136,29 +174,25 @@ impl Controller {
         }
     }
 
-    fn plan_experiment(&self, now: Timestamp, deed: &Deed) -> Result<String, Problem> {
+    fn start_experiment(
+        &mut self,
+        now: Timestamp,
+        deed: &Deed,
+        scene: &Scene,
+        model: Option<Arc<Model>>,
+    ) -> Result<String, Problem> {
+        let challenger = self.check_challenger(deed)?.challenger.clone();
         let question = deed.question.as_ref().ok_or(Problem::NoQuestion)?;
-        let design = self.experiments.plan(now, question, &self.scene())?;
-        document(&json!({ "schema": "nearcast.experiment-plan/1", "name": question.name, "design": design }))
-    }
-
-    fn start_experiment(&mut self, now: Timestamp, deed: &Deed, model: Option<Arc<Model>>) -> Result<String, Problem> {
-        let question = deed.question.as_ref().ok_or(Problem::NoQuestion)?;
-        let scene = self.scene();
-        // As when the champion has been told to order nothing: no log could tell both sides apart.
-        let name = question.challenger.name();
-        if *name == *self.engine.arm().name() {
-            return Err(ArmRefused::Taken(name).into());
-        }
+        let Some(experiments) = &mut self.experiments else { return Err(Problem::NoneRunning) };
         // Before anything is set up for it.
-        self.experiments.plan(now, question, &scene)?;
-        let needed: BTreeSet<Arc<str>> = self.experiments.challengers().iter().map(|(_, spec)| spec.name()).collect();
+        experiments.plan(now, question, scene)?;
+        let needed: BTreeSet<Arc<str>> = experiments.challengers().iter().map(|(_, spec)| spec.name()).collect();
         self.arms.retain(&needed);
-        let arm = self.arms.add(now, question.challenger.clone(), model, &self.engine)?;
-        let started = self.experiments.start(now, deed, &scene);
+        let arm = self.arms.add(now, challenger, model, &self.engine)?;
+        let started = experiments.start(now, deed, scene);
         for session in self.sessions.values().filter(|session| session.is_confirmed) {
             let serving = Arc::clone(&session.in_force.borrow().arm);
-            self.experiments.note_serving(&session.descriptor.name.0, &serving);
+            experiments.note_serving(&session.descriptor.name.0, &serving);
         }
         if started.is_err() {
             let _ = self.arms.drop_arm(&arm);
@@ -166,11 +200,30 @@ impl Controller {
         started
     }
 
+    /// The question that is to be started, if its challenger can be told from the champion: as when the champion has been
+    /// told to order nothing, no log could tell both sides apart.
+    pub(super) fn check_challenger<'a>(&self, deed: &'a Deed) -> Result<&'a Question, Problem> {
+        let question = deed.question.as_ref().ok_or(Problem::NoQuestion)?;
+        let name = question.challenger.name();
+        if *name == *self.engine.arm().name() { Err(ArmRefused::Taken(name).into()) } else { Ok(question) }
+    }
+
     /// Has the champion do something else, but not while an experiment compares it.
-    pub(super) fn set_arm(&mut self, now: Timestamp, arm: Arm, reset: bool) -> Result<(), Problem> {
-        let running = self.experiments.running();
+    pub(super) fn set_arm(
+        &mut self,
+        now: Timestamp,
+        arm: Arm,
+        reset: bool,
+        done: oneshot::Sender<Result<(), Problem>>,
+    ) {
+        let Some(experiments) = &self.experiments else {
+            self.ask_to_set_arm(arm, reset, done);
+            return;
+        };
+        let running = experiments.running();
         if !running.is_empty() {
-            return Err(Problem::UnderWay(running));
+            let _ = done.send(Err(Problem::UnderWay(running)));
+            return;
         }
         self.engine.set_arm(arm, reset);
         if reset {
@@ -178,25 +231,12 @@ impl Controller {
         }
         self.announce();
         self.events.publish(now, kind::ARM_SET, arm.name(), json!({ "reset": reset }));
-        Ok(())
-    }
-
-    /// The champion's version after a change, if it changes the champion; that is refused while another experiment
-    /// compares the champion.
-    fn foresee(&self, name: &str, change: &Action) -> Result<Option<Arc<str>>, Problem> {
-        let Some(standing) = self.experiments.standing(name) else { return Ok(None) };
-        let version = match (change, standing.stage) {
-            (Action::Finish, Stage::Holdback) => standing.version,
-            (Action::Undo, Stage::Promoted) => standing.control_version,
-            _ => return Ok(None),
-        };
-        let mut others = self.experiments.running();
-        others.retain(|other| other != name);
-        if others.is_empty() { Ok(version) } else { Err(Problem::UnderWay(others)) }
+        // The caller may have given up waiting; the arm is set all the same.
+        let _ = done.send(Ok(()));
     }
 
     /// At the end of a holdback the challenger takes the champion's place, which is kept for an undo.
-    fn crown(&mut self, now: Timestamp, arm: &str, version: Option<Arc<str>>) {
+    pub(super) fn crown(&mut self, now: Timestamp, arm: &str, version: Option<Arc<str>>) {
         if let Err(refused) = self.arms.crown(arm, &Arc::from(RETIRED), &mut self.engine) {
             tracing::error!(%arm, %refused, "the challenger cannot take the champion's place");
             return;
@@ -207,7 +247,7 @@ impl Controller {
 
     /// An undo after that gives the place back: to the engine that was retired, or, where that is gone, as after a
     /// restart, to what the configuration says with the model of then.
-    fn dethrone(&mut self, now: Timestamp, arm: &Arc<str>, model: Option<(Arc<str>, Arc<Model>)>) {
+    pub(super) fn dethrone(&mut self, now: Timestamp, arm: &Arc<str>, model: Option<(Arc<str>, Arc<Model>)>) {
         if self.arms.crown(RETIRED, arm, &mut self.engine).is_ok() {
             // The record says that the challenger is out of service.
             let _ = self.arms.drop_arm(arm);
@@ -216,10 +256,15 @@ impl Controller {
         }
         self.engine.set_arm(self.arm, false);
         self.engine.set_learning(true);
-        let version = model.map(|(version, model)| {
-            self.engine.install_model(now, Arc::clone(&version), model);
-            version
-        });
+        let version = match model {
+            Some((version, model)) => {
+                self.engine.install_model(now, Arc::clone(&version), model);
+                Some(version)
+            }
+            // Each member follows the alias by itself, and may have done so already.
+            None if self.fleet.is_some() => self.model.take().map(|model| model.version),
+            None => None,
+        };
         self.reign(now, version);
     }
 
@@ -229,7 +274,7 @@ impl Controller {
         self.announce();
     }
 
-    fn scene(&self) -> Scene {
+    pub(super) fn scene(&self) -> Scene {
         let nodes: Vec<NodeIndex> = self.sessions.values().map(|session| session.node).collect();
         Scene {
             connected: self.sessions.values().map(|session| Arc::clone(&session.descriptor.name.0)).collect(),
@@ -238,21 +283,32 @@ impl Controller {
         }
     }
 
-    fn experiment_status(&self, now: Timestamp) -> serde_json::Value {
+    pub(super) fn experiment_document(&self, now: Timestamp) -> Result<String, Problem> {
         let arms = self.arms.status(&self.engine);
-        json!({
+        document(&json!({
             "schema": "nearcast.experiment-status/1",
-            "experiments": self.experiments.status(now),
+            "experiments": self.experiment_status(now),
             "in_force": arms.in_force,
             "shadow": arms.shadow,
-        })
+        }))
+    }
+
+    /// Every experiment, those under way first; in a fleet, at the member that conducts them.
+    pub(super) fn experiment_status(&self, now: Timestamp) -> Vec<TrialReport> {
+        let seat = self.fleet.as_ref().and_then(|fleet| fleet.experiments.seat());
+        let shown = || seat.map(|seat| seat.shown.borrow().status.clone()).unwrap_or_default();
+        self.experiments.as_ref().map_or_else(shown, |experiments| experiments.status(now))
+    }
+
+    /// The same with all that led to where they are.
+    pub(super) fn experiment_reports(&self, now: Timestamp) -> Vec<FullReport> {
+        let seat = self.fleet.as_ref().and_then(|fleet| fleet.experiments.seat());
+        let shown = || seat.map(|seat| seat.shown.borrow().reports.clone()).unwrap_or_default();
+        self.experiments.as_ref().map_or_else(shown, |experiments| experiments.reports(now, LOOKS_TOLD_MAX))
     }
 }
 
-fn document(value: &impl Serialize) -> Result<String, Problem> {
-    let text = serde_json::to_string(value).map_err(std::io::Error::from);
-    Ok(text.map_err(crate::Error::file("express", "the document"))?)
-}
-
 /// The arm that was champion before the last promotion.
-const RETIRED: &str = "retired";
+pub(super) const RETIRED: &str = "retired";
+/// Looks of an experiment that the page is told: what a chart shows.
+const LOOKS_TOLD_MAX: usize = 200;

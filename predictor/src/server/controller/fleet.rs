@@ -14,23 +14,24 @@ use nearcast_bus::{
 };
 use nearcast_datasets::{Map, Timestamp};
 use nearcast_proto::message::{Command, NodeDescriptor, NodeName, NodeReport, SegmentSet};
+use tokio::sync::mpsc;
 
-use super::{Controller, Session, Way};
+use super::{Controller, Session, Way, regime::FleetExperiments};
 use crate::{
-    engine::{NodeIndex, Observation, PartState, StateUnreadable},
+    engine::{NodeIndex, PartState, StateUnreadable},
     fleet::{LogRecord, client_number},
     placing::Board,
     server::{
-        fleet::{FleetStatus, Home, NodeRecord, OrderRecord, Outlets, Said, office},
-        input::{Arrival, SessionId},
+        fleet::{FleetStatus, Home, NodeRecord, OrderRecord, Outlets, Said, experiments_office, office},
+        input::{Arrival, RelayedAsk, SessionId},
     },
 };
 
 /// What a controller has in a fleet, and not by itself.
 #[derive(Debug)]
 pub(in crate::server) struct FleetSide {
-    name: String,
-    outlets: Outlets,
+    pub(super) name: String,
+    pub(super) outlets: Outlets,
     fence: Fence,
     /// How long a member may be missing before its nodes are taken for gone.
     grace: Duration,
@@ -40,7 +41,7 @@ pub(in crate::server) struct FleetSide {
     remotes: BTreeMap<Home, SessionId>,
     /// Every node that was heard of, connected or not.
     known: Map<NodeName, NodeIndex>,
-    view: FleetView,
+    pub(super) view: FleetView,
     /// Members that were asked for their nodes.
     asked: BTreeSet<u32>,
     /// Members that are missing, and since when.
@@ -49,12 +50,20 @@ pub(in crate::server) struct FleetSide {
     holds_until: Option<Timestamp>,
     /// The term in which it places keys.
     pub(super) office: Option<Token>,
+    pub(super) experiments: FleetExperiments,
     /// The map that nodes are told.
     board: Arc<Board>,
 }
 
 impl FleetSide {
-    pub(in crate::server) fn new(name: String, outlets: Outlets, grace: Duration, board: Arc<Board>) -> Self {
+    /// What other members ask of this one goes to `answers`.
+    pub(in crate::server) fn new(
+        name: String,
+        outlets: Outlets,
+        grace: Duration,
+        board: Arc<Board>,
+        answers: mpsc::Sender<RelayedAsk>,
+    ) -> Self {
         Self {
             name,
             outlets,
@@ -69,6 +78,7 @@ impl FleetSide {
             missing: BTreeMap::new(),
             holds_until: None,
             office: None,
+            experiments: FleetExperiments::new(answers),
             board,
         }
     }
@@ -104,6 +114,8 @@ impl FleetSide {
             }
         }
         let counts = self.outlets.counts();
+        let conducts = self.view.owners.get(&experiments_office()).cloned();
+        let is_own = conducts.as_ref() == Some(&self.name);
         FleetStatus {
             name: self.name.clone(),
             generation: self.outlets.generation(),
@@ -113,6 +125,9 @@ impl FleetSide {
             unsaid_records: counts.waiting,
             bus_retries: counts.retries,
             places_keys: self.view.owners.get(&office()).cloned(),
+            conducts_experiments: conducts,
+            experiments_trouble: self.experiments.trouble().filter(|_| is_own).map(str::to_owned),
+            arms_lacking: self.experiments.lacking(&self.view.members),
             map_epoch: self.board.epoch().0,
             map_keys: self.board.len(),
         }
@@ -144,6 +159,7 @@ impl Controller {
         part: Option<PartState>,
     ) -> Result<(), StateUnreadable> {
         self.engine.resume_part(partition, part)?;
+        self.arms.forget_part(partition);
         if let Some(fleet) = &mut self.fleet {
             fleet.partitions.insert(partition, token);
             fleet.fence.raise(&Resource::Partition(partition), token);
@@ -158,6 +174,7 @@ impl Controller {
             fleet.partitions.remove(&partition);
             // It has such a part, or the partition could not have begun.
             let _ = self.engine.resume_part(partition, None);
+            self.arms.forget_part(partition);
         }
     }
 
@@ -171,17 +188,9 @@ impl Controller {
         for batch in batches {
             let Some(node) = self.node_of(batch.at, &batch.node) else { continue };
             for request in &batch.requests {
-                let observation = Observation {
-                    node,
-                    client: client_number(&request.client),
-                    region: self.engine.intern_region(&request.region),
-                    key: self.engine.intern_key(&request.key),
-                    size_bytes: request.size_bytes,
-                    range: request.range,
-                    served: request.served,
-                };
                 // Dated by when the batch was taken, so that everybody learns the same from it.
-                self.engine.handle_request(batch.at, &observation);
+                let client = client_number(&request.client);
+                self.arms.handle_request(batch.at, node, client, request, &mut self.engine);
                 self.send_orders(now);
             }
             self.metrics.fleet.learnt.inc_by(batch.requests.len() as u64);
@@ -238,6 +247,7 @@ impl Controller {
             }
             Said::Told(report) => known.into_iter().for_each(|id| self.report(now, id, &report)),
             Said::Left => known.into_iter().for_each(|id| self.leave(now, id)),
+            said => self.heard_of_experiments(home, known, said),
         }
     }
 
@@ -272,6 +282,10 @@ impl Controller {
         let (Some(fleet), Some(session)) = (&mut self.fleet, self.sessions.get(&id)) else { return };
         let Way::Here(queue) = &session.way else { return };
         if !fleet.fence.admit(&record.resource, record.token) {
+            self.metrics.fleet.orders_refused.inc();
+            return;
+        }
+        if !self.is_of_arm_in_force(id, &record.resource, &record.command.arm) {
             self.metrics.fleet.orders_refused.inc();
             return;
         }
@@ -312,6 +326,7 @@ impl Controller {
             (fleet.remotes.iter()).filter(|(home, _)| gone.contains(&home.generation)).map(|(_, id)| *id).collect();
         fleet.view = view;
         sessions.into_iter().for_each(|id| self.leave(now, id));
+        self.review_experiments();
     }
 
     /// Something that was said is gone: everybody is asked again.
@@ -360,6 +375,7 @@ impl Controller {
         if session.inventory_complete {
             all.extend(self.inventory_pages(session).into_iter().map(Said::Told));
         }
+        all.extend(session.serves.clone().map(|arm| Said::Serves { arm, skew_micros: None }));
         let (Some(fleet), Some(session)) = (&mut self.fleet, self.sessions.get_mut(&id)) else { return };
         // Pages that are still to come would replace what is told of now.
         session.is_asked = !session.inventory_complete;

@@ -14,13 +14,16 @@ use tokio::sync::oneshot;
 use super::Controller;
 use crate::{
     PredictorConfig, PredictorSettings,
-    engine::Engine,
+    arms::ArmSpec,
+    engine::{Arm, Engine},
     events::EventBus,
-    experiments::Experiments,
     metrics::Metrics,
     purges::PurgeLog,
     server::{
-        fleet::{Home, NodeRecord, OpenFleet, OrderRecord, Said, office},
+        fleet::{
+            ConductorSeat, Home, Loaded, NodeRecord, OpenFleet, OrderRecord, Promoted, Regime, Said, Tidings, ToldArm,
+            office,
+        },
         input::{Arrival, Input, JoinRefused, Joined},
     },
 };
@@ -42,12 +45,11 @@ impl World {
         let bus = config.bus.as_ref().unwrap();
         let (fleet, purges): (OpenFleet, Arc<PurgeLog>) = OpenFleet::open(&config, bus, "").await.unwrap();
         let (metrics, now) = (Metrics::new(), Timestamp::from_micros(1_000_000_000));
-        let experiments = Experiments::open(folder.path(), config.slot, now).unwrap();
+        let (answers, _) = tokio::sync::mpsc::channel(1);
         let (events, _) = EventBus::new(String::new(), 16, metrics.events_dropped.clone());
         let engine = Engine::new(config.engine.clone(), config.topology.clone()).divided(fleet.partitions());
-        let controller =
-            Controller::new(engine, experiments, fleet.generation(), purges, &config, events, metrics.clone())
-                .with_fleet(Some(fleet.side()));
+        let controller = Controller::new(engine, None, fleet.generation(), purges, &config, events, metrics.clone())
+            .with_fleet(Some(fleet.side(answers)));
         Self { controller, metrics, now, _folder: folder }
     }
 
@@ -89,6 +91,10 @@ impl World {
         self.apply(Input::View(FleetView { tokens, members, ..FleetView::default() }, Some(Duration::from_secs(3))));
     }
 
+    fn obey(&mut self, regime: Regime, models: Vec<(Arc<str>, Loaded)>) {
+        self.apply(Input::Obey(Box::new(regime), models));
+    }
+
     /// The nodes that are taken for connected, and whether they are elsewhere.
     fn alive(&self) -> Vec<(String, bool)> {
         let alive = self.controller.nodes().into_iter().filter(|node| node.alive);
@@ -110,6 +116,11 @@ fn joined(name: &str, stream: u64) -> Said {
     let hello =
         NodeReport::Hello { node: node(name), code_version: String::new(), purges: None, placement: None, stream: 0 };
     Said::Joined { stream, hello: Box::new(hello) }
+}
+
+fn treating(number: u64, node: &str) -> Regime {
+    let challengers = [("trial".to_owned(), ArmSpec::none())].into();
+    Regime { number, challengers, treated: [(node.into(), "none".into())].into(), ..Regime::default() }
 }
 
 const fn home(generation: u32, session: u64) -> Home {
@@ -233,4 +244,90 @@ async fn nothing_is_learnt_for_a_partition_that_is_not_owned() {
     world.apply(Input::EndPartition { partition: 0, token: Token(2) });
     world.apply(learn(2));
     assert_eq!(world.metrics.fleet.learnt.get(), 2);
+}
+
+#[tokio::test]
+async fn what_is_in_force_is_obeyed_as_soon_as_the_arm_is_there() {
+    let mut world = World::new().await;
+    let eu = world.join("eu-1", 1).unwrap();
+    world.view(&[1], &[]);
+    let regime = treating(2, "eu-1");
+    world.obey(regime.clone(), Vec::new());
+    assert_eq!(&*eu.in_force.borrow().arm, "nearcast", "nobody could order for it");
+    let lacking = world.controller.fleet_status().unwrap().arms_lacking;
+    assert_eq!(lacking["p-1"]["none"], "it is being loaded");
+    world.obey(regime.clone(), vec![("none".into(), Err("it is gone".to_owned()))]);
+    assert_eq!(world.controller.fleet_status().unwrap().arms_lacking["p-1"]["none"], "it is gone");
+    world.obey(regime, vec![("none".into(), Ok(None))]);
+    assert!(&*eu.in_force.borrow().arm == "none" && world.controller.fleet_status().unwrap().arms_lacking.is_empty());
+    world.obey(Regime { number: 1, ..Regime::default() }, Vec::new());
+    assert_eq!(&*eu.in_force.borrow().arm, "none", "what is older says nothing");
+    let later = world.join("us-1", 1).unwrap();
+    assert_eq!(&*later.in_force.borrow().arm, "nearcast");
+    world.obey(Regime { number: 3, ..Regime::default() }, Vec::new());
+    assert_eq!(&*eu.in_force.borrow().arm, "nearcast");
+}
+
+#[tokio::test]
+async fn whoever_has_a_node_refuses_orders_for_another_arm_than_it_serves() {
+    let mut world = World::new().await;
+    let mut eu = world.join("eu-1", 1).unwrap();
+    let later = world.now.after(Duration::from_secs(5));
+    world.order(5, later);
+    assert!(eu.commands.try_recv().is_ok());
+    world.obey(treating(1, "eu-1"), vec![("none".into(), Ok(None))]);
+    world.order(5, later);
+    assert!(eu.commands.try_recv().is_err() && world.metrics.fleet.orders_refused.get() == 1);
+}
+
+#[tokio::test]
+async fn the_champion_is_who_was_promoted_and_does_what_it_was_told_since() {
+    let mut world = World::new().await;
+    let eu = world.join("eu-1", 1).unwrap();
+    let arm = |world: &World| world.controller.engine.arm().name();
+    world.obey(treating(1, "eu-1"), vec![("none".into(), Ok(None))]);
+    let promoted = vec![Promoted { experiment: "trial".to_owned(), arm: ArmSpec::none() }];
+    world.obey(Regime { number: 2, promoted: promoted.clone(), ..Regime::default() }, Vec::new());
+    assert_eq!((arm(&world), &*eu.in_force.borrow().arm), ("none", "none"));
+    assert!(!eu.in_force.has_changed().unwrap() || eu.in_force.borrow().assignment == 2, "it served that before");
+    let told = Some(ToldArm { number: 3, arm: Arm::Nearcast, reset: false });
+    world.obey(Regime { number: 3, promoted: promoted.clone(), told, ..Regime::default() }, Vec::new());
+    assert_eq!(arm(&world), "nearcast");
+    world.controller.engine.set_arm(Arm::None, false);
+    world.obey(Regime { number: 4, promoted: promoted.clone(), told, ..Regime::default() }, Vec::new());
+    assert_eq!(arm(&world), "none", "it is told once");
+    world.obey(Regime { number: 5, ..Regime::default() }, Vec::new());
+    assert_eq!(arm(&world), "nearcast", "as before the promotion");
+    // A member that comes later.
+    let mut other = World::new().await;
+    other.obey(Regime { number: 9, promoted, ..Regime::default() }, Vec::new());
+    assert_eq!(arm(&other), "none");
+}
+
+#[tokio::test]
+async fn what_nodes_of_others_serve_is_known_and_told_to_whoever_conducts() {
+    let mut world = World::new().await;
+    let (tidings, mut told) = tokio::sync::mpsc::channel(16);
+    let (_, shown) = tokio::sync::watch::channel(Arc::default());
+    world.view(&[7], &[]);
+    world.hear(home(7, 1), joined("eu-1", 10));
+    let confirmed = |world: &World| world.controller.nodes()[0].is_confirmed;
+    assert!(!confirmed(&world));
+    world.hear(home(7, 1), Said::Serves { arm: "nearcast".into(), skew_micros: Some(4) });
+    assert!(confirmed(&world));
+    world.apply(Input::TakeExperiments { token: Token(3), seat: ConductorSeat { tidings, shown } });
+    let mut next = || told.try_recv().unwrap();
+    assert!(matches!(next(), Tidings::Members(members) if members[&7].is_empty()));
+    assert!(matches!(next(), Tidings::Serves { node, skew_micros: None, .. } if &*node == "eu-1"), "from before");
+    world.hear(home(7, 1), Said::Serves { arm: "none".into(), skew_micros: Some(4) });
+    assert!(!confirmed(&world));
+    assert!(matches!(next(), Tidings::Serves { arm, skew_micros: Some(4), .. } if &*arm == "none"));
+    world.hear(home(7, 1), Said::Dropped { count: 3 });
+    assert!(matches!(next(), Tidings::Dropped { count: 3, .. }));
+    world.hear(home(7, 0), Said::Wasted { node: "eu-1".into(), bytes: 9 });
+    assert!(matches!(next(), Tidings::Wasted { bytes: 9, .. }));
+    world.hear(home(7, 0), Said::Arms { ready: ["none".into()].into(), refused: [].into() });
+    assert!(matches!(next(), Tidings::Members(members) if members[&7].contains("none")));
+    world.apply(Input::EndExperiments(Token(3)));
+    assert!(told.try_recv().is_err());
 }

@@ -10,6 +10,7 @@ mod ledger;
 mod office;
 mod orders;
 mod placement;
+mod regime;
 mod reports;
 mod tally;
 
@@ -56,7 +57,8 @@ pub(super) struct Controller {
     engine: Engine,
     /// Who is in force where, and every other engine.
     arms: Arms,
-    experiments: Experiments,
+    /// This predictor's own; none in a fleet, where one conducts them for all.
+    experiments: Option<Experiments>,
     /// When experiments want to be woken.
     due: Option<Timestamp>,
     /// A version that waits until no experiment is under way: what is compared must not change.
@@ -117,6 +119,8 @@ struct Session {
     in_force: watch::Sender<InForce>,
     /// Whether the node says that it serves that.
     is_confirmed: bool,
+    /// In a fleet, the arm that the node said last that it serves.
+    serves: Option<Arc<str>>,
     /// Whether the last page of the inventory has come.
     inventory_complete: bool,
     sequence: Option<u64>,
@@ -125,16 +129,18 @@ struct Session {
 impl Controller {
     pub(super) fn new(
         engine: Engine,
-        experiments: Experiments,
+        experiments: Option<Experiments>,
         generation: Generation,
         purges: Arc<PurgeLog>,
         config: &PredictorConfig,
         events: EventBus,
         metrics: Metrics,
     ) -> Self {
+        let arms = Arms::new(config.shadow);
         Self {
             engine,
-            arms: Arms::new(config.shadow),
+            // In a fleet each predictor sees but a part of a node's requests.
+            arms: if experiments.is_some() { arms } else { arms.without_miniatures() },
             experiments,
             due: None,
             held_back: None,
@@ -176,21 +182,26 @@ impl Controller {
             Input::Report(session, report) => self.report(now, session, &report),
             Input::InstallModel { version, model } => self.install_model(now, version, model),
             Input::RefuseModel { version, reason } => self.refuse_model(now, version, reason),
-            // The caller may have given up waiting; the arm is set all the same.
-            Input::SetArm { arm, reset, done } => drop(done.send(self.set_arm(now, arm, reset))),
+            Input::SetArm { arm, reset, done } => self.set_arm(now, arm, reset, done),
             Input::Status(reply) => drop(reply.send(self.status(now))),
-            Input::Experiment { action, deed, model, reply } => {
-                // The caller may have given up waiting; what was done is on record.
-                let _ = reply.send(self.experiment(now, &action, &deed, model));
-            }
+            Input::Experiment { action, deed, model, reply } => self.experiment(now, action, deed, model, reply),
             Input::Locate(key, reply) => drop(reply.send(self.locate(&key))),
             Input::Planned(planned) => self.planned(now, &planned),
             Input::Explain(key, reply) => drop(reply.send(self.explain(&key))),
             Input::Drain { node, undo, reply } => drop(reply.send(self.drain(now, &node, undo))),
             Input::Nodes(reply) => drop(reply.send(self.nodes())),
             Input::Facts(reply) => drop(reply.send(self.facts(now))),
-            Input::Page(reply) => drop(reply.send((self.facts(now), self.experiments.reports(now, LOOKS_TOLD_MAX)))),
+            Input::Page(reply) => drop(reply.send((self.facts(now), self.experiment_reports(now)))),
             Input::KeyStory(key, reply) => drop(reply.send(self.key_story(&key))),
+            input => self.apply_of_fleet(now, input),
+        }
+        self.send_orders(now);
+        self.send_placement(now);
+    }
+
+    /// The same of what exists in a fleet of predictors alone.
+    fn apply_of_fleet(&mut self, now: Timestamp, input: Input) {
+        match input {
             Input::Kept(session, sequence) => self.kept(session, sequence),
             Input::BeginPartition { partition, token, part, reply } => {
                 let _ = reply.send(self.begin_partition(partition, token, part.map(|part| *part)));
@@ -206,9 +217,15 @@ impl Controller {
             Input::EndOffice(token) => self.end_office(token),
             Input::OfficePlanned { token, planned } => self.planned_in_office(now, token, &planned),
             Input::Demand(batch) => self.demand(now, &batch),
+            Input::Obey(regime, models) => self.obey(now, *regime, models),
+            Input::TakeExperiments { token, seat } => self.take_experiments(token, seat),
+            Input::EndExperiments(token) => self.end_experiments(token),
+            Input::ExperimentsTrouble(reason) => self.trouble_experiments(reason),
+            Input::Relay { action, json, reply } => self.relay_ask(action, json, reply),
+            Input::Answer { of, number, code, text } => self.answer_to(of, number, code, text),
+            // All others are every predictor's.
+            _ => {}
         }
-        self.send_orders(now);
-        self.send_placement(now);
     }
 
     /// When [`Controller::handle_timeout`] should be called next. Ask again after every call of another function.
@@ -230,7 +247,7 @@ impl Controller {
 
     /// Nothing more will come: what must be known after a restart is written down.
     pub(super) fn close(&mut self) {
-        self.experiments.close();
+        self.experiments.iter_mut().for_each(Experiments::close);
         self.placing.iter().for_each(Placing::close);
     }
 
@@ -315,6 +332,7 @@ impl Controller {
             taken,
             in_force,
             is_confirmed: false,
+            serves: None,
             inventory_complete: true,
             sequence: None,
         };
@@ -358,7 +376,7 @@ impl Controller {
         if self.model.as_ref().is_some_and(|running| running.version == version) {
             return;
         }
-        if self.model.is_some() && self.experiments.is_running() {
+        if self.model.is_some() && self.is_comparing() {
             tracing::warn!(%version, "an experiment is under way: the version waits until it has ended");
             self.held_back = Some((version, model));
             return;
@@ -391,7 +409,8 @@ impl Controller {
             let assignment = session.in_force.borrow().assignment;
             let now = self.in_force(session.node, assignment);
             if *session.in_force.borrow() != now {
-                session.is_confirmed = false;
+                // A node that is connected elsewhere may have been told there already.
+                session.is_confirmed = matches!(session.way, Way::At(_)) && session.serves.as_ref() == Some(&now.arm);
                 session.in_force.send_replace(InForce { assignment: assignment + 1, ..now });
             }
         }
@@ -460,7 +479,7 @@ impl Controller {
             epoch: self.members.map().epoch.0,
             arm: self.engine.arm(),
             arms: self.arms.status(&self.engine),
-            experiments: self.experiments.status(now),
+            experiments: self.experiment_status(now),
             version_held_back: self.held_back.as_ref().map(|(version, _)| Arc::clone(version)),
             model: self.model.clone(),
             model_refused: self.model_refused.clone(),
@@ -482,6 +501,3 @@ impl Controller {
         holders
     }
 }
-
-/// Looks of an experiment that the page is told: what a chart shows.
-const LOOKS_TOLD_MAX: usize = 200;

@@ -12,6 +12,7 @@ use super::{Controller, Way};
 use crate::{
     engine::NodeIndex,
     events::kind,
+    experiments::asked_bytes,
     fleet::client_number,
     metrics::{outcome_label, status_word},
     placing::Placing,
@@ -21,7 +22,7 @@ use crate::{
 impl Controller {
     pub(super) fn report(&mut self, now: Timestamp, id: SessionId, report: &NodeReport) {
         self.take(now, id, report);
-        // What was asked for is on the log, and arms are each predictor's own.
+        // What was asked for is on the log, and that an arm is served is told once it is known to be.
         if self.fleet.is_some() && !matches!(report, NodeReport::Requests(_) | NodeReport::Assigned { .. }) {
             self.say(id, &Said::Told(report.clone()));
         }
@@ -111,16 +112,17 @@ impl Controller {
             self.metrics.log_lag_seconds.get_or_create(&session.label).set(lag);
         }
         let (node, position, name) = (session.node, session.position, Arc::clone(&session.descriptor.name.0));
-        if batch.dropped_count > 0 {
-            self.experiments.handle_dropped(now, &name, batch.dropped_count);
-        }
-        for request in &batch.requests {
-            let bytes = request.range.map_or(request.size_bytes, |range| {
-                range.end.min(request.size_bytes) - range.start.min(request.size_bytes)
-            });
-            self.experiments.handle_request(now, &name, request.timestamp, request.served, bytes, request.latency);
-        }
         let arm = Arc::clone(&session.in_force.borrow().arm);
+        self.note_dropped(id, batch.dropped_count);
+        if let Some(experiments) = &mut self.experiments {
+            if batch.dropped_count > 0 {
+                experiments.handle_dropped(now, &name, batch.dropped_count);
+            }
+            for request in &batch.requests {
+                let (bytes, served, latency) = (asked_bytes(request), request.served, request.latency);
+                experiments.handle_request(now, &name, request.timestamp, served, bytes, latency);
+            }
+        }
         self.tallies.record(node, &name, &arm, &batch.requests);
         if self.fleet.is_some() {
             // Whoever owns the clients' partitions learns from it, and it is acknowledged when it is kept.
@@ -148,7 +150,8 @@ impl Controller {
         session.is_confirmed = session.in_force.borrow().assignment == assignment;
         if session.is_confirmed {
             let name = Arc::clone(&session.descriptor.name.0);
-            self.experiments.handle_confirmed(now, &name, arm, clock);
+            self.experiments.iter_mut().for_each(|it| it.handle_confirmed(now, &name, arm, clock));
+            self.note_serves(id, arm, clock.micros().saturating_sub(now.micros()));
         }
     }
 
@@ -178,7 +181,10 @@ impl Controller {
             Some(0) => {}
             Some(wasted) => {
                 let node = self.sessions.get(&id).map(|session| &session.descriptor.name.0);
-                node.into_iter().for_each(|node| self.experiments.handle_wasted(now, node, wasted));
+                if let (Some(node), Some(experiments)) = (node, &mut self.experiments) {
+                    experiments.handle_wasted(now, node, wasted);
+                }
+                self.note_wasted(id, wasted);
             }
         }
     }

@@ -15,16 +15,26 @@
 //! | `records` | how all that is written |
 //! | `purges` | purges in one order for all |
 //! | `office` | placement, done by one for all |
+//! | `experiments` | experiments, the same |
+//! | `conductor` | who does that |
+//! | `chronicle` | their record, to which only one can add |
+//! | `history` | what nodes measured, for plans |
+//! | `regime` | the arms in force, as that one says and all obey |
 //! | `standing` | whether and how this one takes part, for probes and `/status` |
 //!
 //! What is decided about it is in the controller (`controller/fleet`).
 
+mod chronicle;
+mod conductor;
+mod experiments;
 mod generation;
+mod history;
 mod intake;
 mod learners;
 mod office;
 mod purges;
 mod records;
+mod regime;
 mod said;
 mod standing;
 mod tails;
@@ -35,26 +45,38 @@ use nearcast_bus::{
     BucketSpec, Bus, Discard, LeaseSettings, SharedBucket, Spool, SpoolSettings, StreamSpec, SystemClock, Tail,
     fleet::{Fleet, FleetPlace, FleetSettings},
 };
+use nearcast_models::Registry;
 use tokio::{
+    sync::mpsc,
     task::JoinSet,
     time::{sleep, timeout},
 };
+use tokio_util::task::TaskTracker;
 
+#[cfg(test)]
+pub(super) use self::regime::ToldArm;
+use self::{
+    chronicle::record_spec,
+    experiments::ExperimentsOffice,
+    history::HistoryStream,
+    learners::ServiceLearners,
+    office::{OFFICE, Office},
+    regime::{RegimeWatch, regime_spec},
+    said::NODES_PARTITIONS,
+    tails::Tails,
+};
 pub(super) use self::{
+    conductor::{ConductorSeat, Tidings},
+    experiments::office as experiments_office,
     intake::{Intake, RequestLog},
     office::office,
     purges::{PurgeRefused, SharedPurges, catch_up},
     records::{Home, NodeRecord, OrderRecord, Said},
+    regime::{Loaded, Promoted, Regime},
     said::Outlets,
     standing::{FleetStatus, Standing},
 };
-use self::{
-    learners::ServiceLearners,
-    office::{OFFICE, Office},
-    said::NODES_PARTITIONS,
-    tails::Tails,
-};
-use super::{controller::FleetSide, inputs::Inputs};
+use super::{controller::FleetSide, input::RelayedAsk, inputs::Inputs};
 use crate::{
     BusConfig, PlacementKind, PredictorConfig, Result,
     fleet::{checkpoints_spec, log_spec, members_spec},
@@ -78,6 +100,8 @@ pub(super) struct OpenFleet {
     purge_tail: Box<dyn Tail>,
     tails: (Tails, Tails),
     office: Office,
+    experiments: ExperimentsOffice,
+    regime: SharedBucket,
     /// Whether this member may be the one that places keys.
     may_place: bool,
 }
@@ -117,6 +141,11 @@ impl OpenFleet {
         let map = purges::shared_id(&shared, MAP_KEY).await?;
         let streams = (placement, Arc::clone(&place.stream));
         let office = Office::open(settings, streams, map, generation.number()).await?;
+        let regime = bus.bucket(regime_spec()).await?;
+        let buckets = (bus.bucket(record_spec()).await?, SharedBucket::clone(&regime));
+        let history = bus.stream(stream_spec("history", 1, HISTORY_BYTES_MAX, Discard::Oldest)).await?;
+        let history = HistoryStream::new(history, generation.number());
+        let experiments = ExperimentsOffice::new(settings, &name, Arc::clone(&place.stream), buckets, history);
         let spool = |bytes_max| SpoolSettings { bytes_max, ..SpoolSettings::default() };
         let spools = Spools {
             log: (
@@ -140,6 +169,8 @@ impl OpenFleet {
             purge_tail,
             tails,
             office,
+            experiments,
+            regime,
             may_place: settings.placement.kind != PlacementKind::None,
         };
         Ok((opened, purge_log))
@@ -153,9 +184,9 @@ impl OpenFleet {
         self.config.partitions()
     }
 
-    /// What the controller has of it.
-    pub(super) fn side(&self) -> FleetSide {
-        FleetSide::new(self.name.clone(), self.outlets.clone(), self.config.lease, self.board())
+    /// What the controller has of it. What other members ask goes to `answers`.
+    pub(super) fn side(&self, answers: mpsc::Sender<RelayedAsk>) -> FleetSide {
+        FleetSide::new(self.name.clone(), self.outlets.clone(), self.config.lease, self.board(), answers)
     }
 
     /// The map that nodes are told.
@@ -177,13 +208,20 @@ impl OpenFleet {
     ///
     /// # Errors
     /// A bus that is away.
-    pub(super) async fn start(self, inputs: &Inputs, metrics: Metrics) -> Result<RunningFleet> {
+    pub(super) async fn start(
+        self,
+        inputs: &Inputs,
+        metrics: Metrics,
+        registry: Option<Arc<Registry>>,
+    ) -> Result<RunningFleet> {
+        let mut offices = vec![experiments::OFFICE.to_owned()];
+        offices.extend(self.may_place.then(|| OFFICE.to_owned()));
         let settings = FleetSettings {
             name: self.name.clone(),
             run: self.generation.number().to_string(),
             lease: LeaseSettings::new(self.config.lease),
             checkpoint_every: self.config.checkpoint,
-            offices: if self.may_place { vec![OFFICE.to_owned()] } else { Vec::new() },
+            offices,
         };
         let (mut tasks, engine) = (JoinSet::new(), inputs.clone());
         let inputs = inputs.downgrade();
@@ -191,12 +229,15 @@ impl OpenFleet {
         self.tails.0.nodes(&mut tasks, &inputs, &metrics);
         self.tails.1.orders(&mut tasks, &inputs, &metrics);
         tasks.spawn(self.purges.follow(self.purge_tail));
+        tasks.spawn(RegimeWatch { bucket: self.regime, registry, inputs: inputs.clone() }.run());
         let learners = ServiceLearners { inputs: inputs.clone(), metrics: metrics.clone() };
         let fleet = Fleet::join(self.place, Arc::new(learners), settings, Arc::new(SystemClock)).await?;
         tasks.spawn(tails::follow_view(fleet.view(), inputs.clone()));
+        let threads = self.experiments.threads.clone();
+        tasks.spawn(self.experiments.run(fleet.view(), inputs.clone(), metrics.clone()));
         tasks.spawn(self.office.run(fleet.view(), inputs, metrics));
         let standing = Standing::new(fleet.view(), self.name, self.config.lease, self.spools.clone());
-        Ok(RunningFleet { _engine: engine, fleet, tasks, spools: self.spools, bus: self.bus, standing })
+        Ok(RunningFleet { _engine: engine, fleet, tasks, threads, spools: self.spools, bus: self.bus, standing })
     }
 }
 
@@ -206,6 +247,7 @@ pub(super) struct RunningFleet {
     _engine: Inputs,
     fleet: Fleet,
     tasks: JoinSet<()>,
+    threads: TaskTracker,
     spools: Spools,
     bus: Bus,
     standing: Standing,
@@ -230,6 +272,8 @@ impl RunningFleet {
         }
         self.fleet.leave().await;
         self.tasks.shutdown().await;
+        self.threads.close();
+        self.threads.wait().await;
         self.bus
     }
 }
@@ -276,6 +320,8 @@ const ORDERS_BYTES_MAX: u64 = 16 << 20;
 const PURGES_BYTES_MAX: u64 = 256 << 20;
 /// The whole placement map several times over.
 const PLACEMENT_BYTES_MAX: u64 = 512 << 20;
+/// A week of a dozen nodes in slots of ten seconds, or most of a day of a hundred. All of it is read by a successor.
+const HISTORY_BYTES_MAX: u64 = 128 << 20;
 /// What all members call it.
 const MAP_KEY: &str = "placement-map";
 const NODES_SPOOL_BYTES: usize = 64 << 20;

@@ -25,7 +25,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::tails;
+use super::tails::{self, Hearer};
 use crate::{
     PlacementSettings, PredictorConfig, clock,
     metrics::Metrics,
@@ -214,7 +214,7 @@ impl Office {
         tracing::info!(token = token.0, epoch = self.mirror.position().epoch.0, "this member places keys from now on");
         inputs.tell(Input::TakeOffice { token, placing: Box::new(placing) }).await?;
         let mut demand = JoinSet::new();
-        tails::demand(&self.log, &mut demand, inputs, metrics);
+        tails::demand(&self.log, &mut demand, &Hearer::of_demand(inputs), metrics);
         Ok(Term { token, feed, gap, since_whole: 0, _demand: demand })
     }
 

@@ -1,5 +1,10 @@
 //! What members tell each other: what their nodes say, and commands for nodes of others.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
 use bytes::Bytes;
 use nearcast_bus::{Partition, Token, claims::Resource};
 use nearcast_proto::{
@@ -38,6 +43,18 @@ pub(in crate::server) enum Said {
     Ask { of: u32 },
     /// A node is to be drained, or used again, wherever it is connected.
     Drain { node: NodeName, undo: bool },
+    /// A node has confirmed that it serves an arm, and by how much its clock is ahead, unless that was long ago.
+    Serves { arm: Arc<str>, skew_micros: Option<i64> },
+    /// A node could not log so many requests.
+    Dropped { count: u64 },
+    /// Bytes that a node fetched ahead, as the member had ordered, left it unused.
+    Wasted { node: NodeName, bytes: u64 },
+    /// The challengers that the member has, and why it lacks others.
+    Arms { ready: BTreeSet<Arc<str>>, refused: BTreeMap<Arc<str>, String> },
+    /// An operator wants something that the member of this generation does.
+    Asked { of: u32, number: u64, action: String, json: String },
+    /// What became of that, as a status code and a document or message.
+    Answered { of: u32, number: u64, code: i32, text: String },
 }
 
 /// A command for a node of whatever member.
@@ -87,6 +104,33 @@ enum StoredSaid<'a> {
         node: &'a str,
         undo: bool,
     },
+    Serves {
+        arm: &'a str,
+        skew_micros: Option<i64>,
+    },
+    Dropped {
+        count: u64,
+    },
+    Wasted {
+        node: &'a str,
+        bytes: u64,
+    },
+    Arms {
+        ready: BTreeSet<Arc<str>>,
+        refused: BTreeMap<Arc<str>, String>,
+    },
+    Asked {
+        of: u32,
+        number: u64,
+        action: &'a str,
+        json: &'a str,
+    },
+    Answered {
+        of: u32,
+        number: u64,
+        code: i32,
+        text: &'a str,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -103,6 +147,12 @@ impl NodeRecord {
     pub(in crate::server) fn encode(self) -> Bytes {
         let bytes = |report: NodeReport| wire::NodeMessage::from(report).encode_to_vec().into();
         let said = match self.said {
+            Said::Serves { ref arm, skew_micros } => StoredSaid::Serves { arm, skew_micros },
+            Said::Dropped { count } => StoredSaid::Dropped { count },
+            Said::Wasted { ref node, bytes } => StoredSaid::Wasted { node: &node.0, bytes },
+            Said::Arms { ready, refused } => StoredSaid::Arms { ready, refused },
+            Said::Asked { of, number, ref action, ref json } => StoredSaid::Asked { of, number, action, json },
+            Said::Answered { of, number, code, ref text } => StoredSaid::Answered { of, number, code, text },
             Said::Joined { stream, hello } => StoredSaid::Joined { stream, hello: bytes(*hello) },
             Said::Told(report) => StoredSaid::Told(bytes(report)),
             Said::Left => StoredSaid::Left,
@@ -130,6 +180,16 @@ impl NodeRecord {
             StoredSaid::Left => Said::Left,
             StoredSaid::Ask { of } => Said::Ask { of },
             StoredSaid::Drain { node, undo } => Said::Drain { node: NodeName::from(node), undo },
+            StoredSaid::Serves { arm, skew_micros } => Said::Serves { arm: arm.into(), skew_micros },
+            StoredSaid::Dropped { count } => Said::Dropped { count },
+            StoredSaid::Wasted { node, bytes } => Said::Wasted { node: NodeName::from(node), bytes },
+            StoredSaid::Arms { ready, refused } => Said::Arms { ready, refused },
+            StoredSaid::Asked { of, number, action, json } => {
+                Said::Asked { of, number, action: action.to_owned(), json: json.to_owned() }
+            }
+            StoredSaid::Answered { of, number, code, text } => {
+                Said::Answered { of, number, code, text: text.to_owned() }
+            }
         };
         Ok(Self { home, said })
     }
@@ -202,6 +262,12 @@ mod tests {
             Said::Left,
             Said::Ask { of: 3 },
             Said::Drain { node: "ü 1".into(), undo: true },
+            Said::Serves { arm: "v0002".into(), skew_micros: Some(-3) },
+            Said::Dropped { count: 1 << 40 },
+            Said::Wasted { node: "eu-1".into(), bytes: 7 },
+            Said::Arms { ready: ["none".into()].into(), refused: [("v9".into(), "it is gone".to_owned())].into() },
+            Said::Asked { of: 3, number: 9, action: "start".to_owned(), json: "{}".to_owned() },
+            Said::Answered { of: 3, number: 9, code: 5, text: "no".to_owned() },
         ]
         .map(|said| NodeRecord { home: Home { generation: 1, session: 9 }, said })
         .into()

@@ -54,8 +54,16 @@ impl Outlets {
     /// # Errors
     /// [`Unsaid`].
     pub(in crate::server) fn ask(&mut self, of: u32) -> Result<(), Unsaid> {
+        self.tell(Said::Ask { of })
+    }
+
+    /// Tells the other members something that is of no node.
+    ///
+    /// # Errors
+    /// [`Unsaid`].
+    pub(in crate::server) fn tell(&mut self, said: Said) -> Result<(), Unsaid> {
         let home = Home { generation: self.generation, session: 0 };
-        let (id, record) = (self.next_id(), NodeRecord { home, said: Said::Ask { of } });
+        let (id, record) = (self.next_id(), NodeRecord { home, said });
         self.nodes.offer(Partition(0), id, record.encode()).map(drop).map_err(|_| Unsaid)
     }
 

@@ -1,6 +1,6 @@
 //! Whether and how this predictor takes part, for whoever asks.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use nearcast_bus::{Clock, SystemClock, claims::Resource, fleet::FleetView};
 use serde::Serialize;
@@ -38,6 +38,12 @@ pub(in crate::server) struct FleetStatus {
     pub(in crate::server) bus_retries: u64,
     /// The member that places keys, if anybody does.
     pub(in crate::server) places_keys: Option<String>,
+    /// The member that conducts experiments, if anybody does: reports are there.
+    pub(in crate::server) conducts_experiments: Option<String>,
+    /// What keeps this member from conducting them, although it should.
+    pub(in crate::server) experiments_trouble: Option<String>,
+    /// By member, the challengers of experiments that it lacks, and why: their blocks do not count.
+    pub(in crate::server) arms_lacking: BTreeMap<String, BTreeMap<Arc<str>, String>>,
     /// The version of the map that this member's nodes are told, and how many keys are on it.
     pub(in crate::server) map_epoch: u64,
     pub(in crate::server) map_keys: usize,

@@ -5,9 +5,14 @@ use std::time::Duration;
 use nearcast_bus::{
     Clock, Partition, Read, Record, Result, Sequence, SharedStream, SystemClock, Tail, fleet::FleetView,
 };
-use tokio::{sync::watch, task::JoinSet, time::sleep};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::sleep,
+};
 
 use super::{
+    conductor::Asked,
     records::{NodeRecord, OrderRecord, RecordUnreadable},
     said::NODES_PARTITIONS,
 };
@@ -21,7 +26,7 @@ use crate::{
 };
 
 /// What a stream's records are.
-type Meaning = fn(&Record) -> Result<Input, RecordUnreadable>;
+pub(super) type Meaning = fn(&Record) -> Result<Input, RecordUnreadable>;
 
 /// A stream's partitions as they are from now on.
 #[derive(Debug)]
@@ -53,43 +58,83 @@ impl Tails {
 
     fn start(self, tasks: &mut JoinSet<()>, inputs: &WeakInputs, metrics: &Metrics, meaning: Meaning) {
         for tail in self.0 {
-            let (inputs, metrics) = (inputs.clone(), metrics.clone());
-            let follower = Follower { inputs, metrics, meaning, is_all_needed: true };
+            let hearer = Hearer::Engine { inputs: inputs.clone(), meaning, is_all_needed: true };
+            let follower = Follower { hearer, metrics: metrics.clone() };
             tasks.spawn(async move { drop(follower.follow(tail).await) });
         }
     }
 }
 
+/// Who is told of records.
+#[derive(Clone, Debug)]
+pub(super) enum Hearer {
+    /// The engine's task.
+    Engine {
+        inputs: WeakInputs,
+        meaning: Meaning,
+        /// Whether what was missed must be asked for.
+        is_all_needed: bool,
+    },
+    /// Who conducts experiments, of what clients ask for.
+    Conductor(mpsc::Sender<Asked>),
+}
+
+impl Hearer {
+    /// Whoever places keys, of what clients ask for.
+    pub(super) fn of_demand(inputs: &WeakInputs) -> Self {
+        let meaning: Meaning = |record| Ok(Input::Demand(log_record(record)?));
+        Self::Engine { inputs: inputs.clone(), meaning, is_all_needed: false }
+    }
+
+    async fn hear(&self, partition: Partition, record: &Record) -> Result<Result<(), RecordUnreadable>, EngineGone> {
+        match self {
+            Self::Engine { inputs, meaning, .. } => match meaning(record) {
+                Ok(input) => inputs.tell(input).await.map(Ok),
+                Err(unreadable) => Ok(Err(unreadable)),
+            },
+            Self::Conductor(conductor) => match log_record(record) {
+                Ok(batch) => conductor.send(Asked::Batch(partition, batch)).await.map(Ok).map_err(|_| EngineGone),
+                Err(unreadable) => Ok(Err(unreadable)),
+            },
+        }
+    }
+
+    async fn miss(&self, count: u64, metrics: &Metrics) -> Result<(), EngineGone> {
+        match self {
+            Self::Engine { is_all_needed: false, .. } => Ok(()),
+            Self::Engine { inputs, .. } => {
+                tracing::warn!(lost = count, "records of other predictors were gone before they were read");
+                metrics.fleet.lost_records.inc_by(count);
+                inputs.tell(Input::Missed).await
+            }
+            Self::Conductor(conductor) => conductor.send(Asked::Missed).await.map_err(|_| EngineGone),
+        }
+    }
+}
+
 struct Follower {
-    inputs: WeakInputs,
+    hearer: Hearer,
     metrics: Metrics,
-    meaning: Meaning,
-    /// Whether what was missed must be asked for.
-    is_all_needed: bool,
 }
 
 impl Follower {
-    /// Follows a partition until the engine's task has ended.
+    /// Follows a partition until nobody hears any more.
     async fn follow(self, mut tail: Box<dyn Tail>) -> Result<(), EngineGone> {
+        self.follow_as(Partition(0), &mut *tail).await
+    }
+
+    async fn follow_as(self, partition: Partition, tail: &mut dyn Tail) -> Result<(), EngineGone> {
         loop {
             match tail.next(RECORDS_MAX).await {
                 Ok(Read::Records(records)) => {
                     for record in &records {
-                        match (self.meaning)(record) {
-                            Ok(input) => self.inputs.tell(input).await?,
-                            Err(error) => {
-                                tracing::error!(id = record.id, %error, "a record of another predictor is skipped");
-                                self.metrics.fleet.unreadable.inc();
-                            }
+                        if let Err(error) = self.hearer.hear(partition, record).await? {
+                            tracing::error!(id = record.id, %error, "a record of another predictor is skipped");
+                            self.metrics.fleet.unreadable.inc();
                         }
                     }
                 }
-                Ok(Read::Gap { .. }) if !self.is_all_needed => {}
-                Ok(Read::Gap { from, to }) => {
-                    tracing::warn!(lost = to.0 - from.0, "records of other predictors were gone before they were read");
-                    self.metrics.fleet.lost_records.inc_by(to.0 - from.0);
-                    self.inputs.tell(Input::Missed).await?;
-                }
+                Ok(Read::Gap { from, to }) => self.hearer.miss(to.0 - from.0, &self.metrics).await?,
                 Err(error) => {
                     tracing::debug!(%error, "other predictors cannot be heard of now");
                     sleep(RETRY).await;
@@ -100,25 +145,25 @@ impl Follower {
 }
 
 /// Reads what clients ask for, everywhere and from now on.
-pub(super) fn demand(log: &SharedStream, tasks: &mut JoinSet<()>, inputs: &WeakInputs, metrics: &Metrics) {
-    let meaning: Meaning = |record| {
-        let batch = LogRecord::decode(&record.payload).map_err(|_| RecordUnreadable::Misplaced)?;
-        Ok(Input::Demand(batch))
-    };
+pub(super) fn demand(log: &SharedStream, tasks: &mut JoinSet<()>, hearer: &Hearer, metrics: &Metrics) {
     for partition in (0..log.spec().partitions).map(Partition) {
-        let follower = Follower { inputs: inputs.clone(), metrics: metrics.clone(), meaning, is_all_needed: false };
+        let follower = Follower { hearer: hearer.clone(), metrics: metrics.clone() };
         let log = SharedStream::clone(log);
         tasks.spawn(async move {
-            let tail = loop {
+            let mut tail = loop {
                 let tail = async { log.tail(partition, log.extent(partition).await?.next).await };
                 match tail.await {
                     Ok(tail) => break tail,
                     Err(_) => sleep(RETRY).await,
                 }
             };
-            drop(follower.follow(tail).await);
+            drop(follower.follow_as(partition, &mut *tail).await);
         });
     }
+}
+
+fn log_record(record: &Record) -> Result<LogRecord, RecordUnreadable> {
+    LogRecord::decode(&record.payload).map_err(|_| RecordUnreadable::Misplaced)
 }
 
 /// Tells the engine's task who takes part, as that changes, and for how long this member surely does.
