@@ -178,7 +178,7 @@ impl Decider {
             lead: by_region(&|region| lead[region]),
             nearest,
             least,
-            homes: (0..nodes).map(|node| home(sites, node)).collect(),
+            homes: (0..nodes).map(|node| sites.home(node) as u16).collect(),
             scratch: Scratch {
                 prices: vec![[f32::INFINITY; LANES]; groups(nodes + 1)],
                 reads: vec![[0.0; LANES]; groups(regions)],
@@ -398,9 +398,4 @@ impl Decider {
         }
         sum(gain)
     }
-}
-
-fn home(sites: &Sites, node: usize) -> u16 {
-    let distance = |region: &usize| sites.link(*region, node).round_trip;
-    (0..sites.regions()).min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(0) as u16
 }
