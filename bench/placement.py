@@ -14,6 +14,9 @@ REGIONS = ["--regions", "us-east:-5:0.25,us-west:-8:0.15,sa-east:-3:0.12,eu-west
 # they follow the local time of day.
 FLAT = ["--requests", "1500000", "--keys", "10000", "--days", "7", *REGIONS]
 SUN = ["--requests", "2000000", "--keys", "2000", "--days", "4", "--dayparts", "0.95", "--follow", "0.1", "--zipf", "1.0", *REGIONS]
+# The same with a quarter of the requests, and with half of them for five times as many keys: first misses weigh more.
+RARE = ["--requests", "500000", *SUN[2:]]
+MANY = ["--requests", "1000000", "--keys", "10000", *SUN[4:]]
 # What to print; all when not set.
 ONLY = [name for name in os.environ.get("ONLY", "").split(",") if name]
 
@@ -81,6 +84,45 @@ def elsewhere(nearcast, log):
               f"| {cell['misses_elsewhere'] / cell['misses']:.3f} | {against(none)} | {against(reactive)} |")
 
 
+def offsets():
+    parts = (region.split(":") for region in REGIONS[1].split(","))
+    return {name: float(hours) for name, hours, _ in parts}
+
+
+def pooled(hours):
+    """Mean latency and misses over hours; quantiles do not add up, so theirs are means of those of hours and regions."""
+    requests = sum(hour["requests"] for hour in hours)
+    mean = lambda part: sum(hour[part] * hour["requests"] for hour in hours) / requests
+    return f"{mean('mean_ms'):.2f} | {mean('p75_ms'):.1f} | {mean('p99_ms'):.1f} | {sum(h['misses'] for h in hours) / requests:.4f}"
+
+
+def rises(hours):
+    """Of each region the hour of the day whose volume is the most times that of the hour before."""
+    of = {}
+    for hour in hours:
+        of.setdefault(hour["region"], {})[hour["hour"]] = hour
+    volume = lambda day, hour: max(day[hour % 24]["requests"], 1) if hour % 24 in day else 1
+    return [day[max(day, key=lambda hour: volume(day, hour) / volume(day, hour - 1))] for day in of.values()]
+
+
+def turns(hours):
+    """The hours in which tastes change: a part of the local day has four."""
+    local = offsets()
+    is_turn = lambda hour: any((hour["hour"] + part + local[hour["region"]]) % 4 == 0 for part in (0, 0.5))
+    return [hour for hour in hours if is_turn(hour)]
+
+
+def thin(nearcast, log, title):
+    print(f"\n{title}, cache 0.1, links of which placement may take so much\n")
+    print("| links | ahead | mean ms | all fetched | moved | tastes change: mean ms | p75 | p99 | misses | volume rises: mean ms | p75 | p99 | misses |")
+    print("|" + " --- |" * 13)
+    for share, hours in (("0.5", "4"), ("3e-5", "0"), ("3e-5", "4"), ("1e-5", "0"), ("1e-5", "4")):
+        flags = ["--cache", "0.1", "--topology", str(HERE / "placement.toml"), "--link-share", share, "--ahead-hours", hours]
+        cell = replay(nearcast, log, *flags, "--placement", "gapa")[0]
+        print(f"| {float(share) * 50e6:.0f} B/s | {hours} h | {cell['latency_ms']['mean']:.3f} | {fetched(cell) / 1e9:.2f} GB "
+              f"| {cell['prefetch']['bytes'] / 1e9:.2f} GB | {pooled(turns(cell['hours']))} | {pooled(rises(cell['hours']))} |")
+
+
 def main(logs, nearcast):
     wants = lambda name: not ONLY or name in ONLY
     with tempfile.TemporaryDirectory() as folder:
@@ -94,6 +136,11 @@ def main(logs, nearcast):
                 found = cells(nearcast, log, "--cache", cache, "--topology", str(HERE / "placement.toml"))
                 table(f"Synthetic ({name}), six regions, cache {cache} (seed {seed})", found)
                 bars(found)
+        for name, settings in (("sun", SUN), ("rare", RARE), ("many", MANY)):
+            if wants("thin"):
+                log = pathlib.Path(folder, f"{name}.parquet")
+                run(nearcast, "synthesize", "-o", str(log), "--seed", seed, *settings)
+                thin(nearcast, log, f"Synthetic ({name}), six regions, seed {seed}")
     for name, cache in (("news", "0.03"), ("checkins", "0.1")):
         log = logs / f"{name}.parquet"
         if wants(name) and log.exists():

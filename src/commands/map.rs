@@ -144,6 +144,10 @@ fn key_text(explained: &Explained) -> String {
     for node in &placement.nodes {
         let why = match node.reason.as_deref() {
             Some("plan") => format!("meant to hold it, expected to save {:.3} s", node.expected_saved_seconds),
+            Some("ahead") => {
+                format!("on its way for a later time, expected to save {:.3} s", node.expected_saved_seconds)
+            }
+            Some("link") => "meant to hold it when its link has room".to_owned(),
             Some(reason) => format!("meant to hold it: {reason}"),
             None => "of its own".to_owned(),
         };

@@ -43,6 +43,12 @@ pub(crate) struct Args {
     /// Bytes that gapa may move in vain, as a share of what misses fetch.
     #[arg(long, value_name = "SHARE", default_value_t = PlacingConfig::default().waste_share)]
     waste: f64,
+    /// Share of each link's bandwidth that placement's transfers may take.
+    #[arg(long, value_name = "SHARE", default_value_t = PlacingConfig::default().link_share)]
+    link_share: f64,
+    /// Hours that gapa looks ahead at most where links take long to carry a plan out; 0: it does not.
+    #[arg(long, value_name = "HOURS", default_value_t = PlacingConfig::default().ahead_max.as_secs_f64() / 3_600.0)]
+    ahead_hours: f64,
     /// Minutes between two placement plans at least; the oracle plans by the hour.
     #[arg(long, value_name = "MINUTES", default_value_t = PlacingConfig::default().interval.as_secs() / 60)]
     plan_minutes: u64,
@@ -156,6 +162,8 @@ impl Args {
             placing: PlacingConfig {
                 share: self.placed,
                 waste_share: self.waste,
+                link_share: self.link_share,
+                ahead_max: Duration::try_from_secs_f64(3_600.0 * self.ahead_hours)?,
                 interval: Duration::from_secs(60 * self.plan_minutes.max(1)),
                 half_life: Duration::try_from_secs_f64(3_600.0 * self.half_life_hours)?,
                 ..PlacingConfig::default()

@@ -188,6 +188,7 @@ fn placement_at(kind: PlacementKind, speed: f64) -> RawPlacement {
     for seconds in [&mut raw.interval_seconds, &mut raw.half_life_seconds] {
         *seconds = (*seconds / speed).clamp(1.0, RawPlacement::SECONDS_MAX);
     }
+    raw.ahead_seconds_max /= speed;
     raw.bytes_per_second = (raw.bytes_per_second * speed).max(1.0);
     raw.hot_requests_per_second = (raw.hot_requests_per_second * speed).max(1.0);
     raw

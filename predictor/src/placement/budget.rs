@@ -36,14 +36,22 @@ impl WasteBudget {
     /// Spends what is likely wasted of a move that saves `value_seconds` where `requests` are expected; says whether it
     /// is worth that and there was so much left.
     pub(super) fn spend(&mut self, bytes: u64, requests: f32, value_seconds: f32) -> bool {
-        let waste = waste_bytes(bytes, requests);
-        let short = 0.5 - self.left / self.most;
-        let affords = waste <= self.left && f64::from(value_seconds) >= self.price * (2.0 * short).exp() * waste;
-        self.price = (self.price * (PACE * short).exp()).max(PRICE_MIN);
+        let affords = self.affords(bytes, requests, value_seconds);
+        self.price = (self.price * (PACE * self.short()).exp()).max(PRICE_MIN);
         if affords {
-            self.left -= waste;
+            self.left -= waste_bytes(bytes, requests);
         }
         affords
+    }
+
+    /// Whether a move would be worth what is likely wasted of it, and there is so much left.
+    pub(super) fn affords(&self, bytes: u64, requests: f32, value_seconds: f32) -> bool {
+        let waste = waste_bytes(bytes, requests);
+        waste <= self.left && f64::from(value_seconds) >= self.price * (2.0 * self.short()).exp() * waste
+    }
+
+    fn short(&self) -> f64 {
+        0.5 - self.left / self.most
     }
 }
 

@@ -7,7 +7,7 @@ use pulp::{Arch, NullaryFnOnce};
 
 use super::{
     Cost, NodeSet, Sites,
-    lanes::{LANES, Lanes, above_zero, greatest, groups, least, sum},
+    lanes::{LANES, Lanes, above_zero, bits, each, greatest, groups, least, sum},
 };
 
 /// Decides for one key after another; keeps its scratch space and the costs in the orders that are quick to go through.
@@ -26,8 +26,11 @@ pub(super) struct Decider {
     lead: Vec<Cell>,
     /// Per region: the nearest node; where the origin is nearer, one that there is not, which costs more than anything.
     nearest: Vec<u16>,
-    /// Per region: the least that a source costs.
-    least: Vec<Cost>,
+    /// By group of regions: the least that a source costs.
+    leasts: Vec<Cell>,
+    /// Whether every node is in the region of its number, and every region nearest to the node of its number: then numbers
+    /// of one are numbers of the other.
+    is_paired: bool,
     /// Per node: the region closest to it, whose requests are most likely to use what is moved there.
     homes: Vec<u16>,
     scratch: Scratch,
@@ -168,24 +171,27 @@ impl Decider {
             let (origin, least) = (sites.origin(region), least[region]);
             Cost { round_trip: origin.round_trip - least.round_trip, per_byte: origin.per_byte - least.per_byte }
         };
+        let is_paired =
+            regions == nodes && (0..nodes).all(|node| sites.home(node) == node && usize::from(nearest[node]) == node);
         Self {
             regions,
             nodes,
+            is_paired,
+            leasts: by_region(&|region| least[region]),
             from_node,
             to_region: (0..groups(nodes) * regions).map(to_region).collect(),
             origin: by_region(&|region| sites.origin(region)),
             savable: by_region(&savable),
             lead: by_region(&|region| lead[region]),
             nearest,
-            least,
-            homes: (0..nodes).map(|node| home(sites, node)).collect(),
+            homes: (0..nodes).map(|node| sites.home(node) as u16).collect(),
             scratch: Scratch {
                 prices: vec![[f32::INFINITY; LANES]; groups(nodes + 1)],
                 reads: vec![[0.0; LANES]; groups(regions)],
                 nets: vec![[0.0; LANES]; groups(nodes)],
                 active: Vec::with_capacity(regions),
                 taken: Vec::with_capacity(nodes),
-                changes: vec![(0, 0.0, 0.0, 0.0); regions + 1],
+                changes: Vec::with_capacity(regions),
             },
         }
     }
@@ -214,7 +220,7 @@ impl Decider {
         }
         let mut nodes = self.sure(question);
         self.read_also(question.bytes, nodes);
-        if nodes.is_empty() || self.waiting(question) > least(&self.scratch.prices) {
+        if self.savable_at_most(question) > least(&self.scratch.prices) {
             self.set_nets(question);
             self.take_greedily(question, &mut nodes);
         }
@@ -232,10 +238,14 @@ impl Decider {
         let requests = question.requests.as_flattened();
         let (prices, bytes) = (&mut self.scratch.prices, question.bytes);
         for (group, (prices, room)) in prices.iter_mut().zip(rates.room).enumerate() {
-            let homes = &self.homes[(group * LANES).min(self.nodes)..((group + 1) * LANES).min(self.nodes)];
             let mut used = [0.0; LANES];
-            for (used, home) in used.iter_mut().zip(homes) {
-                *used = requests[usize::from(*home)];
+            if self.is_paired {
+                used = question.requests.get(group).copied().unwrap_or_default();
+            } else {
+                let homes = &self.homes[(group * LANES).min(self.nodes)..((group + 1) * LANES).min(self.nodes)];
+                for (used, home) in used.iter_mut().zip(homes) {
+                    *used = requests[usize::from(*home)];
+                }
             }
             for lane in 0..LANES {
                 prices[lane] = bytes * (room[lane] + rates.transfer / (1.0 + used[lane]));
@@ -287,6 +297,11 @@ impl Decider {
                 saved[lane] = question.requests[group][lane] * lead[lane];
             }
             let first = group * LANES;
+            if self.is_paired {
+                let prices = &self.scratch.prices[group];
+                nodes = nodes.with_bits(first, u64::from(bits(|lane| saved[lane] > prices[lane])));
+                continue;
+            }
             for region in first..(first + LANES).min(self.regions) {
                 let node = usize::from(self.nearest[region]);
                 if saved[region - first] > prices[node] {
@@ -302,11 +317,11 @@ impl Decider {
     fn set_nets(&mut self, question: &Question<'_>) {
         let Scratch { prices, reads, active, nets, .. } = &mut self.scratch;
         active.clear();
-        let (requests, reads) = (question.requests.as_flattened(), reads.as_flattened());
-        for region in 0..self.regions {
-            let (count, read) = (requests[region], reads[region]);
-            if count > 0.0 && read > self.least[region].seconds(question.bytes) {
-                active.push((region as u16, count, read));
+        for (group, (requests, reads)) in question.requests.iter().zip(reads.iter()).enumerate() {
+            let least = self.leasts[group].seconds(question.bytes);
+            let gains = bits(|lane| requests[lane] > 0.0 && reads[lane] > least[lane]);
+            for lane in each(gains) {
+                active.push(((group * LANES + lane) as u16, requests[lane], reads[lane]));
             }
         }
         for (group, nets) in nets.iter_mut().enumerate() {
@@ -328,33 +343,38 @@ impl Decider {
     /// what few regions wait.
     #[inline(always)]
     fn take_greedily(&mut self, question: &Question<'_>, nodes: &mut NodeSet) {
+        // What candidates net only falls: a group in which none nets anything need not be looked at again.
+        let mut open = (1_u32 << self.scratch.nets.len()) - 1;
         while let Some(node) = greatest(&self.scratch.nets) {
             *nodes = nodes.with(node);
-            let Scratch { prices, reads, active, changes, nets, .. } = &mut self.scratch;
+            let Scratch { prices, reads, changes, nets, .. } = &mut self.scratch;
             (prices.as_flattened_mut()[node], nets.as_flattened_mut()[node]) = (f32::INFINITY, f32::NEG_INFINITY);
-            let reads = reads.as_flattened_mut();
             let from_node = &self.from_node[node * self.origin.len()..(node + 1) * self.origin.len()];
-            let mut changed = 0;
-            for (region, count, read) in active.iter_mut() {
-                let place = usize::from(*region);
-                let cell = &from_node[place / LANES];
-                let other = cell.round_trips[place % LANES] + cell.per_byte[place % LANES] * question.bytes;
-                // Written down in any case, and kept if it is one: no branch that may be foreseen wrongly.
-                changes[changed] = (*region, *count, *read, *read - other);
-                changed += usize::from(other < *read);
-                *read = if other < *read { other } else { *read };
-                reads[place] = *read;
+            changes.clear();
+            for (group, (reads, from_node)) in reads.iter_mut().zip(from_node).enumerate() {
+                let (before, other) = (*reads, from_node.seconds(question.bytes));
+                let requests = &question.requests[group];
+                for lane in 0..LANES {
+                    reads[lane] = if other[lane] < before[lane] { other[lane] } else { before[lane] };
+                }
+                for lane in each(bits(|lane| requests[lane] > 0.0 && other[lane] < before[lane])) {
+                    let saved = before[lane] - other[lane];
+                    changes.push(((group * LANES + lane) as u16, requests[lane], before[lane], saved));
+                }
             }
-            for (group, nets) in nets.iter_mut().enumerate() {
-                let (mut left, to_region) = (*nets, &self.to_region[group * self.regions..(group + 1) * self.regions]);
-                for (region, count, read, saved) in changes[..changed].iter().copied() {
+            for group in each(open) {
+                let (mut left, to_region) =
+                    (nets[group], &self.to_region[group * self.regions..(group + 1) * self.regions]);
+                for (region, count, read, saved) in changes.iter().copied() {
                     let seconds = to_region[usize::from(region)].seconds(question.bytes);
                     for lane in 0..LANES {
                         let gain = above_zero(read - seconds[lane]);
                         left[lane] -= count * if gain < saved { gain } else { saved };
                     }
                 }
-                *nets = left;
+                nets[group] = left;
+                let is_closed = bits(|lane| left[lane] > 0.0) == 0;
+                open &= !(u32::from(is_closed) << group);
             }
         }
     }
@@ -370,6 +390,19 @@ impl Decider {
             *nodes = nodes.with(node);
             self.read_also(question.bytes, NodeSet::EMPTY.with(node));
         }
+    }
+
+    /// What no further replicas can save more than, wherever they are.
+    #[inline(always)]
+    fn savable_at_most(&self, question: &Question<'_>) -> f32 {
+        let mut saved = [0.0; LANES];
+        for ((read, least), requests) in self.scratch.reads.iter().zip(&self.leasts).zip(question.requests) {
+            let least = least.seconds(question.bytes);
+            for lane in 0..LANES {
+                saved[lane] += requests[lane] * above_zero(read[lane] - least[lane]);
+            }
+        }
+        sum(saved)
     }
 
     /// What all requests wait as things are.
@@ -398,9 +431,4 @@ impl Decider {
         }
         sum(gain)
     }
-}
-
-fn home(sites: &Sites, node: usize) -> u16 {
-    let distance = |region: &usize| sites.link(*region, node).round_trip;
-    (0..sites.regions()).min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(0) as u16
 }

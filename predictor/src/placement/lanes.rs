@@ -17,6 +17,26 @@ pub(super) fn above_zero(number: f32) -> f32 {
     if number > 0.0 { number } else { 0.0 }
 }
 
+/// The lanes of which something holds, as bits.
+#[inline(always)]
+pub(super) fn bits(holds: impl Fn(usize) -> bool) -> u32 {
+    let mut bits = 0;
+    for lane in 0..LANES {
+        bits |= u32::from(holds(lane)) << lane;
+    }
+    bits
+}
+
+/// The places of bits, in order.
+#[inline(always)]
+pub(super) fn each(mut bits: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let place = (bits != 0).then_some(bits.trailing_zeros() as usize)?;
+        bits &= bits - 1;
+        Some(place)
+    })
+}
+
 /// A sum whose parts need not wait for each other, in the same order on every machine.
 #[inline(always)]
 pub(super) fn sum(lanes: Lanes) -> f32 {
@@ -50,11 +70,7 @@ pub(super) fn greatest(groups: &[Lanes]) -> Option<usize> {
     if greatest <= 0.0 {
         return None;
     }
-    let mut lanes = 0_u32;
-    for (lane, number) in most.iter().enumerate() {
-        lanes |= u32::from(*number >= greatest) << lane;
-    }
-    let lane = lanes.trailing_zeros() as usize;
+    let lane = bits(|lane| most[lane] >= greatest).trailing_zeros() as usize;
     Some(at[lane] as usize * LANES + lane)
 }
 

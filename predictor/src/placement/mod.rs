@@ -5,6 +5,8 @@
 //! [`Strategy`] joins them: it is told of every request, plans at intervals and returns [`Move`]s. Nothing here reads a
 //! clock or does I/O: replay and the live service run the same types.
 
+#[cfg(test)]
+mod ahead_tests;
 mod budget;
 mod decider;
 mod demand;
@@ -12,6 +14,7 @@ mod error;
 pub mod forecast;
 mod guard;
 mod lanes;
+mod links;
 mod map;
 mod node_set;
 mod plan;
@@ -31,9 +34,10 @@ pub use self::{
     error::PlacementError,
     forecast::{Counted, DecayedAverage, Forecast, Learned, SavedForecast, Trained},
     guard::{Guard, GuardChoice},
+    links::{Link, Links},
     map::{Delta, GlobalMap},
     node_set::{NODES_MAX, NodeSet},
-    plan::{Plan, PlannedKey},
+    plan::{Plan, PlannedKey, Waits},
     planner::{Planner, PlannerConfig},
     shards::{ShardCommand, ShardConfig, ShardCounters, ShardManager},
     sites::{Cost, Sites},

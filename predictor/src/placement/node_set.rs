@@ -29,6 +29,14 @@ impl NodeSet {
         self
     }
 
+    /// The set and the nodes from `first` on, up to the next multiple of 64, whose bits are set.
+    #[must_use]
+    #[inline]
+    pub(super) const fn with_bits(mut self, first: usize, bits: u64) -> Self {
+        self.0[first / 64] |= bits << (first % 64);
+        self
+    }
+
     /// The set without `node`.
     #[must_use]
     #[inline]

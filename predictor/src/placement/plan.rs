@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use nearcast_datasets::KeyId;
+use nearcast_datasets::{KeyId, Map};
 
 use super::{KeyDemand, NodeSet};
 
@@ -15,10 +15,20 @@ pub struct PlannedKey {
     pub bytes: u64,
     /// Seconds of waiting that its replicas are expected to save over the horizon.
     pub saved_seconds: f32,
-    /// Of those, the nodes that are to keep it from when it is there: fetching it ahead of a reader is not worth its bytes.
-    pub awaited: NodeSet,
     /// The key's row in the demand that was planned for.
     pub(crate) row: u32,
+}
+
+/// Which of a key's planned replicas are not simply fetched.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Waits {
+    /// The nodes that are to keep it from when it is there: fetching it ahead of a reader is not worth its bytes, or not
+    /// possible.
+    pub awaited: NodeSet,
+    /// Of those that fetch it, the nodes where most of the demand comes only later: what is needed before goes first.
+    pub ahead: NodeSet,
+    /// Of those that await it, the nodes whose links have no room for it before the next plan.
+    pub postponed: NodeSet,
 }
 
 /// Which nodes should hold which keys; a key that is not in it is left to pull-through or hashing.
@@ -27,6 +37,8 @@ pub struct Plan {
     keys: Vec<(KeyId, PlannedKey)>,
     /// By the key's number: its place among them.
     places: Vec<Option<NonZeroU32>>,
+    /// Of keys that have any.
+    waits: Map<KeyId, Waits>,
     /// Bytes planned per node.
     load_bytes: Vec<u64>,
     /// Bytes of replicas that are not held yet.
@@ -89,21 +101,47 @@ impl Plan {
         self.keys.is_empty()
     }
 
-    /// Bytes planned at a node.
-    pub fn load_bytes(&self, node: usize) -> u64 {
-        self.load_bytes.get(node).copied().unwrap_or(0)
+    /// Which replicas of `key` are not simply fetched.
+    pub fn waits(&self, key: KeyId) -> Waits {
+        self.waits.get(&key).copied().unwrap_or_default()
     }
 
-    /// What is planned of each key, to be weighed.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (KeyId, &mut PlannedKey)> {
-        self.keys.iter_mut().map(|(key, planned)| (*key, planned)).filter(|(_, planned)| !planned.nodes.is_empty())
+    /// The same of all keys that have any.
+    pub fn all_waits(&self) -> &Map<KeyId, Waits> {
+        &self.waits
+    }
+
+    /// Bytes planned at a node, without those that have to wait for their links.
+    pub fn load_bytes(&self, node: usize) -> u64 {
+        self.load_bytes.get(node).copied().unwrap_or(0)
     }
 
     /// Plans nothing any more for a key.
     pub(super) fn forget(&mut self, key: KeyId) {
         let Some(place) = self.places.get_mut(key.0 as usize).and_then(Option::take) else { return };
         let planned = std::mem::take(&mut self.keys[place.get() as usize - 1].1);
-        planned.nodes.iter().for_each(|node| self.load_bytes[node] -= planned.bytes);
+        let postponed = self.waits.remove(&key).unwrap_or_default().postponed;
+        planned.nodes.minus(postponed).iter().for_each(|node| self.load_bytes[node] -= planned.bytes);
+    }
+
+    /// A node is to keep a key from when it is there.
+    pub(super) fn await_at(&mut self, key: KeyId, node: usize) {
+        let waits = self.waits.entry(key).or_default();
+        waits.awaited = waits.awaited.with(node);
+    }
+
+    /// The same, because its link has no room for so many bytes of it before the next plan.
+    pub(super) fn postpone_at(&mut self, key: KeyId, bytes: u64, node: usize) {
+        self.await_at(key, node);
+        let waits = self.waits.entry(key).or_default();
+        waits.postponed = waits.postponed.with(node);
+        self.load_bytes[node] -= bytes;
+    }
+
+    /// A node is to fetch a key for later.
+    pub(super) fn fetch_ahead_at(&mut self, key: KeyId, node: usize) {
+        let waits = self.waits.entry(key).or_default();
+        waits.ahead = waits.ahead.with(node);
     }
 
     /// Adds one replica that was not planned for.
@@ -135,7 +173,7 @@ impl Plan {
         if nodes.is_empty() {
             return;
         }
-        *self.entry(key) = PlannedKey { nodes, bytes, saved_seconds, awaited: NodeSet::EMPTY, row: row as u32 };
+        *self.entry(key) = PlannedKey { nodes, bytes, saved_seconds, row: row as u32 };
         self.transfer_bytes += bytes * nodes.minus(held).len() as u64;
         self.saved_seconds += f64::from(saved_seconds);
     }

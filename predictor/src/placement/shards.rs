@@ -84,6 +84,8 @@ pub struct ShardManager {
     wanted: Map<KeyId, NodeSet>,
     /// Of that, what is to be pinned when it is there and not to be fetched for it.
     awaited: Map<KeyId, NodeSet>,
+    /// Of that, what is wanted only later: it is fetched when nothing else can be.
+    ahead: Map<KeyId, NodeSet>,
     /// What nodes have confirmed to hold pinned.
     pinned: Map<KeyId, NodeSet>,
     /// What nodes were ever told to pin since they last confirmed to have dropped it: it may be pinned.
@@ -97,6 +99,8 @@ pub struct ShardManager {
     /// Deadlines of commands and instants of new tries.
     alarms: BTreeSet<(Timestamp, Alarm)>,
     todo: VecDeque<Target>,
+    /// What comes when there is nothing to do that is more pressing.
+    todo_ahead: VecDeque<Target>,
     next_id: u64,
     counters: ShardCounters,
 }
@@ -115,6 +119,7 @@ impl ShardManager {
             epoch: Epoch(0),
             wanted: Map::default(),
             awaited: Map::default(),
+            ahead: Map::default(),
             pinned: Map::default(),
             asked: Map::default(),
             held: Map::default(),
@@ -124,6 +129,7 @@ impl ShardManager {
             failures: Map::default(),
             alarms: BTreeSet::new(),
             todo: VecDeque::new(),
+            todo_ahead: VecDeque::new(),
             next_id: first_id.0,
             counters: ShardCounters::default(),
         }
@@ -153,13 +159,20 @@ impl ShardManager {
         let mut targets: Vec<Target> = targets(self.asked.iter().map(|(key, nodes)| (*key, *nodes))).collect();
         targets.retain(|(key, node)| !self.wants(*key, *node));
         targets.sort_unstable();
-        targets.extend(self::targets(keys.into_iter()));
-        self.todo = targets.into();
+        let (ahead, now): (Vec<Target>, _) =
+            self::targets(keys.into_iter()).partition(|target| has(&self.ahead, *target));
+        targets.extend(now);
+        (self.todo, self.todo_ahead) = (targets.into(), ahead.into());
     }
 
     /// Of what the strategy wants, so much is worth keeping and not worth fetching. To be said before the strategy is.
     pub fn handle_awaited(&mut self, keys: impl IntoIterator<Item = (KeyId, NodeSet)>) {
         self.awaited = keys.into_iter().filter(|(_, nodes)| !nodes.is_empty()).collect();
+    }
+
+    /// Of what the strategy wants, so much is for later: it gives way to all the rest. To be said before the strategy is.
+    pub fn handle_ahead(&mut self, keys: impl IntoIterator<Item = (KeyId, NodeSet)>) {
+        self.ahead = keys.into_iter().filter(|(_, nodes)| !nodes.is_empty()).collect();
     }
 
     /// The next command to send, `None` while there is none or enough are under way. Call again after any `handle_*`.
@@ -175,20 +188,28 @@ impl ShardManager {
         now: Timestamp,
         mut may_fetch: impl FnMut(KeyId, usize) -> bool,
     ) -> Option<ShardCommand> {
-        let mut waiting: Vec<Target> = Vec::new();
-        let command = self.next_command(now, &mut waiting, &mut may_fetch);
-        waiting.into_iter().rev().for_each(|target| self.todo.push_front(target));
-        command
+        for is_ahead in [false, true] {
+            let mut waiting: Vec<Target> = Vec::new();
+            let mut todo = std::mem::take(if is_ahead { &mut self.todo_ahead } else { &mut self.todo });
+            let command = self.next_command(now, &mut todo, &mut waiting, &mut may_fetch);
+            waiting.into_iter().rev().for_each(|target| todo.push_front(target));
+            *(if is_ahead { &mut self.todo_ahead } else { &mut self.todo }) = todo;
+            if command.is_some() {
+                return command;
+            }
+        }
+        None
     }
 
     fn next_command(
         &mut self,
         now: Timestamp,
+        todo: &mut VecDeque<Target>,
         waiting: &mut Vec<Target>,
         may_fetch: &mut impl FnMut(KeyId, usize) -> bool,
     ) -> Option<ShardCommand> {
         while self.in_flight.len() < self.config.in_flight_max && waiting.len() < WAITING_MAX {
-            let target = self.todo.pop_front()?;
+            let target = todo.pop_front()?;
             let Some(action) = self.lacking(target).filter(|_| !self.busy.contains_key(&target)) else { continue };
             if action == Action::Replicate && !may_fetch(target.0, target.1) {
                 waiting.push(target);
@@ -239,9 +260,15 @@ impl ShardManager {
     /// One key of the strategy should be held elsewhere than it said.
     pub fn handle_wanted(&mut self, key: KeyId, nodes: NodeSet) {
         let before = self.wanted.insert(key, nodes).unwrap_or_default();
-        nodes.minus(before).iter().for_each(|node| take(&mut self.awaited, (key, node)));
-        let changed = before.minus(nodes).iter().chain(nodes.minus(before).iter());
-        self.todo.extend(changed.map(|node| (key, node)));
+        nodes.minus(before).iter().for_each(|node| self.handle_needed(key, node));
+        self.todo.extend(before.minus(nodes).iter().map(|node| (key, node)));
+    }
+
+    /// What is wanted of a key at a node is needed now, whatever the strategy said.
+    pub fn handle_needed(&mut self, key: KeyId, node: usize) {
+        take(&mut self.awaited, (key, node));
+        take(&mut self.ahead, (key, node));
+        self.todo.push_back((key, node));
     }
 
     /// A node was found to hold a key: it need not be fetched.
@@ -310,7 +337,8 @@ impl ShardManager {
             match alarm {
                 Alarm::Retry(target) => {
                     self.counters.retried += 1;
-                    self.todo.push_back(target);
+                    let is_ahead = has(&self.ahead, target);
+                    (if is_ahead { &mut self.todo_ahead } else { &mut self.todo }).push_back(target);
                 }
                 Alarm::Deadline(id) => {
                     if let Some((target, _)) = self.end(id) {
@@ -357,7 +385,7 @@ impl ShardManager {
 
     /// What is to be done about a key at a node, if anything.
     fn lacking(&self, (key, node): Target) -> Option<Action> {
-        let has = |set: &Map<KeyId, NodeSet>| set.get(&key).is_some_and(|nodes| nodes.contains(node));
+        let has = |set: &Map<KeyId, NodeSet>| has(set, (key, node));
         if self.gone.contains(node) {
             return None;
         }
@@ -395,6 +423,10 @@ const WAITING_MAX: usize = 256;
 
 fn targets(keys: impl Iterator<Item = (KeyId, NodeSet)>) -> impl Iterator<Item = Target> {
     keys.flat_map(|(key, nodes)| nodes.iter().map(move |node| (key, node)))
+}
+
+fn has(set: &Map<KeyId, NodeSet>, (key, node): Target) -> bool {
+    set.get(&key).is_some_and(|nodes| nodes.contains(node))
 }
 
 fn add(set: &mut Map<KeyId, NodeSet>, (key, node): Target) {

@@ -173,3 +173,19 @@ fn what_is_there_already_is_only_pinned_and_the_best_comes_first() {
     manager.handle_wanted(KeyId(9), nodes(3));
     assert_eq!(manager.poll_command(second(0)).map(|command| (command.key, command.node)), Some((KeyId(9), 1)));
 }
+
+#[test]
+fn what_is_for_later_is_fetched_when_nothing_else_can_be_and_at_once_when_it_becomes_needed() {
+    let mut manager = ShardManager::new(ShardConfig::default(), CommandId(1));
+    manager.handle_ahead([(KeyId(1), nodes(1)), (KeyId(2), nodes(1))]);
+    manager.handle_strategy(Epoch(1), [(KeyId(1), nodes(1)), (KeyId(2), nodes(1)), (KeyId(3), nodes(3))]);
+    let next = |manager: &mut ShardManager, may_fetch: fn(usize) -> bool| {
+        let command = manager.poll_command_if(second(0), |_, node| may_fetch(node));
+        command.map(|command| (command.key.0, command.node))
+    };
+    assert_eq!(next(&mut manager, |node| node == 1), Some((3, 1)));
+    assert_eq!(next(&mut manager, |node| node == 1), None, "a link that is full is full for later as well");
+    manager.handle_needed(KeyId(2), 0);
+    let order = [(); 4].map(|()| next(&mut manager, |_| true));
+    assert_eq!(order, [Some((3, 0)), Some((2, 0)), Some((1, 0)), None]);
+}

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::PlacementError;
+use nearcast_datasets::RegionId;
+
+use super::{Link, NodeSet, PlacementError};
 
 /// Nodes and regions as the planner sees them; round trips in seconds, bandwidths in bytes per second.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +16,8 @@ pub struct Sites {
     origins: Vec<Cost>,
     /// Per region.
     nearest: Vec<usize>,
+    /// Per node: the region closest to it.
+    homes: Vec<usize>,
 }
 
 /// What a read takes: a round trip, and time for each byte.
@@ -63,7 +67,9 @@ impl Sites {
                 let distance = |region: usize, node: usize| links[region * nodes + node].round_trip;
                 let nearest = |region| (0..nodes).min_by(|a, b| distance(region, *a).total_cmp(&distance(region, *b)));
                 let nearest = (0..regions).map(|region| nearest(region).unwrap_or(0)).collect();
-                Ok(Self { regions, capacities, links, origins, nearest })
+                let home = |node| (0..regions).min_by(|a, b| distance(*a, node).total_cmp(&distance(*b, node)));
+                let homes = (0..nodes).map(|node| home(node).unwrap_or(0)).collect();
+                Ok(Self { regions, capacities, links, origins, nearest, homes })
             }
             false => Err(PlacementError::BadCost),
         }
@@ -104,13 +110,36 @@ impl Sites {
         self.nearest.get(region).copied().unwrap_or(0)
     }
 
+    /// The region closest to a node, whose requests are most likely to use what is moved there.
+    pub fn home(&self, node: usize) -> usize {
+        self.homes[node]
+    }
+
+    /// The link over which a node would fetch what these hold, with its bytes per second: from the nearest of them or the
+    /// origin. `None` within a region, and where bytes take no time.
+    pub fn source(&self, to: usize, holders: NodeSet) -> Option<(Link, f64)> {
+        let home = self.home(to);
+        let region = |region: usize| u16::try_from(region).ok().map(RegionId);
+        let peers = holders.without(to).iter().take_while(|from| *from < self.nodes());
+        let nearest = peers
+            .min_by(|a, b| self.link(home, *a).round_trip.total_cmp(&self.link(home, *b).round_trip).then(a.cmp(b)));
+        let origin = self.origin(home);
+        let nearest = nearest.filter(|from| self.link(home, *from).round_trip < origin.round_trip);
+        let (from, cost) = match nearest {
+            Some(from) if self.home(from) == home => return None,
+            Some(from) => (Some(region(self.home(from))?), self.link(home, from)),
+            None => (None, origin),
+        };
+        (cost.per_byte > 0.0).then(|| Some(((from, region(home)?), 1.0 / f64::from(cost.per_byte)))).flatten()
+    }
+
     /// What a read by a region from the origin costs.
     pub fn origin(&self, region: usize) -> Cost {
         self.origins[region]
     }
 
     /// Seconds that a read of `bytes` by `region` takes when `holders` hold it: from the cheapest of them or the origin.
-    pub fn read_seconds(&self, region: usize, bytes: f32, holders: super::NodeSet) -> f32 {
+    pub fn read_seconds(&self, region: usize, bytes: f32, holders: NodeSet) -> f32 {
         let origin = self.origin(region).seconds(bytes);
         holders.iter().map(|node| self.link(region, node).seconds(bytes)).fold(origin, f32::min)
     }

@@ -1,6 +1,7 @@
 //! Forecast, planner and guard put together: what a placement does all day.
 
 mod saved;
+mod schedule;
 mod sites;
 mod weigh;
 
@@ -16,6 +17,7 @@ use super::{
 };
 
 pub use self::saved::SavedStrategy;
+use self::schedule::Reach;
 
 /// Who holds what, as the cache map knows it.
 pub trait Holdings {
@@ -39,6 +41,9 @@ impl<F: Fn(KeyId) -> NodeSet> Holdings for F {
 /// | `pushes` | true | whether keys that become known between two plans are placed at once |
 /// | `waste_share` | 0.3 | bytes that may be moved in vain, as a share of what misses fetch; none: any number |
 /// | `replicas_min` | 1 | fewest replicas of a key that is placed |
+/// | `link_share` | none | share of each link's bandwidth that moves may take; none: links carry whatever is planned |
+/// | `bytes_per_second` | any number | what all moves together may take, where links are bounded |
+/// | `ahead_max` | 4 h | how far a plan looks ahead at most where links take long to carry it out |
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StrategyConfig {
     /// Least time between two plans.
@@ -53,6 +58,12 @@ pub struct StrategyConfig {
     pub waste_share: Option<f64>,
     /// Fewest replicas of a key that is placed.
     pub replicas_min: u8,
+    /// Share of each link's bandwidth that moves may take; without it links carry whatever is planned.
+    pub link_share: Option<f64>,
+    /// What all moves together may take, where links are bounded.
+    pub bytes_per_second: f64,
+    /// How far a plan looks ahead at most.
+    pub ahead_max: Duration,
 }
 
 impl Default for StrategyConfig {
@@ -64,6 +75,9 @@ impl Default for StrategyConfig {
             pushes: true,
             waste_share: Some(0.3),
             replicas_min: 1,
+            link_share: None,
+            bytes_per_second: f64::INFINITY,
+            ahead_max: Duration::from_secs(4 * 3_600),
         }
     }
 }
@@ -117,6 +131,8 @@ pub enum MoveKind {
     Await,
     /// To be held until released, fetched first where it is not.
     Hold,
+    /// The same for demand that comes later: what is to be held for now is fetched before.
+    Ahead,
     /// To be fetched, and to prove itself.
     Push,
 }
@@ -134,6 +150,7 @@ pub struct Strategy {
     requests: u64,
     expected: Vec<f32>,
     budget: Option<WasteBudget>,
+    reach: Reach,
     /// What another one's prices were, for the first plan.
     restored: Option<Prices>,
 }
@@ -176,6 +193,7 @@ impl Strategy {
             planned_at: None,
             plan_due: Timestamp::MIN,
             requests: 0,
+            reach: Reach::default(),
             expected: vec![0.0; regions],
             restored: None,
         }
@@ -300,6 +318,12 @@ impl Strategy {
         }
         let horizon = self.planned_at.map_or(self.config.interval, |last| now.since(last).max(self.config.interval));
         self.forecast.begin(now, horizon);
+        let mut horizons = self.reach.horizons(self.placer.sites(), &self.config, horizon);
+        if horizons.iter().all(|horizons| *horizons == 1) {
+            horizons.clear();
+        } else {
+            self.forecast.look_ahead(&horizons);
+        }
         if let Some(ghost) = &mut self.ghost {
             ghost.forecast.begin(now, horizon);
             ghost.settle();
@@ -316,11 +340,12 @@ impl Strategy {
                 GuardChoice::Forecast => ghost.plans.0.clone(),
                 GuardChoice::Reactive => {
                     demand = reactive;
+                    horizons.clear();
                     ghost.plans.1.clone()
                 }
             };
         }
-        self.weigh(&mut plan, &demand, held);
+        self.weigh(now, (&mut plan, &demand), held, !horizons.is_empty());
         if let Some(moves) = moves {
             self.list_moves(&plan, held, moves);
         }
@@ -340,7 +365,7 @@ impl Strategy {
         }
         self.forecast.expect(now, key, &mut self.expected, false);
         let (nodes, saved_seconds) = planner.consider(&self.expected, bytes, holders);
-        let nodes = nodes.minus(holders);
+        let nodes = nodes.minus(holders).minus(self.plan.waits(key).postponed);
         let value_seconds = saved_seconds / nodes.len().max(1) as f32;
         for node in nodes.iter() {
             let requests = expected_at(planner.sites(), &self.expected, node);
@@ -365,11 +390,15 @@ impl Strategy {
             }
         }
         for (key, new) in plan.iter() {
-            let (before, holders) = (self.plan.nodes(key), held.holders(key));
+            let (before, holders, waits) = (self.plan.nodes(key), held.holders(key), plan.waits(key));
             let value_seconds = new.saved_seconds / new.nodes.len().max(1) as f32;
             for node in new.nodes.iter().filter(|node| !(before.contains(*node) && holders.contains(*node))) {
-                let is_awaited = holders.contains(node) || new.awaited.contains(node);
-                let kind = if is_awaited { MoveKind::Await } else { MoveKind::Hold };
+                let is_awaited = holders.contains(node) || waits.awaited.contains(node);
+                let kind = match (is_awaited, waits.ahead.contains(node)) {
+                    (true, _) => MoveKind::Await,
+                    (false, true) => MoveKind::Ahead,
+                    (false, false) => MoveKind::Hold,
+                };
                 moves.push(Move { kind, key, bytes: new.bytes, node, value_seconds });
             }
         }

@@ -34,7 +34,8 @@ pub(crate) struct ExplainedNode {
     pinned: bool,
     /// Whether other nodes are told to ask it.
     on_map: bool,
-    /// Why it is meant to hold it: `plan`, `hot`, or `reader` once a reader has brought it; `None` when it is not, and holds it of its own.
+    /// Why it is meant to hold it: `plan`, `hot`, `ahead` while it is on its way for a later time, `link` while its link has
+    /// no room for it, or `reader` once a reader has brought it; `None` when it is not, and holds it of its own.
     reason: Option<&'static str>,
     expected_saved_seconds: f32,
     /// Where it would have to fetch it from otherwise: the node's name, or `origin`.
@@ -74,11 +75,7 @@ impl Placing {
                 holds: held.contains(position),
                 pinned: pinned.contains(position),
                 on_map: on_map.contains(position),
-                reason: is_wanted.then_some(match (is_hot, wanted.awaited.contains(position)) {
-                    (true, _) => "hot",
-                    (false, true) if !held.contains(position) => "reader",
-                    (false, _) => "plan",
-                }),
+                reason: is_wanted.then(|| wanted.reason(position, held.contains(position))),
                 expected_saved_seconds: if is_wanted && !is_hot { share } else { 0.0 },
                 next_source: next.map_or_else(|| Arc::from("origin"), |name| name.0),
                 next_round_trip_ms: next_round_trip.as_secs_f64() * 1e3,

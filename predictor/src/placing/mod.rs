@@ -7,7 +7,6 @@
 //! | --- | --- |
 //! | `known` | keys by number, who holds them; shared by all |
 //! | `nodes` | nodes by position, sites, estimated round trips |
-//! | `links` | what each link between regions may carry |
 //! | `measured` | round trips as nodes measure them |
 //! | `planning` | the thread that plans |
 //! | `reports` | what nodes say, and what of it cannot be |
@@ -25,7 +24,6 @@ mod file;
 mod forecasts;
 mod hot;
 mod known;
-mod links;
 mod measured;
 mod mirror;
 mod nodes;
@@ -61,7 +59,6 @@ use self::{
     forecasts::Forecasts,
     hot::HotKeys,
     known::{Forgettable, SharedKnown},
-    links::Links,
     nodes::Nodes,
     planning::{Planning, Told},
     plans::Wanted,
@@ -69,7 +66,7 @@ use self::{
 };
 use crate::{
     Error, Result,
-    placement::{GlobalMap, GuardChoice, NodeSet, ShardManager},
+    placement::{GlobalMap, GuardChoice, Links, NodeSet, ShardManager},
 };
 
 pub use self::settings::{PlacementKind, PlacementSettings, RawPlacement};

@@ -9,11 +9,8 @@ use nearcast_proto::{
 };
 use serde::Serialize;
 
-use super::{
-    links::Link,
-    measured::{Measured, Pair, Said, pair},
-};
-use crate::placement::{Cost, NODES_MAX, NodeSet, PlacementError, Sites};
+use super::measured::{Measured, Pair, Said, pair};
+use crate::placement::{Cost, Link, NODES_MAX, NodeSet, PlacementError, Sites};
 
 /// The nodes that placement knows. A node keeps its position for as long as anything is meant to be held there.
 #[derive(Debug)]

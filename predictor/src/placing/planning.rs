@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use nearcast_datasets::{KeyId, RegionId, Timestamp};
+use nearcast_datasets::{KeyId, Map, RegionId, Timestamp};
 use nearcast_models::Model;
 
 use super::{
@@ -22,7 +22,9 @@ use super::{
 };
 use crate::{
     clock,
-    placement::{GuardChoice, Move, MoveKind, PlannedKey, Planner, PlannerConfig, Sites, Strategy, StrategyConfig},
+    placement::{
+        GuardChoice, Move, MoveKind, PlannedKey, Planner, PlannerConfig, Sites, Strategy, StrategyConfig, Waits,
+    },
 };
 
 /// What the thread is told.
@@ -53,6 +55,8 @@ pub(crate) enum Planned {
 pub(crate) struct WholePlan {
     /// What should be held where, best per byte first.
     pub(super) keys: Vec<(KeyId, PlannedKey)>,
+    /// Which of that is not simply fetched.
+    pub(super) waits: Map<KeyId, Waits>,
     /// Which plan the guard chose, and how often it fell back so far; `None` without a guard.
     pub(super) guard: Option<(GuardChoice, u64)>,
     /// Bytes planned, by node.
@@ -190,6 +194,9 @@ impl Work {
             keys_max: settings.keys_max,
             pushes: settings.kind == PlacementKind::Gapa,
             replicas_min: settings.replicas_min,
+            link_share: Some(settings.link_share),
+            bytes_per_second: settings.bytes_per_second,
+            ahead_max: settings.ahead_max,
         };
         let planner = Planner::new(PlannerConfig::default(), sites);
         if settings.kind == PlacementKind::Reactive {
@@ -259,6 +266,7 @@ impl Work {
         Some(WholePlan {
             guard: strategy.guard().map(|guard| (guard.choice(), guard.fallbacks())),
             load_bytes: (0..nodes).map(|node| plan.load_bytes(node)).collect(),
+            waits: plan.all_waits().clone(),
             transfer_bytes: plan.transfer_bytes,
             saved_seconds: plan.saved_seconds,
             keys,

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     events::rfc3339,
-    placement::{Move, NodeSet, PlannedKey},
+    placement::{Move, NodeSet, PlannedKey, Waits},
 };
 
 /// Where a key is meant to be held, and why.
@@ -22,6 +22,10 @@ pub(super) struct Wanted {
     pub(super) nodes: NodeSet,
     /// Of those, the ones that are to keep it from when it is there.
     pub(super) awaited: NodeSet,
+    /// Of those, the ones that are to have it for demand that comes later.
+    pub(super) ahead: NodeSet,
+    /// Of those that await it, the ones whose links have no room for it before the next plan.
+    pub(super) postponed: NodeSet,
     /// Of those, the ones that the key got for being hot.
     pub(super) hot: NodeSet,
     pub(super) bytes: u64,
@@ -36,6 +40,25 @@ pub(super) struct Wanted {
 impl Wanted {
     pub(super) fn restored(nodes: NodeSet, bytes: u64, saved_seconds: f32) -> Self {
         Self { nodes, bytes, saved_seconds, ..Self::default() }
+    }
+
+    /// Why a node is meant to hold it, which does or does not.
+    pub(super) fn reason(&self, node: usize, is_held: bool) -> &'static str {
+        match () {
+            () if self.hot.contains(node) => "hot",
+            () if is_held => "plan",
+            () if self.ahead.contains(node) => "ahead",
+            () if self.postponed.contains(node) => "link",
+            () if self.awaited.contains(node) => "reader",
+            () => "plan",
+        }
+    }
+
+    /// A node is to fetch it whatever was planned there.
+    fn is_for_now(&mut self, node: usize) {
+        for set in [&mut self.awaited, &mut self.ahead, &mut self.postponed] {
+            *set = set.without(node);
+        }
     }
 }
 
@@ -57,30 +80,34 @@ impl Placing {
         self.reused.iter().map(|(_, key)| *key).collect()
     }
 
-    fn take_over(&mut self, now: Timestamp, planned: &WholePlan) {
+    fn take_over(&mut self, now: Timestamp, whole: &WholePlan) {
         self.plans += 1;
-        let reused = self.reused_since(planned.reuses);
-        let keys: Vec<_> = planned.keys.iter().filter(|(key, _)| !reused.contains(key)).collect();
+        let reused = self.reused_since(whole.reuses);
+        let keys: Vec<_> = whole.keys.iter().filter(|(key, _)| !reused.contains(key)).collect();
         self.last_plan = Some(PlanStatus {
             at: rfc3339(now),
-            took_seconds: planned.took.as_secs_f64(),
-            keys: planned.keys.len(),
-            transfer_bytes: planned.transfer_bytes,
-            expected_saved_seconds: planned.saved_seconds,
+            took_seconds: whole.took.as_secs_f64(),
+            keys: whole.keys.len(),
+            transfer_bytes: whole.transfer_bytes,
+            expected_saved_seconds: whole.saved_seconds,
         });
-        self.guard = planned.guard;
+        self.guard = whole.guard;
         self.hot.handle_plan();
         let mut before = std::mem::take(&mut self.wanted);
         self.changed.extend(before.keys().copied());
+        let waits = |key: KeyId| whole.waits.get(&key).copied().unwrap_or_default();
         for (key, planned) in &keys {
             let earned = before.remove(key).unwrap_or_default();
-            let PlannedKey { nodes, awaited, bytes, saved_seconds, .. } = *planned;
-            self.wanted.insert(*key, Wanted { nodes, awaited, bytes, saved_seconds, hot: NodeSet::EMPTY, ..earned });
+            let PlannedKey { nodes, bytes, saved_seconds, .. } = *planned;
+            let Waits { awaited, ahead, postponed } = waits(*key);
+            let hot = NodeSet::EMPTY;
+            self.wanted.insert(*key, Wanted { nodes, awaited, ahead, postponed, hot, bytes, saved_seconds, ..earned });
             self.changed.insert(*key);
         }
-        let loads = planned.load_bytes.iter().copied().chain(std::iter::repeat(0));
+        let loads = whole.load_bytes.iter().copied().chain(std::iter::repeat(0));
         self.nodes.iter_mut().zip(loads).for_each(|(slot, bytes)| slot.planned_bytes = bytes);
-        self.shards.handle_awaited(keys.iter().map(|(key, planned)| (*key, planned.awaited)));
+        self.shards.handle_ahead(keys.iter().map(|(key, _)| (*key, waits(*key).ahead)));
+        self.shards.handle_awaited(keys.iter().map(|(key, _)| (*key, waits(*key).awaited)));
         let strategy = keys.iter().map(|(key, planned)| (*key, planned.nodes));
         self.shards.handle_strategy(Epoch(self.plans), strategy);
         let connected = self.nodes.connected();
@@ -107,7 +134,7 @@ impl Placing {
             let wanted = self.wanted.entry(*key).or_default();
             wanted.bytes = *bytes;
             wanted.nodes = wanted.nodes.with(*node);
-            wanted.awaited = wanted.awaited.without(*node);
+            wanted.is_for_now(*node);
             wanted.saved_seconds += value_seconds;
             self.want(now, *key, *node);
         }
@@ -117,6 +144,7 @@ impl Placing {
     fn want(&mut self, now: Timestamp, key: KeyId, node: usize) {
         let nodes = self.wanted.get(&key).map_or(NodeSet::EMPTY, |wanted| wanted.nodes);
         self.shards.handle_wanted(key, nodes);
+        self.shards.handle_needed(key, node);
         if self.known.lock().holders(key).contains(node) {
             self.shards.handle_held(key, node);
         }
@@ -140,7 +168,7 @@ impl Placing {
             wanted.bytes = bytes;
             wanted.nodes = wanted.nodes.with(hot.node);
             wanted.hot = wanted.hot.with(hot.node);
-            wanted.awaited = wanted.awaited.without(hot.node);
+            wanted.is_for_now(hot.node);
             self.hot.note_added();
             self.want(now, hot.key, hot.node);
         }

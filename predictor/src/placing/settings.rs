@@ -49,6 +49,8 @@ pub struct RawPlacement {
     pub bytes_per_second: f64,
     /// Share of each link's bandwidth, as the topology says it, that transfers may take. Default 0.5.
     pub link_share: f64,
+    /// How far gapa looks ahead at most where links take long to carry a plan out; 0: not at all. Default 14,400.
+    pub ahead_seconds_max: f64,
     /// Bytes that gapa may move in vain, as a share of what misses fetch. Default 0.3.
     pub waste_share: f64,
     /// How long a command may take. Default 60.
@@ -91,6 +93,8 @@ pub struct PlacementSettings {
     pub bytes_per_second: f64,
     /// Share of each link's bandwidth that transfers may take.
     pub link_share: f64,
+    /// How far gapa looks ahead at most.
+    pub ahead_max: Duration,
     /// Bytes that gapa may move in vain, as a share of what misses fetch.
     pub waste_share: f64,
     /// Bounds of the shard manager.
@@ -111,6 +115,8 @@ impl PlacementSettings {
 impl RawPlacement {
     /// No time may be longer than a year; more is a mistake of units.
     pub const SECONDS_MAX: f64 = 365.0 * 86_400.0;
+    /// A day ahead is the same time of day again.
+    const AHEAD_MAX: f64 = 86_400.0;
 }
 
 impl Default for RawPlacement {
@@ -128,6 +134,7 @@ impl Default for RawPlacement {
             changes_max: 100_000,
             bytes_per_second: 50e6,
             link_share: 0.5,
+            ahead_seconds_max: 14_400.0,
             waste_share: 0.3,
             deadline_seconds: 60.0,
             in_flight_max: 1_024,
@@ -153,6 +160,13 @@ impl TryFrom<RawPlacement> for PlacementSettings {
             ("placement.attempts_max", f64::from(raw.attempts_max), 1.0, 1_000.0, "between 1 and 1000"),
             ("placement.bytes_per_second", raw.bytes_per_second, 1.0, f64::MAX, "at least 1"),
             ("placement.link_share", raw.link_share, 0.001, 1.0, "between 0.001 and 1"),
+            (
+                "placement.ahead_seconds_max",
+                raw.ahead_seconds_max,
+                0.0,
+                RawPlacement::AHEAD_MAX,
+                "between 0 and 86400 seconds",
+            ),
             ("placement.waste_share", raw.waste_share, 0.0, 1_000.0, "between 0 and 1000"),
             ("placement.hot_requests_per_second", raw.hot_requests_per_second, 0.1, f64::MAX, "at least 0.1"),
         ] {
@@ -179,6 +193,7 @@ impl TryFrom<RawPlacement> for PlacementSettings {
             changes_max: raw.changes_max,
             bytes_per_second: raw.bytes_per_second,
             link_share: raw.link_share,
+            ahead_max: Duration::from_secs_f64(raw.ahead_seconds_max),
             waste_share: raw.waste_share,
             shards,
             hot_requests_per_second: raw.hot_requests_per_second,
@@ -215,6 +230,7 @@ mod tests {
             ("interval_seconds = 0.0", "placement.interval_seconds"),
             ("bytes_per_second = nan", "placement.bytes_per_second"),
             ("link_share = 0.0", "placement.link_share"),
+            ("ahead_seconds_max = 1e9", "placement.ahead_seconds_max"),
             ("waste_share = -1.0", "placement.waste_share"),
             ("in_flight_max = 0", "placement.in_flight_max"),
         ] {

@@ -9,7 +9,7 @@ use super::{
     planning::{Planned, WholePlan},
     *,
 };
-use crate::placement::{GuardChoice, Move, MoveKind, PlannedKey};
+use crate::placement::{GuardChoice, Move, MoveKind, PlannedKey, Waits};
 
 struct World {
     placing: Placing,
@@ -75,6 +75,7 @@ impl World {
         Planned::Whole(WholePlan {
             keys: keys.iter().map(planned).collect(),
             guard: Some((GuardChoice::Forecast, 0)),
+            waits: Map::default(),
             load_bytes: Vec::new(),
             transfer_bytes: 0,
             saved_seconds: 1.0,
@@ -308,13 +309,32 @@ fn what_is_not_worth_fetching_is_kept_once_a_reader_has_brought_it() {
     let [a, b] = world.join(&["a", "b"])[..] else { unreachable!() };
     let mut plan = world.planned(&[("/x", &[a, b])]);
     let Planned::Whole(whole) = &mut plan else { unreachable!() };
-    whole.keys[0].1.awaited = NodeSet::EMPTY.with(b);
+    whole.waits.insert(whole.keys[0].0, Waits { awaited: NodeSet::EMPTY.with(b), ..Waits::default() });
     world.placing.handle_planned(world.now, &plan);
     assert_eq!(world.obey(), [told("a", Action::Replicate, "/x"), told("a", Action::Pin, "/x")]);
     assert_eq!(world.holders("/x"), ["a"]);
     world.placing.handle_delta(world.now, b, &[object("/x")], &[]);
     assert_eq!(world.obey(), [told("b", Action::Pin, "/x")]);
     assert_eq!(world.holders("/x"), ["a", "b"]);
+}
+
+#[test]
+fn a_copy_for_later_comes_last_and_one_without_a_link_not_at_all_and_both_are_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World::open(folder.path());
+    let [a] = world.join(&["a"])[..] else { unreachable!() };
+    let mut plan = world.planned(&[("/later", &[a]), ("/full", &[a]), ("/now", &[a])]);
+    let Planned::Whole(whole) = &mut plan else { unreachable!() };
+    let (later, full, at) = (whole.keys[0].0, whole.keys[1].0, NodeSet::EMPTY.with(a));
+    whole.waits.insert(later, Waits { ahead: at, ..Waits::default() });
+    whole.waits.insert(full, Waits { awaited: at, postponed: at, ..Waits::default() });
+    world.placing.handle_planned(world.now, &plan);
+    let reason =
+        |world: &World, key| serde_json::to_value(world.placing.explain(key)).unwrap()["nodes"][0]["reason"].clone();
+    assert_eq!([reason(&world, "/later"), reason(&world, "/full"), reason(&world, "/now")], ["ahead", "link", "plan"]);
+    let fetched: Vec<_> = world.obey().into_iter().filter(|(_, action, _)| *action == Action::Replicate).collect();
+    assert_eq!(fetched, [told("a", Action::Replicate, "/now"), told("a", Action::Replicate, "/later")]);
+    assert_eq!(reason(&world, "/later"), "plan", "it is there");
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl CellSpec {
     ) -> Result<(CellReport, Option<Engine>)> {
         let stopwatch = Stopwatch::start();
         let mut cluster = Cluster::new(log, &self.setup(config), self.engine(log, config)?)?;
-        cluster.place(strategy(self.placement, log, config, self.cache_bytes)?);
+        cluster.place(strategy(self.placement, log, config, self.cache_bytes)?, config.placing.link_share);
         let counted_from = config.counted_from(log.len());
         let mut coming = config.model.as_ref().filter(|_| config.model_from.is_some());
         for index in 0..log.len() {
@@ -78,7 +78,7 @@ impl CellSpec {
         }
         progress((log.len() % PROGRESS_ROWS) as u64);
         let (tally, engine) = cluster.finish();
-        let mut report = self.report(&tally, config);
+        let mut report = self.report(&tally, log.region_names(), config);
         report.account = engine.as_ref().map(|engine| engine.account().clone());
         let calibration = report.account.as_ref().map(|account| account.calibration);
         report.calibration_error = calibration.filter(|it| it.count() > 0).map(|it| it.error());
@@ -132,7 +132,7 @@ impl CellSpec {
         Ok(Some(engine))
     }
 
-    fn report(&self, tally: &Tally, config: &ReplayConfig) -> CellReport {
+    fn report(&self, tally: &Tally, regions: &[String], config: &ReplayConfig) -> CellReport {
         let prefetch = tally.prefetch;
         let version = config.model.as_ref().filter(|_| self.prefetch == PrefetchKind::Nearcast);
         let ended = prefetch.used + prefetch.late + prefetch.unused;
@@ -175,6 +175,7 @@ impl CellSpec {
             account: None,
             calibration_error: None,
             timeline: tally.timeline.slices().to_vec(),
+            hours: tally.hours.report(regions),
             events_per_second: None,
             peak_rss_bytes: None,
             latency_curve_ms: tally.latency_curve_ms(),

@@ -1,7 +1,8 @@
 //! A cluster under a virtual clock: plays the log through one node per region and, when it prefetches, the engine.
 //!
 //! Two simplifications: a node that is asked by another answers from what it holds when the question leaves, half a
-//! round trip early; and links carry any number of transfers at their full bandwidth each.
+//! round trip early; and links carry any number of transfers at their full bandwidth each, of which placement's begin
+//! as the links' buckets of bytes allow.
 
 mod placed;
 #[cfg(test)]
@@ -62,6 +63,7 @@ struct SegmentServed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
     Landing,
+    Links,
     Message,
     Order,
     Plan,
@@ -96,7 +98,7 @@ impl<'a> Cluster<'a> {
             predictor: engine.map(|engine| Predictor::new(log, engine, descriptors, one_way)),
             baselines: Baselines::new(setup.prefetch, log, objects),
             placed: None,
-            tally: Tally::new(log.first_timestamp(), log.last_timestamp()),
+            tally: Tally::new(names.len(), log.first_timestamp(), log.last_timestamp()),
         })
     }
 
@@ -106,7 +108,8 @@ impl<'a> Cluster<'a> {
         let now = row.timestamp;
         self.advance(now);
         let node = usize::from(row.region.0);
-        let mut felt = Felt { bytes: 0, miss_bytes: 0, cause: None, latency: Duration::ZERO, is_elsewhere: false };
+        let latency = Duration::ZERO;
+        let mut felt = Felt { region: node, bytes: 0, miss_bytes: 0, cause: None, latency, is_elsewhere: false };
         let mut served = ServedFrom::Memory;
         for segment in self.objects.segments(row.size_bytes, row.range) {
             let bytes = self.objects.segment_bytes(row.size_bytes, segment);
@@ -146,7 +149,7 @@ impl<'a> Cluster<'a> {
 
     /// Forgets what was counted so far: the warm-up is over.
     pub(super) fn start_counting(&mut self, now: Timestamp) {
-        self.tally = Tally::new(now, self.log.last_timestamp());
+        self.tally = Tally::new(self.nodes.len(), now, self.log.last_timestamp());
     }
 
     /// What was counted, and the engine as it is now.
@@ -159,6 +162,7 @@ impl<'a> Cluster<'a> {
         while let Some((at, due)) = self.next_due().filter(|(at, _)| *at <= now) {
             match due {
                 Due::Landing => self.land(at),
+                Due::Links => self.feed_ready(at),
                 Due::Message => self.tell_predictor(|predictor| predictor.handle_message(at)),
                 Due::Order => self.deliver(at),
                 Due::Plan => self.plan(now),
@@ -170,11 +174,12 @@ impl<'a> Cluster<'a> {
     fn next_due(&self) -> Option<(Timestamp, Due)> {
         let landing = self.landings.next_at().map(|at| (at, Due::Landing));
         let plan = self.placed.as_ref().map(|placed| (placed.due(), Due::Plan));
-        let Some(predictor) = &self.predictor else { return landing.into_iter().chain(plan).min() };
+        let links = self.nodes.iter().filter_map(|node| node.links_ready_at).min().map(|at| (at, Due::Links));
+        let Some(predictor) = &self.predictor else { return [landing, links, plan].into_iter().flatten().min() };
         let message = predictor.to_engine.next_at().map(|at| (at, Due::Message));
         let order = predictor.to_nodes.next_at().map(|at| (at, Due::Order));
         let timeout = predictor.timeout_at().map(|at| (at, Due::Timeout));
-        [landing, plan, message, order, timeout].into_iter().flatten().min()
+        [landing, links, plan, message, order, timeout].into_iter().flatten().min()
     }
 
     /// A client, or another node, asks a node for a segment.

@@ -170,6 +170,13 @@ impl ReplayConfig {
         if !(0.0..=1.0).contains(&self.placing.share) {
             return Err(out_of_range("placed", self.placing.share, "a share of the capacity from 0 to 1"));
         }
+        if !(self.placing.link_share > 0.0 && self.placing.link_share <= 1.0) {
+            return Err(out_of_range(
+                "link-share",
+                self.placing.link_share,
+                "a share of the bandwidth above 0, up to 1",
+            ));
+        }
         if self.segment_bytes == 0 {
             return Err(out_of_range("segment_bytes", 0.0, "at least 1"));
         }

@@ -17,6 +17,7 @@ mod cluster;
 mod columns;
 mod config;
 mod error;
+mod hours;
 mod names;
 mod network;
 mod node;
@@ -52,6 +53,7 @@ pub use self::{
     columns::{LogColumns, ReadOptions},
     config::{CacheSize, EvictionKind, PlacementKind, PrefetchKind, ReplayConfig},
     error::{ReplayError, Result},
+    hours::RegionHour,
     page::{document, escape, page, sections, write_document, write_page},
     part::Part,
     placing::PlacingConfig,

@@ -27,8 +27,11 @@ pub(super) struct ReplayNode {
     pub(super) ledger: CommandLedger,
     /// Keys to pin as soon as they are here.
     pub(super) to_hold: Set<KeyId>,
-    /// Moves that wait for their turn.
+    /// Moves that wait for their turn; those for later go when no other one can.
     pub(super) moves: VecDeque<Move>,
+    pub(super) moves_ahead: VecDeque<Move>,
+    /// When the first link that any of them could use has room again, if none has.
+    pub(super) links_ready_at: Option<Timestamp>,
     routing: RoutingTable,
     /// The node behind each member of the routing table.
     nodes: Vec<usize>,
@@ -53,9 +56,23 @@ impl ReplayNode {
         routing.install(&CacheMap { members, ..CacheMap::default() }, link);
         let member = |number| routing.name(MemberId(number)).and_then(|name| find(&name));
         let nodes = (0..).map_while(member).collect();
-        let (arrivals, ledger) = (Map::default(), CommandLedger::default());
-        let (to_hold, moves) = (Set::default(), VecDeque::new());
-        Self { core, arrivals, ledger, to_hold, moves, routing, nodes, sources: Vec::new() }
+        Self {
+            core,
+            arrivals: Map::default(),
+            ledger: CommandLedger::default(),
+            to_hold: Set::default(),
+            moves: VecDeque::new(),
+            moves_ahead: VecDeque::new(),
+            links_ready_at: None,
+            routing,
+            nodes,
+            sources: Vec::new(),
+        }
+    }
+
+    /// Moves that wait for their turn: those for later, or the others.
+    pub(super) fn waiting(&mut self, is_ahead: bool) -> &mut VecDeque<Move> {
+        if is_ahead { &mut self.moves_ahead } else { &mut self.moves }
     }
 
     /// Tells the node's copy of the cache map which nodes hold a key: those of them that are closer than the origin.

@@ -9,9 +9,17 @@ use super::{
 
 /// Two regions go round twenty keys for half a day; a node has room for ten, which LRU always drops too early.
 fn rounds(placement: PlacementKind, share: f64) -> CellReport {
+    rounds_with(&rounds_config(placement, share))
+}
+
+fn rounds_with(config: &ReplayConfig) -> CellReport {
     let events: Vec<_> = (0..4_000)
         .map(|step| event(10_000 * step, ["north", "south"][step as usize % 2], &format!("/k/{}", step / 2 % 20), 1))
         .collect();
+    run_one(&events, config)
+}
+
+fn rounds_config(placement: PlacementKind, share: f64) -> ReplayConfig {
     let mut config = ReplayConfig {
         policies: vec![PolicyKind::Lru.into()],
         placements: vec![placement],
@@ -21,7 +29,7 @@ fn rounds(placement: PlacementKind, share: f64) -> CellReport {
         ..quiet()
     };
     config.placing.share = share;
-    run_one(&events, &config)
+    config
 }
 
 #[test]
@@ -50,4 +58,18 @@ fn the_same_log_is_placed_the_same_way_twice() {
     for placement in [PlacementKind::Volley, PlacementKind::Gapa] {
         assert_eq!(json(rounds(placement, 0.5)), json(rounds(placement, 0.5)), "{placement:?}");
     }
+}
+
+#[test]
+fn over_slow_links_little_is_moved_and_what_readers_bring_is_held() {
+    let over = |link_share| {
+        let mut config = ReplayConfig { warmup: 0.0, ..rounds_config(PlacementKind::Reactive, 0.9) };
+        config.placing.link_share = link_share;
+        rounds_with(&config)
+    };
+    let (fast, slow) = (over(0.5), over(1e-12));
+    // A byte in 20,000 s, from the origin and the other node, to each of two, for half a day.
+    let most = 4 * (1 + 40_000 / 20_000);
+    assert!(slow.prefetch.bytes <= most && slow.prefetch.bytes < fast.prefetch.bytes, "{slow:?} {fast:?}");
+    assert!(slow.latency_ms.mean < 1.2 * fast.latency_ms.mean, "{slow:?} {fast:?}");
 }

@@ -4,7 +4,7 @@ use nearcast_cache_node::core::MissCauses;
 use nearcast_predictor::engine::Account;
 use serde::Serialize;
 
-use super::{EvictionKind, Part, PlacementKind, PrefetchKind, TimeSlice};
+use super::{EvictionKind, Part, PlacementKind, PrefetchKind, RegionHour, TimeSlice};
 
 /// The contract's name and version.
 pub const SCHEMA: &str = "nearcast.replay/1";
@@ -98,6 +98,8 @@ pub struct CellReport {
     /// The counted part of the log in slices of equal time, the earliest first, at most 40. Their sums are the counts
     /// above.
     pub timeline: Vec<TimeSlice>,
+    /// What clients waited by region and hour of the day; hours without requests are left out.
+    pub hours: Vec<RegionHour>,
     /// Requests replayed per second of real time, over the whole log. Differs from run to run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events_per_second: Option<f64>,

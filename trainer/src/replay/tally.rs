@@ -7,7 +7,7 @@ use nearcast_cache_node::core::{MissCause, MissCauses};
 use nearcast_datasets::Timestamp;
 use nearcast_proto::message::OutcomeKind;
 
-use super::timeline::Timeline;
+use super::{hours::Hours, timeline::Timeline};
 
 /// Counts over the requests of one cell.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub(super) struct Tally {
     pub(super) peer_bytes: u64,
     pub(super) prefetch: PrefetchTally,
     pub(super) timeline: Timeline,
+    pub(super) hours: Hours,
     latency_sum: Duration,
     latencies_us: Histogram<u64>,
 }
@@ -40,6 +41,8 @@ pub(super) struct PrefetchTally {
 /// How one request went.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Felt {
+    /// The region of who asked.
+    pub(super) region: usize,
     pub(super) bytes: u64,
     pub(super) miss_bytes: u64,
     pub(super) cause: Option<MissCause>,
@@ -49,8 +52,8 @@ pub(super) struct Felt {
 }
 
 impl Tally {
-    /// Nothing counted yet of what happens from `start` to `end`.
-    pub(super) fn new(start: Timestamp, end: Timestamp) -> Self {
+    /// Nothing counted yet of what happens in so many regions from `start` to `end`.
+    pub(super) fn new(regions: usize, start: Timestamp, end: Timestamp) -> Self {
         Self {
             requests: 0,
             misses: 0,
@@ -62,6 +65,7 @@ impl Tally {
             peer_bytes: 0,
             prefetch: PrefetchTally::default(),
             timeline: Timeline::new(start, end),
+            hours: Hours::new(regions),
             latency_sum: Duration::ZERO,
             latencies_us: Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are constant and legal"),
         }
@@ -79,6 +83,7 @@ impl Tally {
             self.misses_elsewhere += u64::from(felt.is_elsewhere);
             self.miss_causes.record(cause);
         }
+        self.hours.record(now, felt.region, felt.latency, felt.cause.is_some());
         self.latency_sum += felt.latency;
         self.latencies_us.saturating_record(u64::try_from(felt.latency.as_micros()).unwrap_or(u64::MAX));
     }

@@ -202,14 +202,14 @@ impl Counted {
             .map(|half_life| (std::f64::consts::LN_2 / half_life / (1.0 - (-age / half_life).exp2())) as f32)
     }
 
-    /// Requests expected of a region within `horizon` from `now` on: those of the last hour, more or fewer as the
-    /// hours of the days before were.
-    pub(super) fn volume(&self, now: Timestamp, region: usize, horizon: Duration) -> f32 {
+    /// Requests expected of a region within `horizon` from `later` after `now` on: those of the last hour, more or fewer
+    /// as the hours of the days before were.
+    pub(super) fn volume(&self, now: Timestamp, region: usize, later: Duration, horizon: Duration) -> f32 {
         let seconds = horizon.as_secs_f64();
         let lately = self.of_region[region].at(now)[HOUR] * self.per_second(now)[HOUR];
         let by_hour = &self.volumes[region].by_hour;
         let of = |at: Timestamp| by_hour[hour(at).rem_euclid(24) as usize];
-        let coming = of(now.after(Duration::from_secs_f64(seconds.min(86_400.0) / 2.0)));
+        let coming = of(now.after(later + Duration::from_secs_f64(seconds.min(86_400.0) / 2.0)));
         let ratio = match (of(now.before(Duration::from_secs(2_700))), coming) {
             (Some(before), Some(coming)) if seconds < 43_200.0 => ((coming + 1.0) / (before + 1.0)).clamp(0.2, 5.0),
             _ => 1.0,
@@ -338,7 +338,8 @@ mod tests {
             counted.record(at(second), KeyId(0), RegionId(0));
             second += if second / 3_600 % 24 == 8 { 4 } else { 40 };
         }
-        let (calm, rush) = (90.0, counted.volume(at(86_400 + 8 * 3_600), 0, Duration::from_secs(3_600)));
+        let (calm, rush) =
+            (90.0, counted.volume(at(86_400 + 8 * 3_600), 0, Duration::ZERO, Duration::from_secs(3_600)));
         assert!(rush > 4.0 * calm, "{rush}");
     }
 }

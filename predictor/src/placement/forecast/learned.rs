@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Counted, Forecast, SavedForecast,
-    counted::{Counts, DECAYS, HOUR, KeyView},
+    counted::{Counts, DAYPARTS, DECAYS, HOUR, KeyView},
     together::Together,
 };
 
@@ -26,6 +26,8 @@ pub struct Learned {
     /// By region, what the keys that one follows were asked for lately; kept for its memory.
     followed: Vec<f32>,
     horizon: Duration,
+    /// By region, over how many horizons to look; over one where it does not say.
+    horizons: Vec<usize>,
     begun: Timestamp,
     /// What holds for all keys, worked out once per instant.
     context: Context,
@@ -39,15 +41,35 @@ pub struct Learned {
 /// What an outside expert, such as a trained head, says of a key in each region.
 pub(super) type Claims<'a> = Option<&'a [f32]>;
 
+/// What for a forecast is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// For a plan: what comes tells how good it was.
+    Planned,
+    /// Between plans.
+    Passing,
+    /// For the first horizon alone.
+    Soon,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Context {
     at: Option<Timestamp>,
     all: Counts,
     regions: Vec<Counts>,
-    volumes: Vec<f32>,
-    /// By region: the part of the day at half the horizon, and what all keys got in it.
-    dayparts: Vec<Option<(usize, f32)>>,
+    /// By region: the next horizon, and the average of several where more than one is looked at.
+    next: Vec<Span>,
+    ahead: Vec<Option<Span>>,
     per_second: Counts,
+}
+
+/// What holds for all keys in a region over some time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    /// Requests of a horizon.
+    volume: f32,
+    /// By part of the day, requests of a horizon for each of those that all keys got in it before.
+    per_daypart: Option<[f32; DAYPARTS]>,
 }
 
 type Features = [f32; EXPERTS];
@@ -76,6 +98,7 @@ impl Learned {
             together: Together::new(),
             followed: vec![0.0; regions],
             horizon: Duration::ZERO,
+            horizons: Vec::new(),
             begun: Timestamp::MIN,
             context: Context::default(),
             classes: [Class::new(); CLASSES],
@@ -90,7 +113,7 @@ impl Learned {
         now: Timestamp,
         key: KeyId,
         requests: &mut [f32],
-        is_planned: bool,
+        asked: Asked,
         claims: Claims<'_>,
     ) {
         requests.fill(0.0);
@@ -101,11 +124,20 @@ impl Learned {
             self.counted.add_lately(now, former, share, &mut self.followed);
         }
         for (region, request) in requests.iter_mut().enumerate().take(view.regions.len()) {
-            let mut features = self.features(&view, region);
-            features[EXPERTS - 1] = claims.and_then(|claims| claims.get(region)).copied().unwrap_or(0.0);
+            let claim = claims.and_then(|claims| claims.get(region)).copied().unwrap_or(0.0);
             let class = class(&view, region);
-            *request = self.classes[class].expect(&features);
-            if is_planned && self.pending.len() < PENDING_MAX {
+            let ahead = self.context.ahead[region].filter(|_| asked != Asked::Soon);
+            if let Some(span) = ahead {
+                *request = self.classes[class].expect(&self.features(&view, region, &span, claim));
+                if asked != Asked::Planned {
+                    continue;
+                }
+            }
+            let features = self.features(&view, region, &self.context.next[region], claim);
+            if ahead.is_none() {
+                *request = self.classes[class].expect(&features);
+            }
+            if asked == Asked::Planned && self.pending.len() < PENDING_MAX {
                 let (region, class) = (region as u16, class as u8);
                 self.pending.push(Pending { key, region, class, features });
             }
@@ -117,18 +149,45 @@ impl Learned {
             return;
         }
         let (all, regions) = self.counted.totals(now);
-        let volumes = (0..regions.len()).map(|region| self.counted.volume(now, region, self.horizon)).collect();
-        let middle = now.after(self.horizon / 2);
-        let daypart = |region| self.counted.daypart(now, middle, region).filter(|_| self.horizon < DAYPART_HORIZON_MAX);
-        let dayparts = (0..regions.len()).map(daypart).collect();
+        let next = (0..regions.len()).map(|region| self.span(now, region, Duration::ZERO)).collect();
+        let horizons = |region| self.horizons.get(region).copied().unwrap_or(1);
+        let ahead = |region| (horizons(region) > 1).then(|| self.average(now, region, horizons(region)));
+        let ahead = (0..regions.len()).map(ahead).collect();
         let per_second = self.counted.per_second(now);
-        self.context = Context { at: Some(now), all, regions, volumes, dayparts, per_second };
+        self.context = Context { at: Some(now), all, regions, next, ahead, per_second };
     }
 
-    fn features(&self, view: &KeyView, region: usize) -> Features {
+    /// What is expected of a region in the horizon that begins `later` than now.
+    fn span(&self, now: Timestamp, region: usize, later: Duration) -> Span {
+        let volume = self.counted.volume(now, region, later, self.horizon);
+        let middle = now.after(later + self.horizon / 2);
+        let daypart = self.counted.daypart(now, middle, region).filter(|_| self.horizon < DAYPART_HORIZON_MAX);
+        let per_daypart = daypart.map(|(daypart, all)| {
+            let mut shares = [0.0; DAYPARTS];
+            shares[daypart] = volume / all.max(1.0);
+            shares
+        });
+        Span { volume, per_daypart }
+    }
+
+    /// The average of so many horizons.
+    fn average(&self, now: Timestamp, region: usize, horizons: usize) -> Span {
+        let mut average = Span::default();
+        for place in 0..horizons as u32 {
+            let span = self.span(now, region, self.horizon * place);
+            average.volume += span.volume / horizons as f32;
+            if let Some(shares) = span.per_daypart {
+                let sums = average.per_daypart.get_or_insert_default();
+                sums.iter_mut().zip(shares).for_each(|(sum, share)| *sum += share / horizons as f32);
+            }
+        }
+        average
+    }
+
+    fn features(&self, view: &KeyView, region: usize, span: &Span, claim: f32) -> Features {
         let context = &self.context;
         let (here, total) = (&view.regions[region], &context.regions[region]);
-        let volume = context.volumes[region];
+        let volume = span.volume;
         let seconds = self.horizon.as_secs_f32();
         let mut features = [0.0; EXPERTS];
         for place in 0..DECAYS {
@@ -139,9 +198,10 @@ impl Learned {
             *feature = here[place] * context.per_second[place] * seconds;
         }
         features[TOGETHER_EXPERT] = volume * self.followed[region] / total[HOUR].max(1.0);
-        if let Some((daypart, all)) = context.dayparts[region] {
-            features[DAYPART_EXPERT] = volume * view.dayparts[daypart] / all.max(1.0);
+        if let Some(shares) = &span.per_daypart {
+            features[DAYPART_EXPERT] = shares.iter().zip(&view.dayparts).map(|(share, count)| share * count).sum();
         }
+        features[EXPERTS - 1] = claim;
         features
     }
 
@@ -179,6 +239,12 @@ impl Forecast for Learned {
     fn begin(&mut self, now: Timestamp, horizon: Duration) {
         self.learn(now);
         (self.begun, self.horizon, self.context.at) = (now, horizon, None);
+        self.horizons.clear();
+    }
+
+    fn look_ahead(&mut self, horizons: &[usize]) {
+        self.horizons = horizons.to_vec();
+        self.context.at = None;
     }
 
     fn save(&self) -> Option<SavedForecast> {
@@ -198,7 +264,11 @@ impl Forecast for Learned {
     }
 
     fn expect(&mut self, now: Timestamp, key: KeyId, requests: &mut [f32], is_planned: bool) {
-        self.expect_with(now, key, requests, is_planned, None);
+        self.expect_with(now, key, requests, if is_planned { Asked::Planned } else { Asked::Passing }, None);
+    }
+
+    fn expect_soon(&mut self, now: Timestamp, key: KeyId, requests: &mut [f32]) {
+        self.expect_with(now, key, requests, Asked::Soon, None);
     }
 }
 
@@ -303,6 +373,41 @@ mod tests {
     }
 
     #[test]
+    fn who_looks_ahead_expects_the_evening_before_it_comes() {
+        // Key 1 is for the evenings from 18 to 22 h, key 0 for all other hours; region 1 is not looked ahead for.
+        let mut learned = Learned::new(2);
+        let hour = 3_600;
+        for start in 0..24 * 5 {
+            learned.begin(at(hour * start), Duration::from_secs(3_600));
+            (0..2).for_each(|key| learned.expect(at(hour * start), KeyId(key), &mut [0.0; 2], true));
+            let is_evening = (18..22).contains(&(start % 24));
+            let requests = if is_evening { 120 } else { 40 };
+            for step in 0..2 * requests {
+                let region = RegionId((step % 2) as u16);
+                let now = at(hour * start + step * hour / (2 * requests));
+                learned.record(now, KeyId(u32::from(is_evening)), region);
+            }
+        }
+        let now = at(24 * 5 * hour + 16 * hour);
+        for start in 24 * 5..24 * 5 + 16 {
+            (0..80).for_each(|step| {
+                let region = RegionId((step % 2) as u16);
+                learned.record(at(hour * start + step * hour / 80), KeyId(0), region);
+            });
+        }
+        learned.begin(now, Duration::from_secs(3_600));
+        learned.look_ahead(&[4, 1]);
+        let (mut soon, mut on_average) = ([0.0; 2], [0.0; 2]);
+        learned.expect_soon(now, KeyId(1), &mut soon);
+        learned.expect(now, KeyId(1), &mut on_average, false);
+        assert!(on_average[0] > 3.0 * soon[0] && on_average[0] > 10.0, "{soon:?} {on_average:?}");
+        assert!((on_average[1] - soon[1]).abs() < 1e-6, "{soon:?} {on_average:?}");
+        learned.begin(now, Duration::from_secs(3_600));
+        learned.expect(now, KeyId(1), &mut on_average, false);
+        assert!((on_average[0] - soon[0]).abs() < 1e-6, "the next plan begins anew");
+    }
+
+    #[test]
     fn an_expert_that_is_wrong_loses_its_weight() {
         let mut learned = Learned::new(1);
         let claim = |key: u32| [if key < 10 { 1_000.0 } else { 0.0 }];
@@ -310,7 +415,7 @@ mod tests {
         for hour in 0..50_i64 {
             learned.begin(at(3_600 * hour), Duration::from_secs(3_600));
             for key in 0..20 {
-                learned.expect_with(at(3_600 * hour), KeyId(key), &mut [0.0], true, Some(&claim(key)));
+                learned.expect_with(at(3_600 * hour), KeyId(key), &mut [0.0], Asked::Planned, Some(&claim(key)));
             }
             for step in 0..360_i64 {
                 learned.record(at(3_600 * hour + 10 * step), KeyId(10 + (step % 10) as u32), RegionId(0));
@@ -319,7 +424,7 @@ mod tests {
         learned.begin(at(3_600 * 50), Duration::from_secs(3_600));
         let mut expected = |key: u32| {
             let mut requests = [0.0];
-            learned.expect_with(at(3_600 * 50), KeyId(key), &mut requests, false, Some(&claim(key)));
+            learned.expect_with(at(3_600 * 50), KeyId(key), &mut requests, Asked::Passing, Some(&claim(key)));
             requests[0]
         };
         let (silent, asked_for) = (expected(3), expected(13));

@@ -36,9 +36,19 @@ pub trait Forecast: Debug {
     /// A plan for the `horizon` from `now` on is about to be made: time to learn from what came since the last one.
     fn begin(&mut self, now: Timestamp, horizon: Duration);
 
+    /// From now until the next [`Self::begin`], [`Self::expect`] says of each region what comes on average over so many
+    /// horizons, one after the other. One that does not tell times apart has nothing to do.
+    fn look_ahead(&mut self, _horizons: &[usize]) {}
+
     /// Sets `requests`, by region, to what is expected for `key` within the horizon of the last [`Self::begin`], from
-    /// `now` on. With `is_planned`, what then comes tells the forecast how good it was.
+    /// `now` on, or on average within those that [`Self::look_ahead`] named. With `is_planned`, what then comes tells the
+    /// forecast how good it was.
     fn expect(&mut self, now: Timestamp, key: KeyId, requests: &mut [f32], is_planned: bool);
+
+    /// The same for the first horizon alone.
+    fn expect_soon(&mut self, now: Timestamp, key: KeyId, requests: &mut [f32]) {
+        self.expect(now, key, requests, false);
+    }
 
     /// What it has counted and learned; `None` for one that a process need not remember.
     fn save(&self) -> Option<SavedForecast> {

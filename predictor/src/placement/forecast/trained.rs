@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use nearcast_datasets::{KeyId, RegionId, Timestamp};
 use nearcast_models::{DemandHistory, DemandQuery, ItemRef, Model};
 
-use super::{Forecast, Learned, SavedForecast};
+use super::{Forecast, Learned, SavedForecast, learned::Asked};
 
 /// What a model version's placement head expects, weighed online against what can be counted: a head that was trained
 /// on other traffic is believed as far as it proves right.
@@ -53,6 +53,15 @@ impl Trained {
     }
 }
 
+impl Trained {
+    fn expect_with(&mut self, now: Timestamp, key: KeyId, requests: &mut [f32], asked: Asked) {
+        self.ask_head(now, key);
+        let claims = std::mem::take(&mut self.claims);
+        self.learned.expect_with(now, key, requests, asked, Some(&claims));
+        self.claims = claims;
+    }
+}
+
 impl fmt::Debug for Trained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Trained").field("regions", &self.regions).finish_non_exhaustive()
@@ -88,6 +97,11 @@ impl Forecast for Trained {
         self.learned.begin(now, horizon);
     }
 
+    /// What the head claims is taken to hold for as long as is looked ahead.
+    fn look_ahead(&mut self, horizons: &[usize]) {
+        self.learned.look_ahead(horizons);
+    }
+
     /// What the head was told of keys is not saved: it is claimed anew from the requests that come.
     fn save(&self) -> Option<SavedForecast> {
         self.learned.save()
@@ -98,9 +112,10 @@ impl Forecast for Trained {
     }
 
     fn expect(&mut self, now: Timestamp, key: KeyId, requests: &mut [f32], is_planned: bool) {
-        self.ask_head(now, key);
-        let claims = std::mem::take(&mut self.claims);
-        self.learned.expect_with(now, key, requests, is_planned, Some(&claims));
-        self.claims = claims;
+        self.expect_with(now, key, requests, if is_planned { Asked::Planned } else { Asked::Passing });
+    }
+
+    fn expect_soon(&mut self, now: Timestamp, key: KeyId, requests: &mut [f32]) {
+        self.expect_with(now, key, requests, Asked::Soon);
     }
 }

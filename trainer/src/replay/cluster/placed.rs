@@ -1,8 +1,8 @@
 //! Carries out what a placement strategy decides: moves keys between nodes and tells nodes who holds what.
 
 use nearcast_cache_node::core::{PrefetchOrder, routing::FetchSource};
-use nearcast_datasets::{KeyId, SegmentId, Timestamp};
-use nearcast_predictor::placement::{Holdings, Move, MoveKind, NodeSet, Strategy};
+use nearcast_datasets::{KeyId, RegionId, SegmentId, Timestamp};
+use nearcast_predictor::placement::{Holdings, Link, Links, Move, MoveKind, NodeSet, Strategy};
 use nearcast_proto::message::CommandId;
 
 use super::Cluster;
@@ -17,6 +17,8 @@ pub(super) struct Placed {
     /// Bytes by key; keys that nobody asked for yet are as large as the strategy says.
     sizes: Vec<u64>,
     orders: u64,
+    /// What each link may carry; without it, all that there is.
+    links: Option<Links>,
 }
 
 impl Placed {
@@ -60,8 +62,9 @@ impl Holdings for Held<'_> {
 
 impl Cluster<'_> {
     /// Puts a strategy into service.
-    pub(in crate::replay) fn place(&mut self, strategy: Option<Strategy>) {
-        let placed = |strategy| Placed { strategy, changed: Vec::new(), sizes: Vec::new(), orders: 0 };
+    pub(in crate::replay) fn place(&mut self, strategy: Option<Strategy>, link_share: f64) {
+        let links = (!self.is_instant).then(|| Links::new(link_share));
+        let placed = |strategy| Placed { strategy, changed: Vec::new(), sizes: Vec::new(), orders: 0, links };
         self.placed = strategy.map(placed);
     }
 
@@ -87,7 +90,11 @@ impl Cluster<'_> {
         let mut moves = Vec::new();
         placed.strategy.handle_timeout(now, &held, Some(&mut moves));
         // What has not had its turn is planned again.
-        self.nodes.iter_mut().for_each(|node| node.moves.clear());
+        for node in &mut self.nodes {
+            node.moves.clear();
+            node.moves_ahead.clear();
+            node.links_ready_at = None;
+        }
         self.carry_out(now, moves);
     }
 
@@ -103,12 +110,16 @@ impl Cluster<'_> {
                         self.nodes[step.node].core.handle_unpin(now, CommandId(0), segment);
                     }
                 }
-                MoveKind::Hold | MoveKind::Await => self.hold(step),
-                MoveKind::Push => self.nodes[step.node].moves.push_front(step),
+                MoveKind::Hold | MoveKind::Ahead | MoveKind::Await => self.hold(step),
+                MoveKind::Push => {
+                    self.nodes[step.node].links_ready_at = None;
+                    self.nodes[step.node].moves.push_front(step);
+                }
             }
         }
         for node in 0..self.nodes.len() {
-            if !self.nodes[node].moves.is_empty() {
+            let there = &mut self.nodes[node];
+            if !(there.moves.is_empty() && there.moves_ahead.is_empty()) {
                 self.feed(now, node);
             }
         }
@@ -121,15 +132,26 @@ impl Cluster<'_> {
         for segment in self.segments(step.key, step.bytes) {
             is_whole &= self.hold_landed(step.node, segment);
         }
-        if !is_whole && step.kind == MoveKind::Hold {
-            self.nodes[step.node].moves.push_back(step);
+        let there = &mut self.nodes[step.node];
+        if !is_whole && step.kind != MoveKind::Await {
+            there.links_ready_at = None;
+            there.waiting(step.kind == MoveKind::Ahead).push_back(step);
+        }
+    }
+
+    /// Hands nodes whose links have room again their next moves.
+    pub(super) fn feed_ready(&mut self, now: Timestamp) {
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].links_ready_at.take_if(|at| *at <= now).is_some() {
+                self.feed(now, node);
+            }
         }
     }
 
     /// Hands a node the next moves while its queue is short.
     pub(super) fn feed(&mut self, now: Timestamp, node: usize) {
         while self.nodes[node].core.queue_len() < QUEUE_LENGTH {
-            let Some(step) = self.nodes[node].moves.pop_front() else { break };
+            let Some(step) = self.next_move(now, node) else { break };
             let sources = self.holders_by_cost(node, step.key);
             for segment in self.segments(step.key, step.bytes) {
                 if self.hold_landed(node, segment) {
@@ -151,6 +173,49 @@ impl Cluster<'_> {
             self.start_prefetches(now, node);
         }
         self.report(now, node);
+    }
+
+    /// The next move whose link has room; which links have none is remembered until the first one does.
+    fn next_move(&mut self, now: Timestamp, node: usize) -> Option<Move> {
+        if self.nodes[node].links_ready_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        let mut full: Vec<(Link, Timestamp)> = Vec::new();
+        for is_ahead in [false, true] {
+            for place in 0..WAITING_MAX {
+                let Some(step) = self.nodes[node].waiting(is_ahead).get(place).copied() else { break };
+                if self.take_room(now, &step, &mut full) {
+                    return self.nodes[node].waiting(is_ahead).remove(place);
+                }
+            }
+        }
+        self.nodes[node].links_ready_at = full.into_iter().map(|(_, at)| at).min();
+        None
+    }
+
+    /// Whether a move's link has room for it, which it then takes; full ones are noted.
+    fn take_room(&mut self, now: Timestamp, step: &Move, full: &mut Vec<(Link, Timestamp)>) -> bool {
+        if self.segments(step.key, step.bytes).all(|segment| self.holds(step.node, segment)) {
+            return true;
+        }
+        let holders = self.holders_by_cost(step.node, step.key);
+        let peer = holders.first().and_then(|source| self.nodes[step.node].peer(*source));
+        let region = |node: usize| RegionId(node as u16);
+        let link = (peer.map(region), region(step.node));
+        let bandwidth = match peer {
+            Some(peer) => self.network.between(step.node, peer).bandwidth,
+            None => self.network.to_origin(step.node).bandwidth,
+        };
+        let Some(links) = self.placed.as_mut().and_then(|placed| placed.links.as_mut()) else { return true };
+        if full.iter().any(|(other, _)| *other == link) {
+            return false;
+        }
+        if links.may_begin(now, link, bandwidth) {
+            links.begin(link, step.bytes);
+            return true;
+        }
+        full.push((link, links.ready_at(link, bandwidth)));
+        false
     }
 
     /// Pins a segment if it is to be held and there; says whether it is there.
@@ -201,5 +266,7 @@ impl Cluster<'_> {
 
 /// Prefetches that wait at a node at a time; the rest waits for its turn, which a better plan may change.
 const QUEUE_LENGTH: usize = 32;
+/// Moves that are looked at for one whose link has room.
+const WAITING_MAX: usize = 256;
 /// Numbers of orders that no engine gets to.
 const ORDERS_FROM: u64 = 1 << 62;

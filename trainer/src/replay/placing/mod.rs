@@ -20,6 +20,8 @@ use super::{LogColumns, PlacementKind, ReplayConfig, ReplayError, Result, networ
 /// | `interval` | 15 min | time between two plans at least; the oracle plans each hour |
 /// | `requests_min` | 500 | requests between two plans at least |
 /// | `waste_share` | 0.3 | bytes that gapa may move in vain, as a share of what misses fetch |
+/// | `link_share` | 0.5 | share of each link's bandwidth that moves may take |
+/// | `ahead_max` | 4 h | how far gapa looks ahead at most where links take long to carry a plan out |
 /// | `half_life` | 4 h | of the reactive strategy's decayed average |
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlacingConfig {
@@ -31,6 +33,10 @@ pub struct PlacingConfig {
     pub requests_min: u64,
     /// Bytes that gapa may move in vain, as a share of what misses fetch.
     pub waste_share: f64,
+    /// Share of each link's bandwidth that moves may take.
+    pub link_share: f64,
+    /// How far gapa looks ahead at most.
+    pub ahead_max: Duration,
     /// Half-life of the reactive average.
     pub half_life: Duration,
 }
@@ -42,6 +48,8 @@ impl Default for PlacingConfig {
             interval: Duration::from_secs(900),
             requests_min: 500,
             waste_share: 0.3,
+            link_share: 0.5,
+            ahead_max: Duration::from_secs(4 * 3_600),
             half_life: Duration::from_secs(14_400),
         }
     }
@@ -65,6 +73,8 @@ pub(super) fn strategy(
         requests_min: placing.requests_min,
         pushes: false,
         waste_share: None,
+        link_share: (!config.instant).then_some(placing.link_share),
+        ahead_max: placing.ahead_max,
         ..StrategyConfig::default()
     };
     let counted_from = config.counted_from(log.len());
