@@ -100,13 +100,11 @@ impl Hearer {
     }
 
     async fn miss(&self, count: u64, metrics: &Metrics) -> Result<(), EngineGone> {
+        tracing::warn!(lost = count, "records of other predictors were gone before they were read");
+        metrics.fleet.lost_records.inc_by(count);
         match self {
             Self::Engine { is_all_needed: false, .. } => Ok(()),
-            Self::Engine { inputs, .. } => {
-                tracing::warn!(lost = count, "records of other predictors were gone before they were read");
-                metrics.fleet.lost_records.inc_by(count);
-                inputs.tell(Input::Missed).await
-            }
+            Self::Engine { inputs, .. } => inputs.tell(Input::Missed).await,
             Self::Conductor(conductor) => conductor.send(Asked::Missed).await.map_err(|_| EngineGone),
         }
     }
