@@ -1,5 +1,6 @@
 //! Forecast, planner and guard put together: what a placement does all day.
 
+mod ghost;
 mod saved;
 mod schedule;
 mod sites;
@@ -13,11 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DecayedAverage, DemandTable, Forecast, Guard, GuardChoice, KeyDemand, Learned, NodeSet, Plan, Planner, Sites,
-    Trained, Volley, budget::WasteBudget, planner::waiting_seconds, prices::Prices,
+    Trained, Volley, budget::WasteBudget, prices::Prices,
 };
 
 pub use self::saved::SavedStrategy;
-use self::schedule::Reach;
+use self::{ghost::Ghost, schedule::Reach};
 
 /// Who holds what, as the cache map knows it.
 pub trait Holdings {
@@ -153,17 +154,6 @@ pub struct Strategy {
     reach: Reach,
     /// What another one's prices were, for the first plan.
     restored: Option<Prices>,
-}
-
-/// The reactive strategy that the guard compares with, as it would have done.
-#[derive(Debug)]
-struct Ghost {
-    guard: Guard,
-    forecast: DecayedAverage,
-    planner: Planner,
-    /// The last plans of the forecast and of the reactive one.
-    plans: (Plan, Plan),
-    came: Map<KeyId, (u64, Vec<f32>)>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -437,29 +427,6 @@ impl fmt::Debug for Strategy {
             .field("forecast", &self.forecast)
             .field("keys", &self.keys.len())
             .finish_non_exhaustive()
-    }
-}
-
-impl Ghost {
-    fn record(&mut self, now: Timestamp, key: KeyId, region: RegionId, bytes: u64) {
-        self.forecast.record(now, key, region);
-        let regions = self.planner.sites().regions();
-        let (size, came) = self.came.entry(key).or_insert_with(|| (bytes, vec![0.0; regions]));
-        *size = bytes;
-        if let Some(count) = came.get_mut(usize::from(region.0)) {
-            *count += 1.0;
-        }
-    }
-
-    /// Tells the guard what reads would have waited under both plans.
-    fn settle(&mut self) {
-        let sites = self.planner.sites();
-        let mut table = DemandTable::new(sites.regions());
-        for (key, (bytes, came)) in self.came.drain() {
-            table.push(KeyDemand { key, bytes, ..KeyDemand::default() }, &came);
-        }
-        let waiting = |plan: &Plan| waiting_seconds(sites, &table, |key| plan.nodes(key));
-        self.guard.handle_outcome(waiting(&self.plans.0), waiting(&self.plans.1));
     }
 }
 
