@@ -199,35 +199,6 @@ impl Controller {
         self.send_placement(now);
     }
 
-    /// The same of what exists in a fleet of predictors alone.
-    fn apply_of_fleet(&mut self, now: Timestamp, input: Input) {
-        match input {
-            Input::Kept(session, sequence) => self.kept(session, sequence),
-            Input::BeginPartition { partition, token, part, reply } => {
-                let _ = reply.send(self.begin_partition(partition, token, part.map(|part| *part)));
-            }
-            Input::Learn { partition, token, batches } => self.learn(now, partition, token, &batches),
-            Input::PartState(partition, reply) => drop(reply.send(self.engine.part(partition))),
-            Input::EndPartition { partition, token } => self.end_partition(partition, token),
-            Input::Heard(record) => self.heard(now, record),
-            Input::Missed => self.missed(),
-            Input::Order(record) => self.relayed(now, record),
-            Input::View(view, left) => self.handle_view(now, view, left),
-            Input::TakeOffice { token, placing } => self.take_office(now, token, *placing),
-            Input::EndOffice(token) => self.end_office(token),
-            Input::OfficePlanned { token, planned } => self.planned_in_office(now, token, &planned),
-            Input::Demand(batch) => self.demand(now, &batch),
-            Input::Obey(regime, models) => self.obey(now, *regime, models),
-            Input::TakeExperiments { token, seat } => self.take_experiments(token, seat),
-            Input::EndExperiments(token) => self.end_experiments(token),
-            Input::ExperimentsTrouble(reason) => self.trouble_experiments(reason),
-            Input::Relay { action, json, reply } => self.relay_ask(action, json, reply),
-            Input::Answer { of, number, code, text } => self.answer_to(of, number, code, text),
-            // All others are every predictor's.
-            _ => {}
-        }
-    }
-
     /// When [`Controller::handle_timeout`] should be called next. Ask again after every call of another function.
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
         let placing = self.placing.as_ref().and_then(Placing::poll_timeout);
