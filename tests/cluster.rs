@@ -7,6 +7,8 @@ mod s3;
 #[path = "support/service.rs"]
 #[expect(dead_code, reason = "shared with tests that need all of it")]
 mod service;
+#[path = "support/store.rs"]
+mod store;
 
 use std::{
     fs,

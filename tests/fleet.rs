@@ -6,12 +6,17 @@
 //! `NEARCAST_NATS_SERVER` names the server's binary; without it the tests say so and pass. With `NEARCAST_BARS` set, the
 //! bus is away for as long as the project's bars ask for.
 
-mod support {
-    pub(crate) mod http;
-    pub(crate) mod nats;
-    #[expect(dead_code, reason = "shared with tests that need all of it")]
-    pub(crate) mod service;
-}
+#[path = "fleet/experiment.rs"]
+mod experiment;
+#[path = "support/http.rs"]
+mod http;
+#[path = "support/nats.rs"]
+mod nats;
+#[path = "fleet/placement.rs"]
+mod placement;
+#[path = "support/service.rs"]
+#[expect(dead_code, reason = "shared with tests that need all of it")]
+mod service;
 
 use std::{
     collections::BTreeMap,
@@ -22,22 +27,20 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{Http, eventually};
+use nats::NatsServer;
 use nearcast_bus::{
     Bus, BusSettings, Partition, Read, Record, SharedBucket, SharedStream, Token,
     fleet::{Learners, last_checkpoint},
 };
-use nearcast_datasets::{LogSource, LogWriter, RequestEvent, ServedFrom, Timestamp, WriteOptions, read_events};
+use nearcast_datasets::{LogSource, read_events};
 use nearcast_predictor::{
     PredictorConfig,
     engine::Engine,
     fleet::{EngineLearners, PartitionState, checkpoints_spec, log_spec},
 };
 use serde_json::Value;
-use support::{
-    http::{Http, eventually},
-    nats::NatsServer,
-    service::{LOG, Service, nearcast},
-};
+use service::{LOG, Service, nearcast};
 use tokio::{task::JoinSet, time::sleep};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -228,131 +231,6 @@ impl Cluster {
         assert!(idle <= Duration::from_secs(5), "{idle:?}");
     }
 
-    /// Kills whoever places keys. Meanwhile, and when another does it, all that is placed stays so.
-    #[expect(clippy::print_stderr, reason = "a figure to keep")]
-    #[expect(clippy::disallowed_methods, reason = "it is the time that is measured")]
-    async fn kill_who_places_keys(&mut self) {
-        let first = self.leader().await.expect("somebody places keys");
-        let before = self.placed_keys().await;
-        assert!(before.iter().all(|placed| *placed > 0), "{before:?}");
-        let began = Instant::now();
-        self.kill_predictor(&first).await;
-        eventually("a successor", async || self.leader().await.is_some_and(|leader| leader != first)).await;
-        let idle = began.elapsed();
-        eprintln!("keys were placed by another predictor after {:.2} s", idle.as_secs_f64());
-        assert!(idle <= Duration::from_secs(10), "{idle:?}");
-        let after = self.placed_keys().await;
-        let kept = before.iter().zip(&after).all(|(before, after)| after * 10 >= before * 9);
-        assert!(kept, "keys that nodes knew to be placed, before and after: {before:?} {after:?}");
-    }
-
-    /// The bus is away while clients go on. Nodes keep what is placed. The round that comes next.
-    #[expect(clippy::disallowed_methods, reason = "it is the time that is waited for")]
-    async fn check_without_bus(&mut self, first_round: usize, keys: u64) -> usize {
-        let away = Duration::from_secs(if std::env::var_os("NEARCAST_BARS").is_some() { 30 } else { 5 });
-        self.server.kill();
-        let (began, mut round) = (Instant::now(), first_round);
-        while began.elapsed() < away {
-            self.play(round..round + 10, async |_| ()).await;
-            round += 10;
-            sleep(Duration::from_millis(200)).await;
-        }
-        let placed = self.placed_keys().await;
-        assert!(placed.iter().all(|placed| placed * 10 >= keys * 9), "{keys} keys were placed, now {placed:?}");
-        self.server.run();
-        self.check_links().await;
-        round
-    }
-
-    /// Waits until all members and nodes have the same map of placed keys, of that version or later; how many keys are
-    /// on it, and its version.
-    async fn check_map(&self, epoch: u64) -> (u64, u64) {
-        let found = Mutex::new((0, 0));
-        eventually("one map of placed keys everywhere", async || {
-            let mut seen = Vec::new();
-            for predictor in self.predictors.values() {
-                let fleet = self.fleet(predictor).await;
-                seen.push((fleet["map_keys"].as_u64(), fleet["map_epoch"].as_u64()));
-            }
-            seen.extend(
-                (self.links().await.iter())
-                    .map(|link| (link["placed_keys"].as_u64(), link["placement_epoch"].as_u64())),
-            );
-            let (Some(keys), Some(at)) = seen[0] else { return false };
-            *found.lock().expect("no panic") = (keys, at);
-            keys > 0 && at >= epoch.max(1) && seen.iter().all(|other| *other == seen[0])
-        })
-        .await;
-        found.into_inner().expect("no panic")
-    }
-
-    /// Who places keys, if all that are left agree.
-    async fn leader(&self) -> Option<String> {
-        let mut named = Vec::new();
-        for predictor in self.predictors.values() {
-            named.push(self.fleet(predictor).await["places_keys"].as_str().map(str::to_owned));
-        }
-        named.dedup();
-        if let [Some(leader)] = &named[..] { Some(leader.clone()) } else { None }
-    }
-
-    async fn placed_keys(&self) -> Vec<u64> {
-        self.links().await.iter().filter_map(|link| link["placed_keys"].as_u64()).collect()
-    }
-
-    /// Has whoever conducts experiments begin one, asked through another.
-    async fn start_experiment(&self, folder: &Path) {
-        let history = folder.join("history.parquet");
-        write_history(&history);
-        let asking = ["start", "trial", "--challenger", "online", "--turnover", "1s", "--block", "10s", "--span", "1h"];
-        let more =
-            ["--shadow", "0", "--canary-blocks", "1", "--effect", "0.5", "--why", "x", "--history", text(&history)];
-        let started = self.experiment("a", &[&asking[..], &more].concat());
-        assert_eq!(started["arm"], "online");
-        for predictor in self.predictors.values() {
-            eventually("nodes of the challenger at every member", async || {
-                let status = self.http.json(&format!("{}status", predictor.http)).await;
-                let arms = status["arms"]["in_force"].as_object().cloned().unwrap_or_default();
-                arms.values().any(|arm| arm == "online") && arms.values().any(|arm| arm == "nearcast")
-            })
-            .await;
-        }
-    }
-
-    /// Another goes on with the record of whoever is gone.
-    async fn check_experiment(&self) {
-        let (name, predictor) = self.predictors.iter().next().expect("some are left");
-        eventually("another who conducts", async || {
-            let conducts = self.fleet(predictor).await["conducts_experiments"].clone();
-            conducts.as_str().is_some_and(|conducts| self.predictors.contains_key(conducts))
-        })
-        .await;
-        let report = self.experiment(name, &["report", "trial"]);
-        let first = &report["changes"][0];
-        assert_eq!((&first["action"], &first["why"]), (&"start".into(), &"x".into()), "{report:#}");
-        assert!(["canary", "ab"].iter().any(|stage| report["stage"] == *stage), "{report:#}");
-    }
-
-    async fn end_experiment(&self) {
-        let (name, predictor) = self.predictors.iter().next().expect("some are left");
-        eventually("somebody who conducts", async || {
-            let status = nearcast(&["experiment", "report", "trial", "--predictor", &predictor.grpc]).output();
-            status.is_ok_and(|output| output.status.success())
-        })
-        .await;
-        let ended = self.experiment(name, &["abort", "trial", "--why", "enough", "--timeout", "30s"]);
-        assert_eq!(ended["stage"], "rolled_back", "{ended:#}");
-    }
-
-    /// Runs `nearcast experiment` against a predictor.
-    fn experiment(&self, name: &str, arguments: &[&str]) -> Value {
-        let mut command = nearcast(&["--json", "experiment"]);
-        let output = command.args(arguments).args(["--predictor", &self.predictors[name].grpc]).output();
-        let output = output.expect("it starts");
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).expect("a document")
-    }
-
     /// Waits until every node is connected to some predictor, and every predictor knows all of them.
     async fn check_links(&self) {
         eventually("nodes with a predictor", async || self.links().await.iter().all(|link| link["connected"] == true))
@@ -486,32 +364,6 @@ impl Watched {
         }
         batches.values().sum()
     }
-}
-
-/// What the nodes might have logged before: their hits rise and fall together.
-fn write_history(path: &Path) {
-    let options = WriteOptions { optional_columns: true, ..WriteOptions::default() };
-    let mut writer = LogWriter::create(path, options).expect("writable");
-    for tenth in 0..1_500_u64 {
-        for (place, node) in REGIONS.iter().enumerate() {
-            let is_hit = (tenth * 7 + place as u64) % 10 < 4 + (tenth / 100) % 3;
-            let event = RequestEvent {
-                timestamp: Timestamp::from_micros(1_700_000_000_000_000 + tenth as i64 * 100_000),
-                client: "c".to_owned(),
-                region: (*node).to_owned(),
-                key: "/k".to_owned(),
-                size_bytes: 1_000,
-                range: None,
-                node: Some((*node).to_owned()),
-                outcome: Some(if is_hit { ServedFrom::Memory } else { ServedFrom::Origin }),
-                latency_us: Some(1_000 + tenth % 7),
-                arm: None,
-                model_version: None,
-            };
-            writer.push(&event).expect("a row");
-        }
-    }
-    writer.finish().expect("a log");
 }
 
 /// Pages of small objects of the log, as the origin answers them.

@@ -8,6 +8,8 @@ mod s3;
 #[path = "support/service.rs"]
 #[expect(dead_code, reason = "shared with tests that need all of it")]
 mod service;
+#[path = "support/store.rs"]
+mod store;
 
 use std::{
     fs,
@@ -23,7 +25,7 @@ use std::{
 use azure::{Azure, CONTAINER};
 use nearcast_datasets::LogSource;
 use s3::{BUCKET, S3};
-use service::nearcast_at;
+use store::nearcast_at;
 
 const SMALL: [&str; 20] = [
     "--epochs",

@@ -16,7 +16,7 @@ use s3s_fs::FileSystem;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::service::nearcast_at;
+use crate::store::nearcast_at;
 
 /// A server with one bucket, for as long as the test runs.
 pub(crate) struct S3 {

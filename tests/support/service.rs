@@ -77,16 +77,6 @@ pub(crate) fn nearcast(arguments: &[&str]) -> Command {
     command
 }
 
-/// `nearcast ARGUMENTS…` in an environment that leads to a store with `variables`, and to no other.
-#[allow(dead_code, reason = "for tests of stores")]
-pub(crate) fn nearcast_at(variables: &[(&'static str, String)], arguments: &[&str]) -> Command {
-    let mut command = nearcast(arguments);
-    let others = std::env::vars().filter(|(name, _)| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|p| name.starts_with(p)));
-    others.for_each(|(name, _)| _ = command.env_remove(name));
-    command.envs(variables.iter().map(|(name, value)| (*name, value)));
-    command
-}
-
 /// Remembers what the service says and reads on, so that it never waits for its pipe.
 fn listen(lines: Lines<BufReader<ChildStderr>>, said: &Mutex<Vec<String>>, ready: &mpsc::Sender<String>) {
     for line in lines.map_while(Result::ok) {
