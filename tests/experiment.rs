@@ -1,5 +1,7 @@
 //! `nearcast experiment` with five real nodes: planned from their logs, promoted, undone under load.
 
+#[path = "support/history.rs"]
+mod history;
 #[path = "support/http.rs"]
 #[expect(dead_code, reason = "shared with tests that need all of it")]
 mod http;
@@ -8,14 +10,13 @@ mod series;
 
 use std::{
     io::{BufRead, BufReader, Read},
-    path::Path,
     process::{Child, Command, Stdio},
 };
 
-use nearcast_datasets::{LogWriter, RequestEvent, ServedFrom, Timestamp, WriteOptions};
 use serde_json::Value;
 
 use crate::{
+    history::write_history,
     http::Http,
     series::{OF_EXPERIMENTS, Series, check, of_dashboard, scraped},
 };
@@ -95,38 +96,12 @@ fn nearcast(arguments: &[&str]) -> Command {
     command
 }
 
-/// What the nodes might have logged in the last quarter of an hour: their hits rise and fall together.
-fn write_history(path: &Path) {
-    let mut writer =
-        LogWriter::create(path, WriteOptions { optional_columns: true, ..WriteOptions::default() }).expect("writable");
-    for tenth in 0..9_000_u64 {
-        let tide = (tenth / 1_000) % 3;
-        for (place, node) in NODES.iter().enumerate() {
-            let is_hit = (tenth * 7 + place as u64) % 10 < 4 + tide;
-            let event = RequestEvent {
-                timestamp: Timestamp::from_micros(1_700_000_000_000_000 + tenth as i64 * 100_000),
-                client: "c".to_owned(),
-                region: (*node).to_owned(),
-                key: "/k".to_owned(),
-                size_bytes: 1_000,
-                range: None,
-                node: Some((*node).to_owned()),
-                outcome: Some(if is_hit { ServedFrom::Memory } else { ServedFrom::Origin }),
-                latency_us: Some(1_000 + tenth % 7),
-                arm: None,
-                model_version: None,
-            };
-            writer.push(&event).expect("a row");
-        }
-    }
-    writer.finish().expect("a log");
-}
-
 #[test]
 fn a_promotion_and_its_undo_reach_five_nodes_within_a_second_and_no_client_notices() {
     let cluster = Cluster::start();
     let history = cluster.folder.path().join("history.parquet");
-    write_history(&history);
+    // A quarter of an hour.
+    write_history(&history, &NODES, 9_000, 1_000);
     let history = history.display().to_string();
     let asking =
         ["news", "--challenger", "none", "--turnover", "2s", "--block", "20s", "--span", "1h", "--shadow", "0"];

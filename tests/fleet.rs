@@ -8,6 +8,8 @@
 
 #[path = "fleet/experiment.rs"]
 mod experiment;
+#[path = "support/history.rs"]
+mod history;
 #[path = "support/http.rs"]
 mod http;
 #[path = "support/nats.rs"]

@@ -2,16 +2,15 @@
 
 use std::path::Path;
 
-use nearcast_datasets::{LogWriter, RequestEvent, ServedFrom, Timestamp, WriteOptions};
 use serde_json::Value;
 
-use super::{Cluster, REGIONS, http::eventually, service::nearcast, text};
+use super::{Cluster, REGIONS, history::write_history, http::eventually, service::nearcast, text};
 
 impl Cluster {
     /// Has whoever conducts experiments begin one, asked through another.
     pub(super) async fn start_experiment(&self, folder: &Path) {
         let history = folder.join("history.parquet");
-        write_history(&history);
+        write_history(&history, &REGIONS, 1_500, 100);
         let asking = ["start", "trial", "--challenger", "online", "--turnover", "1s", "--block", "10s", "--span", "1h"];
         let more =
             ["--shadow", "0", "--canary-blocks", "1", "--effect", "0.5", "--why", "x", "--history", text(&history)];
@@ -60,30 +59,4 @@ impl Cluster {
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("a document")
     }
-}
-
-/// What the nodes might have logged before: their hits rise and fall together.
-fn write_history(path: &Path) {
-    let options = WriteOptions { optional_columns: true, ..WriteOptions::default() };
-    let mut writer = LogWriter::create(path, options).expect("writable");
-    for tenth in 0..1_500_u64 {
-        for (place, node) in REGIONS.iter().enumerate() {
-            let is_hit = (tenth * 7 + place as u64) % 10 < 4 + (tenth / 100) % 3;
-            let event = RequestEvent {
-                timestamp: Timestamp::from_micros(1_700_000_000_000_000 + tenth as i64 * 100_000),
-                client: "c".to_owned(),
-                region: (*node).to_owned(),
-                key: "/k".to_owned(),
-                size_bytes: 1_000,
-                range: None,
-                node: Some((*node).to_owned()),
-                outcome: Some(if is_hit { ServedFrom::Memory } else { ServedFrom::Origin }),
-                latency_us: Some(1_000 + tenth % 7),
-                arm: None,
-                model_version: None,
-            };
-            writer.push(&event).expect("a row");
-        }
-    }
-    writer.finish().expect("a log");
 }

@@ -448,5 +448,7 @@ pub(crate) fn asked_bytes(request: &Request) -> u64 {
 
 /// Who acts when nobody else does.
 const ITSELF: &str = "predictor";
+/// Looks of an experiment that the page is told: what a chart shows.
+pub(crate) const LOOKS_TOLD_MAX: usize = 200;
 /// Experiments that a status names.
 const STATUS_MAX: usize = 20;

@@ -303,6 +303,12 @@ fn make_controller(
     Ok((controller, threads, board))
 }
 
+/// An error with its causes.
+fn explain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// An engine that knows nothing yet, divided as the log is where there are several predictors.
 fn make_engine(config: &PredictorConfig, fleet: Option<&OpenFleet>) -> Engine {
     let mut engine = Engine::new(config.engine.clone(), config.topology.clone());

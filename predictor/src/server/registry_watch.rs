@@ -6,7 +6,7 @@ use nearcast_models::{Error as ModelsError, Registry, VersionName};
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{input::Input, inputs::Inputs};
+use super::{explain, input::Input, inputs::Inputs};
 
 /// Looks at one alias of one registry.
 #[derive(Debug)]
@@ -99,12 +99,6 @@ impl RegistryWatch {
             tracing::error!(error = %explain(error), "the registry does not answer; the running model stays in service");
         }
     }
-}
-
-/// An error with its causes.
-fn explain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// A damaged version may be restored under its name, but reading it at every look would be in vain.

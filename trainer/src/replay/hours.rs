@@ -6,6 +6,8 @@ use hdrhistogram::Histogram;
 use nearcast_datasets::Timestamp;
 use serde::Serialize;
 
+use super::tally::LATENCY_US_MAX;
+
 /// What the clients of a region felt in one hour of the day, over all days.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RegionHour {
@@ -78,8 +80,6 @@ const HOURS: usize = 24;
 const HOUR_MICROS: i64 = 3_600_000_000;
 /// Significant digits of a latency.
 const DIGITS: u8 = 2;
-/// An hour, as for all of a cell.
-const LATENCY_US_MAX: u64 = 3_600_000_000;
 
 #[cfg(test)]
 mod tests {

@@ -126,4 +126,4 @@ impl Tally {
 }
 
 /// An hour; no fetch of the log should take longer, and one that does counts as an hour.
-const LATENCY_US_MAX: u64 = 3_600_000_000;
+pub(super) const LATENCY_US_MAX: u64 = 3_600_000_000;

@@ -13,7 +13,9 @@ use crate::{
     arms::{ArmRefused, ArmSpec},
     engine::{Arm, NodeIndex},
     events::{kind, rfc3339},
-    experiments::{Deed, Experiments, FullReport, Problem, Question, Scene, Standing, TrialReport, document},
+    experiments::{
+        Deed, Experiments, FullReport, LOOKS_TOLD_MAX, Problem, Question, Scene, Standing, TrialReport, document,
+    },
     server::{input::ExperimentAction, status::ModelStatus},
 };
 
@@ -310,5 +312,3 @@ impl Controller {
 
 /// The arm that was champion before the last promotion.
 pub(super) const RETIRED: &str = "retired";
-/// Looks of an experiment that the page is told: what a chart shows.
-const LOOKS_TOLD_MAX: usize = 200;

@@ -24,7 +24,7 @@ use crate::{
     arms::ArmRefused,
     clock,
     engine::Arm,
-    experiments::{Deed, Experiments, FullReport, Problem, Scene, TrialReport, asked_bytes, document},
+    experiments::{Deed, Experiments, FullReport, LOOKS_TOLD_MAX, Problem, Scene, TrialReport, asked_bytes, document},
     fleet::LogRecord,
     server::input::ExperimentAction,
 };
@@ -351,5 +351,3 @@ const WAIT_MIN: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(250);
 /// As long as rows of a block are waited for at most.
 const LATE: Duration = Duration::from_secs(5);
-/// Looks of an experiment that the page is told: what a chart shows.
-const LOOKS_TOLD_MAX: usize = 200;

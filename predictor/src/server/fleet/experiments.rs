@@ -26,6 +26,7 @@ use crate::{
     experiments::{Experiments, History},
     metrics::Metrics,
     server::{
+        explain,
         input::Input,
         inputs::{EngineGone, WeakInputs},
     },
@@ -154,12 +155,6 @@ impl ExperimentsOffice {
         let ears = Ears { tidings: told, asked: log, ended: ended.clone() };
         Ok((conductor, ConductorSeat { tidings, shown }, ears, asked))
     }
-}
-
-/// An error with its causes.
-fn explain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 pub(in crate::server) fn office() -> Resource {
