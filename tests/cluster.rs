@@ -1,6 +1,8 @@
 //! Feature building on a cluster of real processes: the same tables, also when an executor dies; refusals in words.
 #![cfg(feature = "cluster")]
 
+#[path = "support/port.rs"]
+mod port;
 #[path = "support/s3.rs"]
 #[expect(dead_code, reason = "shared with tests that need all of it")]
 mod s3;
@@ -19,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use port::free_port;
 use s3::{BUCKET, S3};
 use service::{LOG, Service};
 
@@ -51,17 +54,11 @@ impl Drop for Cluster {
 }
 
 fn executor(scheduler: &str, variables: &[(&'static str, String)]) -> Child {
-    let [port, task_port] = free_ports().map(|port| port.to_string());
+    let [port, task_port] = [free_port(), free_port()].map(|port| port.to_string());
     let arguments = ["executor", "--scheduler", scheduler, "--port", &port, "--task-port", &task_port, "--tasks", "1"];
     let mut command = service::nearcast(&arguments);
     command.envs(variables.iter().map(|(name, value)| (*name, value)));
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts")
-}
-
-/// Two ports that were free a moment ago.
-fn free_ports() -> [u16; 2] {
-    let listeners = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("bound").port())
 }
 
 /// `nearcast train` on a small network.
@@ -177,7 +174,7 @@ fn a_killed_executor_does_not_kill_the_job() {
 fn a_scheduler_that_is_absent_or_alone_or_another_program_is_told_of_before_any_work() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let registry = folder.path().join("models");
-    let [port, _] = free_ports();
+    let port = free_port();
     let engine = format!("ballista://127.0.0.1:{port}");
     fail(&mut train(LOG, &registry, &["--engine", &engine]), &["no scheduler answers there", &port.to_string()]);
     let http = TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -16,6 +16,8 @@ mod http;
 mod nats;
 #[path = "fleet/placement.rs"]
 mod placement;
+#[path = "support/port.rs"]
+mod port;
 #[path = "support/service.rs"]
 #[expect(dead_code, reason = "shared with tests that need all of it")]
 mod service;

@@ -3,6 +3,8 @@
 
 #[path = "support/azure.rs"]
 mod azure;
+#[path = "support/port.rs"]
+mod port;
 #[path = "support/s3.rs"]
 mod s3;
 #[path = "support/service.rs"]

@@ -11,6 +11,8 @@
 
 #[path = "../../tests/support/nats.rs"]
 mod nats;
+#[path = "../../tests/support/port.rs"]
+mod port;
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -16,6 +16,8 @@
 
 #[path = "../../tests/support/nats.rs"]
 mod nats;
+#[path = "../../tests/support/port.rs"]
+mod port;
 
 use std::{
     error::Error,

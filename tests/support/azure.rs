@@ -2,13 +2,15 @@
 
 use std::{
     env,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     process::{Child, Command, Stdio},
     thread::sleep,
     time::Duration,
 };
 
 use tempfile::TempDir;
+
+use crate::port::free_port;
 
 /// A server with one container. Dropped, it is killed.
 pub(crate) struct Azure {
@@ -25,9 +27,7 @@ impl Azure {
             eprintln!("skipped: {SCRIPT} does not name azurite-blob; .ci/run installs it");
             return None;
         };
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = free.local_addr().expect("a bound socket").port();
-        drop(free);
+        let port = free_port();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new("node");
         command.arg(script).args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string(), "--location"]);

@@ -2,13 +2,15 @@
 
 use std::{
     env,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     process::{Child, Command, Stdio},
     thread::sleep,
     time::Duration,
 };
 
 use tempfile::TempDir;
+
+use crate::port::free_port;
 
 /// A server process of its own. Dropped, it is killed.
 pub(crate) struct NatsServer {
@@ -25,10 +27,8 @@ impl NatsServer {
             eprintln!("skipped: {BINARY} does not name a nats-server binary; .ci/run installs one");
             return None;
         }
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = free.local_addr().expect("a bound socket").port();
-        drop(free);
-        let mut server = Self { folder: tempfile::tempdir().expect("a temporary folder"), port, child: None };
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut server = Self { folder, port: free_port(), child: None };
         server.run();
         Some(server)
     }

@@ -3,7 +3,7 @@
 use std::{
     env,
     error::Error,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread::sleep,
@@ -14,6 +14,8 @@ use nearcast_bus::{
     BucketSpec, Bus, BusPlace, BusSettings, Credentials, Discard, NatsSettings, SharedClock, StreamSpec, SystemClock,
 };
 use tempfile::TempDir;
+
+use crate::port::free_port;
 
 /// What a test returns.
 pub(crate) type TestResult<T = ()> = Result<T, Box<dyn Error>>;
@@ -38,7 +40,7 @@ impl Ground {
             return Ok(None);
         };
         let folder = tempfile::tempdir()?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port();
         let mut all = vec!["-a".to_owned(), "127.0.0.1".to_owned(), "-p".to_owned(), port.to_string()];
         all.extend(["-sd".to_owned(), folder.path().join("server").display().to_string()]);
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));

@@ -8,6 +8,8 @@ mod fleets;
 mod ground;
 mod leases;
 mod nats_only;
+#[path = "../../../tests/support/port.rs"]
+mod port;
 mod refusals;
 mod spools;
 mod streams;

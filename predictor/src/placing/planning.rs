@@ -214,19 +214,21 @@ impl Work {
         strategy
     }
 
-    /// The first plan waits until enough was asked for, and until a plan of a former life has had its time. With what that
-    /// life had learned, it waits only until there is as much room as it had, or for that time.
+    /// The first plan waits until enough was asked for, and until a plan of a former life has had its time and its nodes
+    /// theirs to come back. With what that life had learned, it waits only until there is as much room as it had, or for
+    /// that time.
     fn is_due(&self, now: Timestamp) -> bool {
         let Some(strategy) = &self.strategy else { return false };
         if self.has_planned {
             return strategy.poll_timeout() <= now;
         }
-        let has_had_its_time = now.since(self.started) >= self.begun.settings.interval;
+        let settings = &self.begun.settings;
+        let has_had_its_time = now.since(self.started) >= settings.interval.max(settings.grace);
         if let (Some(former), Some(sites)) = (&self.begun.forecasts, &self.sites) {
             return sites.open_nodes() >= former.nodes || has_had_its_time;
         }
         let is_rested = !self.begun.is_restored || has_had_its_time;
-        is_rested && self.requests >= self.begun.settings.requests_min
+        is_rested && self.requests >= settings.requests_min
     }
 
     fn wait(&self, now: Timestamp) -> Duration {

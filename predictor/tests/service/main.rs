@@ -13,5 +13,7 @@ mod nats;
 mod operation;
 mod page;
 mod placement;
+#[path = "../../../tests/support/port.rs"]
+mod port;
 mod purge;
 mod streams;
