@@ -95,7 +95,7 @@ def limits(fleet, defaults, c):
     rows = [
         ("keys remembered by the engine", defaults["engine_keys_max"], "keys", fleet["keys"], "`account.bounds.keys_forgotten` in /status grows: those idle longest go", "`engine.keys_max`; memory"),
         ("clients remembered by the engines", fleet["predictors"] * defaults["engine_clients_max"], "clients", fleet["clients"], "sessions begin anew", "`engine.clients_max`; memory; more predictors"),
-        ("events learned by the predictors", fleet["predictors"] * per_core(fleet, c), "requests/s", rate, "alone `NearcastEngineBehind` and `NearcastLogLost`, with a bus `nearcast_fleet_lag_seconds`: orders come late, nodes drop events and serve", "more predictors, which need the bus; else fewer nodes that name a predictor"),
+        ("events learned by the predictors", fleet["predictors"] * per_core(fleet, c), "requests/s", rate, "`NearcastEngineBehind`, alone `NearcastLogLost` too: orders come late, nodes drop events and serve", "more predictors, which need the bus; else fewer nodes that name a predictor"),
         ("requests counted by who places keys", c["placing_events_per_core"], "requests/s", rate, "`nearcast_fleet_lost_records_total` of its member: demand is counted from what is left", "`placement.kind = \"none\"`; a share of the partitions would be a sample, and is not built"),
         ("nodes with placed keys", defaults["placement_nodes"], "nodes", nodes, "further nodes are routed to by hashing alone", "none: a fleet of its own with a predictor of its own"),
         ("regions told apart by placement", defaults["placement_regions_max"], "regions", regions, "later ones share the last number", "`placement.regions_max`, at most 64, or a topology that names them"),

@@ -13,6 +13,7 @@
 //! | `nearcast_fleet_orders_relayed_total` | | commands given to nodes of other predictors |
 //! | `nearcast_fleet_orders_refused_total` | | commands of who owns its partition or office no more |
 //! | `nearcast_fleet_orders_late_total` | | commands of others that came too late |
+//! | `nearcast_fleet_arms_lacking` | | challengers that members lack, each member's counted: no block of theirs counts |
 //! | `nearcast_fleet_waiting_bytes` | stream | what waits here for the bus |
 //! | `nearcast_fleet_waiting_bytes_max` | stream | how much of it there may be |
 //! | `nearcast_fleet_retries_total` | stream | attempts at publishing that failed and were made again |
@@ -46,6 +47,7 @@ pub(crate) struct FleetMetrics {
     pub(crate) orders_relayed: Counter,
     pub(crate) orders_refused: Counter,
     pub(crate) orders_late: Counter,
+    pub(crate) arms_lacking: Gauge,
     waiting_bytes: Family<StreamLabel, Gauge>,
     waiting_bytes_max: Family<StreamLabel, Gauge>,
     retries: Family<StreamLabel, Counter>,
@@ -65,6 +67,7 @@ impl FleetMetrics {
         fleet.register("orders_relayed", "Commands to nodes of others", self.orders_relayed.clone());
         fleet.register("orders_refused", "Commands under an old token", self.orders_refused.clone());
         fleet.register("orders_late", "Commands that came too late", self.orders_late.clone());
+        fleet.register("arms_lacking", "Challengers that members lack", self.arms_lacking.clone());
         fleet.register("waiting_bytes", "What waits for the bus", self.waiting_bytes.clone());
         fleet.register("waiting_bytes_max", "The bound of what waits", self.waiting_bytes_max.clone());
         fleet.register("retries", "Attempts at publishing made again", self.retries.clone());
@@ -98,7 +101,7 @@ mod tests {
         text::encode(&mut rendered, &registry).unwrap();
         let documented = include_str!("fleet.rs").lines().filter_map(|line| line.strip_prefix("//! | `"));
         let names: Vec<&str> = documented.filter_map(|rest| rest.split('`').next()).collect();
-        assert_eq!(names.len(), 14);
+        assert_eq!(names.len(), 15);
         for name in names {
             assert!(
                 rendered.contains(&format!("# TYPE {} ", name.trim_end_matches("_total"))),

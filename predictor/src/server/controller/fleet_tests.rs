@@ -255,11 +255,12 @@ async fn what_is_in_force_is_obeyed_as_soon_as_the_arm_is_there() {
     world.obey(regime.clone(), Vec::new());
     assert_eq!(&*eu.in_force.borrow().arm, "nearcast", "nobody could order for it");
     let lacking = world.controller.fleet_status().unwrap().arms_lacking;
-    assert_eq!(lacking["p-1"]["none"], "it is being loaded");
+    assert_eq!((lacking["p-1"]["none"].as_str(), world.metrics.fleet.arms_lacking.get()), ("it is being loaded", 1));
     world.obey(regime.clone(), vec![("none".into(), Err("it is gone".to_owned()))]);
     assert_eq!(world.controller.fleet_status().unwrap().arms_lacking["p-1"]["none"], "it is gone");
     world.obey(regime, vec![("none".into(), Ok(None))]);
     assert!(&*eu.in_force.borrow().arm == "none" && world.controller.fleet_status().unwrap().arms_lacking.is_empty());
+    assert_eq!(world.metrics.fleet.arms_lacking.get(), 0);
     world.obey(Regime { number: 1, ..Regime::default() }, Vec::new());
     assert_eq!(&*eu.in_force.borrow().arm, "none", "what is older says nothing");
     let later = world.join("us-1", 1).unwrap();

@@ -283,6 +283,8 @@ impl Controller {
         };
         let members = living.into_iter().map(arms).collect();
         fleet.experiments.tell(Tidings::Members(members));
+        let lacking: usize = fleet.experiments.lacking(&fleet.view.members).values().map(BTreeMap::len).sum();
+        self.metrics.fleet.arms_lacking.set(i64::try_from(lacking).unwrap_or(i64::MAX));
     }
 
     /// A membership was renewed, or others have come or gone.
