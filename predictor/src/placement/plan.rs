@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use nearcast_datasets::{KeyId, Map};
 
-use super::{KeyDemand, NodeSet};
+use super::{DemandTable, KeyDemand, NodeSet};
 
 /// One key's part of a [`Plan`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -160,6 +160,12 @@ impl Plan {
     pub(super) fn add(&mut self, row: usize, demand: &KeyDemand, nodes: NodeSet, saved_seconds: f32) {
         nodes.iter().for_each(|node| self.load_bytes[node] += demand.bytes);
         self.put(row, demand, nodes, saved_seconds);
+    }
+
+    /// Has what [`Self::put`] needs of rows fetched from memory together.
+    pub(super) fn touch(&self, demand: &DemandTable, rows: &[u32]) {
+        let place = |row: &u32| self.places.get(demand.key(*row as usize).key.0 as usize).copied().flatten();
+        std::hint::black_box(rows.iter().filter_map(place).count());
     }
 
     /// Takes over what each node was filled with, counted where it was, of which [`Self::put`] then says what it is.
