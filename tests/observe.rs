@@ -16,6 +16,8 @@ mod r#loop;
 mod monitoring;
 #[path = "observe/page.rs"]
 mod page;
+#[path = "observe/predictors.rs"]
+mod predictors;
 #[path = "support/promtool.rs"]
 mod promtool;
 #[path = "observe/series.rs"]

@@ -7,6 +7,7 @@ import { drawExperiments } from "./experiments.js";
 import { watchKeyForm } from "./key.js";
 import { drawMap } from "./map.js";
 import { drawModels } from "./models.js";
+import { drawPredictors } from "./predictors.js";
 import { armNames, hitRatio, latency, latest, outcomeBars, rate, sums, thin } from "./series.js";
 
 const PAUSE_MS = 2_000;
@@ -80,6 +81,7 @@ const draw = () => {
   drawTiles(page, samples);
   drawMap(page);
   drawCharts(samples);
+  drawPredictors(page);
   drawExperiments(page);
   drawModels(page);
   drawChange(page);

@@ -130,13 +130,20 @@ const times = ({ estimate, low, high }, scale) => {
   return { estimate: scaledBy(estimate), low: scaledBy(low), high: scaledBy(high) };
 };
 
-export const drawExperiments = ({ controls, experiments: reports }) => {
+// Where there are none: in a fleet they are told where they are conducted.
+const nothing = ({ fleet }) => {
+  if (fleet?.conducts_experiments && fleet.conducts_experiments !== fleet.name) {
+    return el("p", {}, "Experiments are conducted by predictor ", el("strong", {}, fleet.conducts_experiments), ": its page shows them.");
+  }
+  return el("p", {}, "No experiment is running. The arm in force is held against ", el("em", {}, "none"), " all the time, above.");
+};
+
+export const drawExperiments = ({ controls, experiments: reports, status }) => {
   const place = byId("experiment-list");
   const experiments = reports.map((report) => ({ ...report, metrics: report.metrics.map(scaled) }));
-  const now = JSON.stringify([experiments, controls.experiment]);
+  const now = JSON.stringify([experiments, controls.experiment, status.fleet?.conducts_experiments]);
   // What somebody is using is not taken from under them.
   if (now === shown || (shown != null && place.contains(document.activeElement))) return;
   shown = now;
-  const none = el("p", {}, "No experiment is running. The arm in force is held against ", el("em", {}, "none"), " all the time, above.");
-  place.replaceChildren(...(experiments.length === 0 ? [none] : experiments.map((experiment) => show(experiment, controls.experiment))));
+  place.replaceChildren(...(experiments.length === 0 ? [nothing(status)] : experiments.map((experiment) => show(experiment, controls.experiment))));
 };

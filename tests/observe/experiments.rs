@@ -1,4 +1,4 @@
-//! A predictor in front of the predictor, whose status has experiments and which takes what is done to them.
+//! A predictor in front of the predictor, whose status is another and which takes what is done to experiments.
 
 use std::{
     path::Path,
@@ -30,12 +30,14 @@ struct Behind {
     http: Http,
     url: String,
     told: Arc<Mutex<Vec<(String, Value)>>>,
+    change: fn(&mut Value),
 }
 
 impl Front {
-    pub(crate) async fn start(predictor: &str) -> Self {
+    /// What `/api/status` says goes through `change`.
+    pub(crate) async fn start(predictor: &str, change: fn(&mut Value)) -> Self {
         let told = Arc::default();
-        let behind = Behind { http: Http::new(), url: predictor.to_owned(), told: Arc::clone(&told) };
+        let behind = Behind { http: Http::new(), url: predictor.to_owned(), told: Arc::clone(&told), change };
         let routes = Router::new().route("/api/experiment", post(act)).fallback(pass_on).with_state(behind);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("a bound socket"));
@@ -60,7 +62,12 @@ async fn act(State(behind): State<Behind>, headers: HeaderMap, body: String) -> 
 async fn pass_on(State(behind): State<Behind>, uri: Uri) -> Response {
     let url = format!("{}{}", behind.url, uri.path_and_query().map_or("/", |path| path.as_str()));
     let answer = behind.http.get(&url, "test").await.expect("the predictor answers");
-    let body = if uri.path() == "/api/status" { with_experiments(&answer.body) } else { answer.body.to_vec() };
+    let mut body = answer.body.to_vec();
+    if uri.path() == "/api/status" {
+        let mut document = serde_json::from_slice(&body).expect("JSON");
+        (behind.change)(&mut document);
+        body = serde_json::to_vec(&document).expect("JSON");
+    }
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(answer.status.as_u16()).expect("a status");
     let kind = match Path::new(uri.path()).extension().and_then(|extension| extension.to_str()) {
@@ -76,8 +83,7 @@ async fn pass_on(State(behind): State<Behind>, uri: Uri) -> Response {
     response
 }
 
-fn with_experiments(document: &[u8]) -> Vec<u8> {
-    let mut document: Value = serde_json::from_slice(document).expect("JSON");
+pub(crate) fn with_experiments(document: &mut Value) {
     document["controls"]["experiment"] = "/api/experiment".into();
     let look = |block: u32| {
         let half = 0.028 / f64::from(block + 1).sqrt();
@@ -116,7 +122,6 @@ fn with_experiments(document: &[u8]) -> Vec<u8> {
             "looks": [], "metrics": [], "changes": [], "actions": [],
         },
     ]);
-    serde_json::to_vec(&document).expect("JSON")
 }
 
 /// A name that must stay text.

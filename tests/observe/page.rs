@@ -19,7 +19,7 @@ use crate::{
 const CHECKS: &str = include_str!("checks.js");
 
 /// What the page says of itself that is not as it should be, in both themes and three widths.
-async fn complaints(tab: &Tab, name: &str) -> Vec<String> {
+pub(crate) async fn complaints(tab: &Tab, name: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (scheme, width) in [("light", 1_280), ("dark", 1_280), ("light", 768), ("light", 360), ("dark", 360)] {
         tab.prefer(scheme).await;
@@ -275,7 +275,7 @@ async fn change_the_arm(chromium: &Path, cluster: &Loop, http: &Http) {
 }
 
 async fn act_on_an_experiment(chromium: &Path, cluster: &Loop) {
-    let front = Front::start(&cluster.http).await;
+    let front = Front::start(&cluster.http, experiments::with_experiments).await;
     let tab = Tab::open(chromium, &format!("{}/", front.url)).await;
     tab.until("two experiments with their charts", "document.querySelectorAll('.experiment').length === 2 && document.querySelectorAll('.experiment .band').length === 1").await;
     let told: String = tab.value("document.querySelector('#experiment-list').textContent").await;

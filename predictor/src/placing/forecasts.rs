@@ -95,4 +95,4 @@ pub(super) fn path(folder: &Path) -> PathBuf {
     folder.join("forecasts.bin")
 }
 
-const SCHEMA: &[u8] = b"nearcast.forecasts/1\n";
+const SCHEMA: &[u8] = b"nearcast.forecasts/2\n";

@@ -9,12 +9,13 @@
 use std::time::Duration;
 
 use nearcast_datasets::Map;
+use serde::{Deserialize, Serialize};
 
 use super::StrategyConfig;
 use crate::placement::{Link, NodeSet, Sites};
 
 /// How long links took for plans lately.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Reach {
     /// Seconds by node: the longest of late.
     drains: Vec<f64>,

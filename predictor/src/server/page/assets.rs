@@ -26,7 +26,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-static ASSETS: [Asset; 13] = assets![
+static ASSETS: [Asset; 14] = assets![
     "/" HTML "index.html",
     "/page/style.css" CSS "style.css",
     "/page/icon.svg" SVG "icon.svg",
@@ -39,6 +39,7 @@ static ASSETS: [Asset; 13] = assets![
     "/page/map.js" JS "map.js",
     "/page/models.js" JS "models.js",
     "/page/places.js" JS "places.js",
+    "/page/predictors.js" JS "predictors.js",
     "/page/series.js" JS "series.js",
 ];
 
