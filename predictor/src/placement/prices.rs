@@ -218,8 +218,8 @@ fn first_price(sample: &Sample<'_>, sites: &Sites) -> f32 {
     PRICE_MIN
 }
 
-/// Keys that prices are looked for on before the whole sample is.
-const ROUGH_KEYS: usize = 4_000;
+/// Keys that prices are looked for on before the whole sample is: few, so that there can be many rounds.
+const ROUGH_KEYS: usize = 1_000;
 /// How far a price follows its node's load at first, and at least.
 const PACE: f32 = 0.4;
 const PACE_MIN: f32 = 0.05;
