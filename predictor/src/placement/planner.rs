@@ -22,7 +22,7 @@ use super::{
 /// | --- | --- | --- |
 /// | `transfer_price` | 1e-8 s/B | seconds of waiting that a byte moved in vain is worth; what keeps replicas where they are |
 /// | `sample_max` | 20,000 | keys that prices are found on |
-/// | `rounds_max` | 24 | rounds of finding prices: twice as many on few keys at first, at most a third on the whole sample |
+/// | `rounds_max` | 24 | rounds of finding prices; of many keys, twice as many on few of them at first |
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PlannerConfig {
     /// Seconds per byte moved in vain.
@@ -103,7 +103,7 @@ impl Planner {
         let sample = Sample::new(demand, &worth, self.config.sample_max);
         // A round costs as much as it has keys and nodes; where it costs little, there are more of them.
         let is_small = sample.rows.len() * self.sites.nodes() <= SMALL;
-        let rounds = (2 * self.config.rounds_max, self.config.rounds_max / if is_small { 3 } else { 6 });
+        let rounds = (self.config.rounds_max, self.config.rounds_max / if is_small { 3 } else { 6 });
         self.prices.find(&sample, &self.sites, &mut self.decider, self.config.transfer_price, rounds);
         let rows = by_falling(&worth);
         let room: f64 = (0..self.sites.nodes()).map(|node| self.sites.capacity(node) as f64).sum();

@@ -122,7 +122,8 @@ impl Prices {
             self.each(|_, price| *price = first);
             self.is_known = true;
             let rough = sample.thinned(ROUGH_KEYS);
-            self.settle(&rough, sites, decider, transfer, floor, rounds.0);
+            let rounds = if rough.step > sample.step { 2 * rounds.0 } else { rounds.0 };
+            self.settle(&rough, sites, decider, transfer, floor, rounds);
         }
         // Demand has moved on since a pace was learnt. The fewer nodes there are to stand in, the less a large step does harm.
         let least = PACE.min(2.0 / self.nodes as f32);
