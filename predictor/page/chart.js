@@ -1,6 +1,6 @@
 // Lines, bands and stacked bars over time, as SVG with a legend, a reading line and a table.
 
-import { clock, el, svg, table } from "./dom.js";
+import { clock, el, scroller, svg, table } from "./dom.js";
 
 const HEIGHT = 220;
 const MARGIN = { top: 10, right: 12, bottom: 24, left: 58 };
@@ -59,7 +59,7 @@ export class Chart {
       "aria-valuemin": 0, "aria-valuemax": 0, "aria-valuenow": 0,
     });
     this.readout = el("p", { class: "readout" });
-    this.rows = el("div", { class: "scroll", role: "region", "aria-label": `${label}, table`, tabindex: 0 });
+    this.rows = scroller(label);
     this.details = el("details", {}, el("summary", {}, "As a table"), this.rows);
     this.details.addEventListener("toggle", () => this.drawTable());
     this.picture.addEventListener("keydown", (event) => this.handleKey(event));

@@ -24,6 +24,10 @@ export const table = (caption, heads, rows, { unseen = false } = {}) =>
     el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell, place) =>
       place === 0 ? el("th", { scope: "row" }, cell) : el("td", {}, cell))))));
 
+// What is too wide scrolls by itself, also with the keyboard.
+export const scroller = (label, ...children) =>
+  el("div", { class: "scroll", role: "region", "aria-label": `${label}, table`, tabindex: 0 }, children);
+
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 

@@ -2,7 +2,7 @@
 
 import { ask, change, tell } from "./actions.js";
 import { Chart, ticks } from "./chart.js";
-import { byId, el, moment, number, svg, table } from "./dom.js";
+import { byId, el, moment, number, scroller, svg, table } from "./dom.js";
 
 const MARKS = { PASS: "✓", FAIL: "✕", INCONCLUSIVE: "…", INVALID: "!" };
 const FINDINGS = {
@@ -52,7 +52,7 @@ const metrics = (experiment) => {
   ]);
   if (rows.length === 0) return [];
   const heads = ["Metric", "Role", "Direction", "Control", "Effect (interval)", "Against zero and margin", "Finding"];
-  return el("div", { class: "scroll", role: "region", "aria-label": `Metrics of ${experiment.name}, table`, tabindex: 0 },
+  return scroller(`Metrics of ${experiment.name}`,
     table("Treated less control; intervals are valid at every look", heads, rows));
 };
 
@@ -72,7 +72,7 @@ const overTime = (metric, looks) => {
 const changes = (experiment) => {
   const rows = experiment.changes.map((one) => [one.number, moment(one.at_micros / 1000), one.action, one.who, one.why]);
   return rows.length === 0 ? [] : el("details", {}, el("summary", {}, "What was changed, by whom and why"),
-    el("div", { class: "scroll", role: "region", "aria-label": `Changes of ${experiment.name}, table`, tabindex: 0 },
+    scroller(`Changes of ${experiment.name}`,
       table("Changes", ["No.", "When", "What", "Who", "Why"], rows)));
 };
 

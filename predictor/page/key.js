@@ -1,6 +1,6 @@
 // One key's story: who holds it, how often it was asked for, what was ordered and what came of it.
 
-import { byId, bytes, count, el, moment, number, percent, table } from "./dom.js";
+import { byId, bytes, count, el, moment, number, percent, scroller, table } from "./dom.js";
 
 const OUTCOMES = { used: "used", late: "late", evicted_unused: "evicted unused", expired: "expired" };
 
@@ -16,7 +16,7 @@ const ended = (command) => {
 const holders = (story) => {
   if (story.holders.length === 0) return el("p", {}, "No node is known to hold it.");
   const rows = story.holders.map((holder) => [holder.node, holder.region, `${holder.segments_held} of ${holder.segments}`]);
-  return el("div", { class: "scroll", role: "region", "aria-label": "Holders, table", tabindex: 0 },
+  return scroller("Holders",
     table("Nodes that hold it", ["Node", "Region", "Segments"], rows));
 };
 
@@ -31,7 +31,7 @@ const commands = (story) => {
     command.status ?? "under way", bytes(command.transferred_bytes), ended(command),
   ]);
   const heads = ["Issued", "Node", "Action", "Segments", "P(use) claimed", "Value expected", "Arm", "Version", "Result", "Transferred", "Outcome"];
-  return el("div", { class: "scroll", role: "region", "aria-label": "Commands, table", tabindex: 0 },
+  return scroller("Commands",
     table("Commands about it, the latest first", heads, rows));
 };
 

@@ -1,6 +1,6 @@
 // The registry's versions, and which is in force.
 
-import { byId, count, el, moment, table } from "./dom.js";
+import { byId, count, el, moment, scroller, table } from "./dom.js";
 
 export const drawModels = (page) => {
   const { registry, status } = page;
@@ -24,7 +24,7 @@ export const drawModels = (page) => {
     ]);
     const heads = ["Version", "State", "Aliases", "Made", "Requests trained on", "Of the time"];
     if (rows.length > 0) {
-      said.push(el("div", { class: "scroll", role: "region", "aria-label": "Model versions, table", tabindex: 0 },
+      said.push(scroller("Model versions",
         table(`The latest ${rows.length} of ${registry.versions_count} versions in the registry`, heads, rows)));
     } else if (!registry.error) said.push(el("p", { class: "note" }, "The registry holds no version yet."));
   }

@@ -1,6 +1,6 @@
 // Several predictors that share one cluster: who has how much of the work, and what keeps one from its part.
 
-import { byId, count, el, table } from "./dom.js";
+import { byId, count, el, scroller, table } from "./dom.js";
 
 const whatLacks = (arms = {}) => Object.entries(arms).map(([arm, why]) => `${arm}: ${why}`).join("; ");
 
@@ -27,7 +27,7 @@ export const drawPredictors = ({ status }) => {
     said.push(el("p", { class: "warning" }, "! A challenger is not at every predictor: no block of its experiment counts."));
   }
   const heads = ["Predictor", "Partitions", "Does for all", "Lacks of challengers"];
-  said.push(el("div", { class: "scroll", role: "region", "aria-label": "Predictors, table", tabindex: 0 },
+  said.push(scroller("Predictors",
     table("Clients are shared out by partition; figures of this page are of this predictor’s share", heads, rows)));
   const place = byId("predictor-list");
   // What somebody scrolls is not taken from under them.
