@@ -236,13 +236,12 @@ impl Filling {
         let last = (0..demand.len()).map(|row| demand.key(row).key.0).max().unwrap_or(0);
         plan.reserve(self.nodes.iter().filter(|nodes| !nodes.is_empty()).count(), last as usize + 1);
         plan.load(self.left.iter().enumerate().map(|(node, left)| sites.capacity(node) - left).collect());
-        for (place, (row, (nodes, saved_seconds))) in
-            rows.iter().zip(self.nodes.into_iter().zip(self.saved_seconds)).enumerate()
-        {
-            if place.is_multiple_of(AHEAD) {
-                plan.touch(demand, &rows[place..rows.len().min(place + AHEAD)]);
+        let mut filled = self.nodes.into_iter().zip(self.saved_seconds);
+        for rows in rows.chunks(AHEAD) {
+            plan.touch(demand, rows);
+            for (row, (nodes, saved_seconds)) in rows.iter().map(|row| *row as usize).zip(&mut filled) {
+                plan.put(row, demand.key(row), nodes, saved_seconds);
             }
-            plan.put(*row as usize, demand.key(*row as usize), nodes, saved_seconds);
         }
         plan
     }

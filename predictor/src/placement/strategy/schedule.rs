@@ -15,7 +15,7 @@ use super::StrategyConfig;
 use crate::placement::{Link, NodeSet, Sites};
 
 /// How long links took for plans lately.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Reach {
     /// Seconds by node: the longest of late.
     drains: Vec<f64>,
