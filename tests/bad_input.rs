@@ -2,6 +2,7 @@
 
 mod support {
     pub(crate) mod http;
+    #[expect(dead_code, reason = "shared with tests that need all of it")]
     pub(crate) mod service;
     pub(crate) mod version;
 }

@@ -132,8 +132,7 @@ impl Cluster {
 
     /// Where it answers HTTP and gRPC.
     fn predictor_urls(&self) -> (String, String) {
-        let ready = &self.predictor.as_ref().expect("it runs").ready;
-        let (http, grpc) = ready.split_once(" grpc ").expect("two addresses");
+        let (http, grpc) = self.predictor.as_ref().expect("it runs").addresses();
         (http.to_owned(), grpc.to_owned())
     }
 

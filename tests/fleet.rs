@@ -324,7 +324,7 @@ impl Cluster {
 impl Predictor {
     fn start(config: &Path) -> Self {
         let service = Service::start(&["predictor", "-c", text(config)]);
-        let (http, grpc) = service.ready.split_once(" grpc ").expect("two addresses");
+        let (http, grpc) = service.addresses();
         let (http, grpc) = (format!("{}/", http.trim_end_matches('/')), grpc.to_owned());
         Self { service, http, grpc }
     }

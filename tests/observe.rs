@@ -6,6 +6,8 @@
 mod browser;
 #[path = "observe/experiments.rs"]
 mod experiments;
+#[path = "observe/front.rs"]
+mod front;
 #[path = "observe/hostile.rs"]
 mod hostile;
 #[path = "support/http.rs"]

@@ -3,6 +3,7 @@
 #[path = "support/http.rs"]
 mod http;
 #[path = "support/service.rs"]
+#[expect(dead_code, reason = "shared with tests that need all of it")]
 mod service;
 
 use std::{

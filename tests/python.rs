@@ -2,12 +2,12 @@
 //! packages are there.
 
 mod support {
+    pub(crate) mod port;
     pub(crate) mod python;
 }
 
 use std::{
     io::Write,
-    net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -15,7 +15,10 @@ use std::{
 
 use nearcast_models::{Model, Registry};
 use serde_json::{Value, json};
-use support::python::{self, SKIPPED, run_python};
+use support::{
+    port::free_port,
+    python::{self, SKIPPED, run_python},
+};
 
 /// Trains for two short passes and returns what is said on stderr.
 fn train(registry: &Path, arguments: &[&str]) -> (Value, String) {
@@ -128,9 +131,7 @@ fn mlflow_keeps_parameters_metrics_and_files_of_a_training() {
 #[test]
 fn a_tracking_server_that_is_away_is_reported_and_fails_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    // Bound and let go: nothing listens there.
-    let address = TcpListener::bind("127.0.0.1:0").and_then(|taken| taken.local_addr()).expect("a free port");
-    let (_, said) = train(folder.path(), &["--track", &format!("mlflow+http://{address}")]);
+    let (_, said) = train(folder.path(), &["--track", &format!("mlflow+http://127.0.0.1:{}", free_port())]);
     assert!(said.contains("tracking waits, training goes on") && said.contains("refused"), "{said}");
     assert!(said.contains("is incomplete, "), "{said}");
 }
@@ -143,16 +144,17 @@ struct Mlflow {
 
 impl Mlflow {
     fn start(python: &Path, folder: &Path) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|taken| taken.local_addr()).expect("a free port");
+        let port = free_port();
+        let address = format!("127.0.0.1:{port}");
         let mut command = Command::new(python);
         command.args(["-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port"]);
-        command.arg(address.port().to_string()).current_dir(folder).stdout(Stdio::null()).stderr(Stdio::null());
+        command.arg(port.to_string()).current_dir(folder).stdout(Stdio::null()).stderr(Stdio::null());
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = command.spawn().expect("it starts");
         let server = Self { url: format!("http://{address}"), child };
         for _ in 0..PATIENCE_TENTHS {
-            if is_up(&address.to_string()) {
+            if is_up(&address) {
                 return server;
             }
             std::thread::sleep(Duration::from_millis(100));

@@ -96,7 +96,7 @@ fn a_predictor_with_tls_lets_in_only_those_whom_it_knows() {
     let config = config.to_str().expect("UTF-8");
     assert!(nearcast(&["predictor", "-c", config, "--check-config"]).status().expect("it runs").success());
     let predictor = Service::start(&["predictor", "-c", config]);
-    let grpc = predictor.ready.rsplit(' ').next().expect("an address");
+    let grpc = predictor.addresses().1;
     assert!(grpc.starts_with("https://"), "{}", predictor.ready);
     let origin = Service::start(&["origin", LOG, "--listen", "127.0.0.1:0"]);
     let node = folder.path().join("node.toml");

@@ -7,10 +7,13 @@
 //! One process appends to four partitions through a [`Spool`] and reads all of it back while it does. The embedded bus
 //! has synced what it acknowledges; a NATS server syncs every two minutes unless told otherwise (`sync_interval`).
 
+#[path = "../../tests/support/port.rs"]
+mod port;
+
 use std::{
     env,
     error::Error,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -23,6 +26,7 @@ use nearcast_bus::{
     BucketSpec, Bus, BusSettings, Clock, Discard, Partition, Read, Sequence, SharedStream, Spool, SpoolSettings,
     StreamSpec, SystemClock,
 };
+use port::free_port;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -123,7 +127,7 @@ async fn update(bus: &Bus) -> Outcome<f64> {
 }
 
 fn start(binary: &Path, store: &Path) -> Outcome<(Child, String)> {
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = free_port();
     let mut command = Command::new(binary);
     command.args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"]).arg(store);
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;

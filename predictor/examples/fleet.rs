@@ -18,7 +18,6 @@ use std::{
     collections::{BTreeMap, VecDeque},
     env,
     error::Error,
-    net::TcpListener,
     process::{Child, Command, ExitCode},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -51,6 +50,7 @@ use tokio::{
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 
 use nats::NatsServer;
+use port::free_port;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -100,7 +100,7 @@ async fn trial(rate: u64, seconds: u64) -> Outcome<ExitCode> {
     let url = server.url();
     let bus = Bus::open(BusSettings::nats(url.clone())).await?;
     let place = place(&bus).await?;
-    let addresses = [free_address()?, free_address()?, free_address()?];
+    let addresses = MEMBERS.map(|_| format!("127.0.0.1:{}", free_port()));
     let mut members: Vec<Process> =
         MEMBERS.iter().zip(&addresses).map(|(name, address)| start_member(name, &url, address)).collect();
     let owners = Owners::follow(place.members.clone());
@@ -437,10 +437,6 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn free_address() -> Outcome<String> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
 fn start_member(name: &str, url: &str, listen_on: &str) -> Process {

@@ -150,11 +150,6 @@ pub(crate) fn services(folder: &Path) -> (Service, Service, Service) {
     (Service::start(&["node", "-c", &node]), Service::start(&["predictor", "-c", &predictor]), origin)
 }
 
-/// The HTTP address of a predictor.
-pub(crate) fn page(predictor: &Service) -> &str {
-    predictor.ready.split_once(" grpc ").expect("two addresses").0
-}
-
 #[test]
 fn health_checks_are_answered_and_tell_the_well_from_the_ill() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -166,7 +161,7 @@ fn health_checks_are_answered_and_tell_the_well_from_the_ill() {
         command[2].clone()
     };
     assert!(is_healthy(&node.ready, &check("node")));
-    assert!(is_healthy(page(&predictor), &check("nearcast")));
+    assert!(is_healthy(predictor.addresses().0, &check("nearcast")));
     let compose = read(COMPOSE);
     let asked = compose.lines().find_map(|line| line.trim().strip_prefix("test: ")).expect("the origin's");
     let asked = words(asked);

@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use crate::{
     configs,
-    containers::{is_healthy, page, services},
+    containers::{is_healthy, services},
     files::{deploy, port, read, table, value, values},
 };
 
@@ -66,7 +66,7 @@ fn every_node_gets_a_name_and_an_address_of_its_own() {
 fn probes_and_scrapes_are_answered() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (node, predictor, _origin) = services(folder.path());
-    for (service, url) in [("node", node.ready.as_str()), ("predictor", page(&predictor))] {
+    for (service, url) in [("node", node.ready.as_str()), ("predictor", predictor.addresses().0)] {
         let text = read(&format!("kubernetes/{service}.yaml"));
         let paths: Vec<String> = ["{path:", "prometheus.io/path: "].iter().flat_map(|key| values(&text, key)).collect();
         assert_eq!(paths.len(), 4, "{paths:?}");

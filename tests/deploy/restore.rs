@@ -11,7 +11,7 @@ use nearcast_models::Registry;
 use serde_json::Value;
 
 use crate::{
-    containers::{is_healthy, page},
+    containers::is_healthy,
     http::{Http, eventually},
     service::{LOG, Service, nearcast},
     version,
@@ -52,7 +52,7 @@ impl Site {
             "name = \"{name}\"\nregion = \"eu\"\nlisten = \"127.0.0.1:0\"\ndata_dir = \"{name}\"\ncapacity = \"16MiB\"\n\
              [origin]\nurl = \"{}\"\n[peers]\nhash_homes = false\n[predictor]\nurl = \"{}\"\n",
             self.origin.ready,
-            grpc(predictor)
+            predictor.addresses().1
         );
         fs::write(&config, text).expect("writable");
         Service::start(&["node", "-c", config.to_str().expect("UTF-8")])
@@ -65,10 +65,6 @@ impl Site {
         let events = events.map(|event| event.expect("a row"));
         events.filter(|event| event.key == KEY).map(|event| event.client).collect()
     }
-}
-
-fn grpc(predictor: &Service) -> &str {
-    predictor.ready.split_once(" grpc ").expect("two addresses").1
 }
 
 /// Copies what docs/operations.md lists, and nothing else.
@@ -95,7 +91,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 async fn await_node(http: &Http, predictor: &Service, name: &str) -> Value {
-    let url = format!("{}/status", page(predictor));
+    let url = format!("{}/status", predictor.addresses().0);
     let is_there = |status: &Value| {
         let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
         let is_connected = nodes.iter().any(|node| node["name"] == name && node["alive"] == true);
@@ -118,7 +114,7 @@ async fn what_was_backed_up_brings_a_lost_site_back() {
     await_node(&http, &predictor, "stays").await;
     assert!(is_healthy(&lost.ready, KEY) && is_healthy(&stays.ready, KEY));
     let purge =
-        nearcast(&["purge", "--to", &stays.ready, &lost.ready, "--predictor", grpc(&predictor), "--key", OTHER]);
+        nearcast(&["purge", "--to", &stays.ready, &lost.ready, "--predictor", predictor.addresses().1, "--key", OTHER]);
     assert!({ purge }.status().expect("it runs").success());
     back_up(site.folder.path(), backup.path());
 

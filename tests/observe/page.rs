@@ -9,7 +9,8 @@ use tokio::time::sleep;
 
 use crate::{
     browser::{SKIPPED, Tab, chromium},
-    experiments::{self, Front},
+    experiments,
+    front::Front,
     hostile,
     http::{Http, eventually},
     r#loop::{Loop, TOKEN},

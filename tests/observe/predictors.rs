@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     browser::{SKIPPED, Tab, chromium},
-    experiments::Front,
+    front::Front,
     http::{Http, eventually},
     page::complaints,
     service::Service,
@@ -24,8 +24,7 @@ async fn the_page_tells_who_shares_the_work_and_who_lacks_what() {
                 [bus]\nurl = \"embedded\"\nname = \"p-1\"\npartitions = 4\nlog_bytes_max = 16777216\n";
     fs::write(&config, text).expect("writable");
     let predictor = Service::start(&["predictor", "-c", config.to_str().expect("UTF-8")]);
-    let (url, _) = predictor.ready.split_once(" grpc ").expect("both addresses");
-    let (url, http) = (url.trim_end_matches('/'), Http::new());
+    let (url, http) = (predictor.addresses().0.trim_end_matches('/'), Http::new());
     eventually("its partitions and offices", async || {
         let fleet = http.json(&format!("{url}/api/status")).await["status"]["fleet"].clone();
         fleet["members"]["p-1"] == 4 && fleet["conducts_experiments"] == "p-1"

@@ -29,7 +29,7 @@ impl Loop {
         publish(folder.path());
         fs::write(folder.path().join("token"), format!("{TOKEN}\n")).expect("writable");
         let predictor = start_predictor(folder.path());
-        let (http, grpc) = predictor.ready.split_once(" grpc ").expect("both addresses");
+        let (http, grpc) = predictor.addresses();
         let (http, grpc) = (http.trim_end_matches('/').to_owned(), grpc.to_owned());
         let nodes = ["com", "edu"].map(|region| start_node(folder.path(), region, &origin.ready, &grpc));
         Self { http, grpc, nodes: nodes.into(), _predictor: predictor, _origin: origin, _folder: folder }

@@ -87,7 +87,7 @@ impl Placed {
 
     /// Where the predictor answers HTTP and gRPC.
     pub(crate) fn predictor_urls(&self) -> (&str, &str) {
-        self.predictor.ready.split_once(" grpc ").expect("two addresses")
+        self.predictor.addresses()
     }
 
     /// A further node joins.

@@ -12,8 +12,8 @@ pub(crate) fn free_port() -> u16 {
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     let from = process::id().wrapping_mul(PORTS_EACH);
     let numbers = std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed)).take(PORTS as usize);
-    let ports = numbers.map(|number| FIRST_PORT + (from.wrapping_add(number) % PORTS) as u16);
-    ports.into_iter().find(is_free).expect("a free port")
+    let mut ports = numbers.map(|number| FIRST_PORT + (from.wrapping_add(number) % PORTS) as u16);
+    ports.find(is_free).expect("a free port")
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);

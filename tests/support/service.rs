@@ -43,6 +43,11 @@ impl Service {
         service
     }
 
+    /// Where a predictor answers HTTP and gRPC.
+    pub(crate) fn addresses(&self) -> (&str, &str) {
+        self.ready.split_once(" grpc ").expect("two addresses")
+    }
+
     /// Ends it at once, by SIGKILL to its id.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("it can be killed");

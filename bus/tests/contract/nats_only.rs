@@ -1,6 +1,6 @@
 //! What only NATS can meet: servers that are away, too old, keep nothing or let nobody in.
 
-use std::{fs, net::TcpListener, path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use nearcast_bus::{
     Bus, BusPlace, BusSettings, Credentials, Error, NatsSettings, Partition, SERVER_VERSION_MIN, Sequence, SkewedClock,
@@ -13,6 +13,7 @@ use tokio::{
 
 use crate::{
     ground::{Ground, TestResult, bucket, stream},
+    port::free_port,
     streams::read,
 };
 
@@ -190,7 +191,7 @@ async fn a_server_that_is_too_old_is_refused() -> TestResult {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_said_to_be_so() -> TestResult {
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = free_port();
     let refused = Bus::open(BusSettings::nats(format!("nats://127.0.0.1:{port}"))).await.map(|_| ());
     assert!(matches!(refused, Err(Error::Connect { .. })), "{refused:?}");
     Ok(())

@@ -17,8 +17,7 @@ async fn member(bus: &str, name: &str) -> TestPredictor {
          log_bytes_max = 16777216\n"
     );
     // However slow the machine, nodes are back at a successor before they are given up.
-    let placement = PLACEMENT.replace("grace_seconds = 0.2", "grace_seconds = 20.0");
-    TestPredictor::start_in(folder, &format!("{placement}{bus}")).await
+    TestPredictor::start_in(folder, &format!("{PLACEMENT}grace_seconds = 20.0\n{bus}")).await
 }
 
 /// The member that places keys, as another sees it.

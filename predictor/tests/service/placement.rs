@@ -9,12 +9,19 @@ use nearcast_proto::{
     },
     wire,
 };
+use tempfile::TempDir;
 use tonic::Code;
 
 use crate::harness::{TestNode, TestPredictor, eventually, held, hello};
 
+/// All but how long nodes may be away.
 pub(crate) const PLACEMENT: &str = "arm = \"none\"\n[placement]\nkind = \"gapa\"\ninterval_seconds = 0.2\nrequests_min = 40\n\
-                         replicas_min = 2\ngrace_seconds = 0.2\n";
+                         replicas_min = 2\n";
+
+/// A predictor that soon gives up a node that is away.
+async fn start(folder: Arc<TempDir>) -> TestPredictor {
+    TestPredictor::start_in(folder, &format!("{PLACEMENT}grace_seconds = 0.2\n")).await
+}
 
 /// A node that says that it holds nothing.
 pub(crate) async fn empty(predictor: &TestPredictor, name: &str) -> TestNode {
@@ -62,7 +69,7 @@ pub(crate) async fn obey_until(
 #[tokio::test]
 async fn what_is_asked_for_is_placed_and_a_restart_goes_on_from_there() {
     let folder = Arc::new(tempfile::tempdir().unwrap());
-    let predictor = TestPredictor::start_in(Arc::clone(&folder), PLACEMENT).await;
+    let predictor = start(Arc::clone(&folder)).await;
     let (mut a, mut b) = (empty(&predictor, "a").await, empty(&predictor, "b").await);
     eventually("both inventories", async || {
         let status = predictor.status().await;
@@ -99,7 +106,7 @@ async fn what_is_asked_for_is_placed_and_a_restart_goes_on_from_there() {
     drop((a, b));
     predictor.stop().await.unwrap();
 
-    let predictor = TestPredictor::start_in(folder, PLACEMENT).await;
+    let predictor = start(folder).await;
     let placement = predictor.status().await["placement"].clone();
     assert_eq!((&placement["epoch"], &placement["map"]), (&update.epoch.0.into(), &(&*update.map).into()));
     let NodeReport::Hello { node, code_version, purges, .. } = hello("a", "a") else { unreachable!() };
@@ -117,7 +124,7 @@ async fn what_is_asked_for_is_placed_and_a_restart_goes_on_from_there() {
 
 #[tokio::test]
 async fn a_node_that_leaves_or_is_drained_is_asked_by_nobody() {
-    let predictor = TestPredictor::start_in(Arc::new(tempfile::tempdir().unwrap()), PLACEMENT).await;
+    let predictor = start(Arc::new(tempfile::tempdir().unwrap())).await;
     let (mut a, mut b) = (empty(&predictor, "a").await, empty(&predictor, "b").await);
     let alive = |map: &nearcast_proto::message::CacheMap| -> Vec<bool> {
         map.members.iter().map(|member| member.alive).collect()
